@@ -1,0 +1,1 @@
+"""The vocabulary of the house: pure types and arithmetic. No I/O, no environment, no knowledge of any other room."""

@@ -1,0 +1,79 @@
+"""An answer on its way back: a stream that may still be the provider's own bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+from headgate.core.events import ChatAnswer, Event, collect, events_of
+
+Piece = bytes | list[Event]
+
+
+@runtime_checkable
+class Answer(Protocol):
+    """Returned at first content or complete. Whoever receives one and does not pass it on must close it.
+
+    `pull(dialect)` gives the next piece: whole frames as bytes where the answer is still raw in that dialect, else a
+    batch of events; None at the end. It raises the UpstreamFault that broke the answer. A raw answer may turn into
+    events (rescue), never back; the events that the bytes so far amount to are then in `said()`.
+    When a pulled piece is the tail (final usage, end mark), `settled` is already True: the ledger knows the cost before
+    the client sees the end. `body(dialect)` gives a complete answer's own bytes, None where they are in another dialect.
+    """
+
+    settled: bool
+    model: str
+    """Our name of the model that serves it."""
+    provider: str
+    deployment: str
+
+    async def pull(self, dialect: str | None = None) -> Piece | None: ...
+    def said(self) -> list[Event]: ...
+    async def body(self, dialect: str) -> bytes | None: ...
+    async def read(self) -> ChatAnswer: ...
+    async def aclose(self) -> None:
+        """Idempotent. Cancels upstream if it is still speaking, and settles."""
+        ...
+
+
+class CompleteAnswer:
+    """An answer that is already there (chosen by an ensemble, written by an agent, restored by idempotency)."""
+
+    def __init__(
+        self, answer: ChatAnswer, *, model: str = "", provider: str = "", deployment: str = "", chunk: int = 80
+    ) -> None:
+        self.settled = True
+        self.model = model
+        self.provider = provider
+        self.deployment = deployment
+        self.answer = answer
+        self._chunk = chunk
+        self._events: Iterator[Event] | None = None
+
+    async def pull(self, dialect: str | None = None) -> Piece | None:
+        if self._events is None:
+            self._events = events_of(self.answer, self._chunk)
+        event = next(self._events, None)
+        return None if event is None else [event]
+
+    def said(self) -> list[Event]:
+        return list(events_of(self.answer))
+
+    async def body(self, dialect: str) -> bytes | None:
+        return None
+
+    async def read(self) -> ChatAnswer:
+        return self.answer
+
+    async def aclose(self) -> None:
+        return None
+
+
+async def read_events(answer: Answer) -> ChatAnswer:
+    """Collects what is left of a streamed answer; raises the fault that broke it."""
+    events: list[Event] = []
+    while (piece := await answer.pull()) is not None:
+        if isinstance(piece, bytes):
+            raise TypeError("an answer gave bytes to a caller that did not ask for them")
+        events += piece
+    return collect(events)

@@ -1,0 +1,91 @@
+"""Money is an integer number of nano-US$ (1e-9 US$). Rounded once per attempt, half up; never a float."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Decimal
+
+import msgspec
+
+from headgate.core.usage import Usage
+
+NANO = 1_000_000_000
+MTOK = 1_000_000
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """Prices of one model in nano-US$ per million tokens (15.00 US$/Mtok = 15_000_000_000).
+
+    None in an optional field means "as the base": cached_input and audio_input fall back to input, cache_write to
+    input, reasoning and audio_output to output. `version` names where the price came from and when.
+    `request` is a flat fee per call in nano-US$.
+    """
+
+    input: int
+    output: int
+    cached_input: int | None = None
+    cache_write: int | None = None
+    reasoning: int | None = None
+    audio_input: int | None = None
+    audio_output: int | None = None
+    request: int = 0
+    version: str = "config"
+    long_context_from: int | None = None
+    """Where set, prompts of more input tokens than this are billed at `long`."""
+    long: Price | None = None
+
+
+def per_mtok(dollars: Decimal | str | int) -> int:
+    """US$ per million tokens -> the unit of Price."""
+    return int((Decimal(dollars) * NANO).to_integral_value(ROUND_HALF_UP))
+
+
+def cost_of(usage: Usage, price: Price) -> int:
+    """Cost of one attempt in nano-US$: each token counted once, at its own price.
+
+    usage.input includes cached, cache-written and audio input; usage.output includes reasoning and audio output.
+    """
+    if price.long is not None and price.long_context_from is not None and usage.input > price.long_context_from:
+        price = price.long
+    plain_in = usage.input - usage.cached_input - usage.cache_write - usage.audio_input
+    plain_out = usage.output - usage.reasoning - usage.audio_output
+    total = (
+        max(plain_in, 0) * price.input
+        + usage.cached_input * _or(price.cached_input, price.input)
+        + usage.cache_write * _or(price.cache_write, price.input)
+        + usage.audio_input * _or(price.audio_input, price.input)
+        + max(plain_out, 0) * price.output
+        + usage.reasoning * _or(price.reasoning, price.output)
+        + usage.audio_output * _or(price.audio_output, price.output)
+    )
+    return price.request + (total + MTOK // 2) // MTOK
+
+
+def upper_bound(input_tokens: int, output_tokens: int, price: Price) -> int:
+    """The most that a call of these sizes can cost, in nano-US$, rounded up."""
+    if price.long is not None and price.long_context_from is not None and input_tokens > price.long_context_from:
+        price = price.long
+    dearest_in = max(p for p in (price.input, price.cache_write, price.audio_input) if p is not None)
+    dearest_out = max(p for p in (price.output, price.reasoning, price.audio_output) if p is not None)
+    return price.request - (-(input_tokens * dearest_in + output_tokens * dearest_out) // MTOK)
+
+
+def dollars(nano: int, places: int = 6) -> str:
+    """`1230000` -> `"0.001230"`: the form of every amount that is shown. More places are used where 6 would show 0."""
+    value = Decimal(nano) / NANO
+    text = f"{value:.{places}f}"
+    return f"{value:.9f}" if nano and not text.strip("-0.") else text
+
+
+def parse_dollars(text: str) -> int:
+    """`"0.05"`, `"$0.05"` or `"1_000"` -> nano-US$. ValueError where it is no amount or is negative."""
+    try:
+        value = Decimal(text.strip().removeprefix("$").replace("_", ""))
+    except ArithmeticError as error:
+        raise ValueError(f"not an amount of money: {text[:40]!r}") from error
+    if not value.is_finite() or value < 0:
+        raise ValueError(f"not an amount of money: {text[:40]!r}")
+    return int((value * NANO).to_integral_value(ROUND_HALF_UP))
+
+
+def _or(value: int | None, base: int) -> int:
+    return base if value is None else value

@@ -1,0 +1,89 @@
+"""A request on its way through the house: still bytes as long as nobody has to understand them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from headgate.core.chat import ChatRequest
+from headgate.core.dialect import Dialect, Op, Peek
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client asked of us: from `x-headgate-*` headers, the body's `headgate` field and model suffixes."""
+
+    details: bool = False
+    tags: tuple[str, ...] = ()
+    timeout: float | None = None
+    """Seconds."""
+    max_cost: int | None = None
+    """Nano-US$."""
+    prefer: str | None = None
+    """cheap | fast | best, from a suffix (`auto:cheap`)."""
+    idempotency_key: str | None = None
+    affinity: str | None = None
+    """Hash of principal and conversation prefix: what keeps a conversation on one deployment."""
+
+
+class Request:
+    """`body` is what the client sent; once `edited`, only `content()` counts and the bytes are never sent again."""
+
+    __slots__ = ("_content", "array", "body", "dialect", "headers", "is_edited", "op", "options", "peek")
+
+    def __init__(
+        self,
+        *,
+        op: Op,
+        dialect: Dialect,
+        body: bytes,
+        peek: Peek,
+        headers: Mapping[str, str] | None = None,
+        options: Options | None = None,
+        array: bool = False,
+        content: ChatRequest | None = None,
+        is_edited: bool = False,
+    ) -> None:
+        self.op: Op = op
+        self.dialect = dialect
+        self.body = body
+        self.peek = peek
+        self.headers: Mapping[str, str] = headers or {}
+        """Request headers that may be passed on to a provider of the same dialect (anthropic-beta, -version, ...)."""
+        self.options = options or Options()
+        self.array = array
+        self._content = content
+        self.is_edited = is_edited
+
+    @property
+    def stream(self) -> bool:
+        return self.peek.stream
+
+    def content(self) -> ChatRequest:
+        """The decoded request; decoded once, shared: never change it in place, use `edited`."""
+        if self._content is None:
+            self._content = self.dialect.parse_request(self.body, model=self.peek.model, stream=self.peek.stream)
+        return self._content
+
+    def edited(self, content: ChatRequest | None = None, *, stream: bool | None = None, **fields: Any) -> Request:
+        """A request that asks something else: other content, or single fields of it replaced."""
+        base = content if content is not None else self.content()
+        if stream is not None:
+            fields["stream"] = stream
+        if fields:
+            base = msgspec.structs.replace(base, **fields)
+        peek = msgspec.structs.replace(
+            self.peek, stream=base.stream, max_tokens=base.max_tokens, spliceable=False, n=base.n or 1
+        )
+        return Request(
+            op=self.op,
+            dialect=self.dialect,
+            body=b"",
+            peek=peek,
+            headers=self.headers,
+            options=self.options,
+            array=self.array,
+            content=base,
+            is_edited=True,
+        )

@@ -1,0 +1,118 @@
+"""A strategy plans, then answers. Strategies see the rest of the house only through `Run`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from headgate.core.answer import Answer
+from headgate.core.clock import Clock
+from headgate.core.envelope import Envelope
+from headgate.core.money import Price
+from headgate.core.principal import Principal
+from headgate.core.request import Request
+from headgate.core.trace import Trace
+
+
+class Ref(msgspec.Struct, frozen=True):
+    """An entry that a strategy may name, and in what role (member, judge, planner, target, ...)."""
+
+    name: str
+    role: str = "target"
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What strategies may know of a physical model: catalogue row plus live state."""
+
+    name: str
+    provider: str
+    upstream: str
+    features: frozenset[str] = frozenset()
+    capabilities: tuple[str, ...] = ()
+    max_context: int | None = None
+    max_output: int | None = None
+    price: Price | None = None
+    zone: str | None = None
+    usable: bool = True
+    """False: no key, or every deployment is switched off; `reason` says why."""
+    reason: str = ""
+    health: float = 1.0
+    """1 = all deployments closed (well), 0 = all cooling."""
+    strength: Mapping[str, float] = {}
+    """Measured or published quality per task, 0 to 1."""
+    latency: float | None = None
+    """Recent time to first token in seconds."""
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """What will be done and why; `explain` is this and nothing more.
+
+    order       entries in the order they would be tried
+    reasons     entry -> why it stands there, or why it is left out
+    worst_case  nano-US$ that the whole plan can cost at most; None where a price is unknown
+    facts       the strategy's own part of the `headgate` object (task, ensemble, agent)
+    data        for the strategy's own `answer`, opaque to others
+    """
+
+    strategy: str
+    order: list[str] = []
+    reasons: dict[str, str] = {}
+    worst_case: int | None = 0
+    facts: dict[str, Any] = {}
+    data: Any = None
+    predicted_cost: int | None = None
+    predicted_latency: float | None = None
+
+
+class Strategy(Protocol):
+    name: str
+    """The entry's name."""
+    kind: str
+    """single | fallback | route | cascade | ensemble | agent | experiment"""
+
+    def refs(self) -> Iterable[Ref]: ...
+    def plan(self, request: Request, run: Run) -> Plan: ...
+    async def answer(self, request: Request, run: Run, plan: Plan) -> Answer: ...
+
+
+class Run(Protocol):
+    """One request's life, as strategies see it."""
+
+    principal: Principal
+    envelope: Envelope
+    trace: Trace
+    clock: Clock
+
+    def strategy(self, name: str) -> Strategy:
+        """The entry; ModelNotFound where there is none or the principal may not use it."""
+        ...
+
+    def model(self, name: str) -> ModelInfo | None:
+        """None where `name` is not a physical model."""
+        ...
+
+    def models(self) -> Sequence[ModelInfo]: ...
+
+    def child(self, *, envelope: Envelope | None = None, role: str | None = None) -> Run:
+        """The same life under a narrower envelope; attempts made through it carry `role`."""
+        ...
+
+    def plan(self, name: str, request: Request) -> Plan: ...
+
+    async def ask(
+        self, name: str, request: Request, *, role: str | None = None, envelope: Envelope | None = None
+    ) -> Answer:
+        """An entry's answer, at first content or complete. Raises HeadgateError."""
+        ...
+
+    async def attempt(self, model: str, request: Request, *, policy: Any = None) -> Answer:
+        """The attempt loop over the deployments of one physical model: only strategies/single.py needs it."""
+        ...
+
+    def decide(self, kind: str, chosen: Any, *, over: Sequence[Any] = (), because: str, **numbers: Any) -> None: ...
+
+    async def progress(self, text: str, **facts: Any) -> None:
+        """Says what is going on before the answer has content; doors show it as heartbeats or reasoning."""
+        ...

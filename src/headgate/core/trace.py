@@ -1,0 +1,125 @@
+"""What happened to one request, decision by decision. Headers, details, explain, console, spans and logs read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from headgate.core.money import dollars
+from headgate.core.usage import Usage
+
+
+class Decision(msgspec.Struct, omit_defaults=True):
+    """`at` is seconds since the request began."""
+
+    kind: str
+    chosen: Any
+    because: str
+    at: float = 0.0
+    over: list[Any] = []
+    numbers: dict[str, Any] = {}
+
+
+class AttemptView(msgspec.Struct, omit_defaults=True):
+    """One upstream call as clients may see it. Times in milliseconds; cost in nano-US$, None where unknown."""
+
+    model: str
+    deployment: str
+    provider: str
+    outcome: str = "open"
+    """ok | failed | cancelled | unknown | skipped"""
+    error: str | None = None
+    ttft_ms: float | None = None
+    latency_ms: float | None = None
+    cost: int | None = None
+    usage: Usage | None = None
+    id: str = ""
+    role: str | None = None
+    """What the call was for where it was not the answer itself: judge, member, planner, hedge, rescue, ..."""
+    status: int | None = None
+
+
+class Trace:
+    """Grows while the request lives. `facts` holds the strategy's own parts of the `headgate` object (task, ensemble,
+    agent); `lossy` the things a target could not express."""
+
+    __slots__ = (
+        "alternatives",
+        "attempts",
+        "chosen",
+        "cost_unknown",
+        "decisions",
+        "facts",
+        "id",
+        "lossy",
+        "request_id",
+        "requested",
+        "started",
+        "started_at",
+        "strategy",
+        "tags",
+    )
+
+    def __init__(self, id: str, *, requested: str, started: float, started_at: float, request_id: str = "") -> None:
+        self.id = id
+        self.request_id = request_id
+        self.requested = requested
+        self.strategy = ""
+        self.started = started
+        self.started_at = started_at
+        self.decisions: list[Decision] = []
+        self.attempts: list[AttemptView] = []
+        self.chosen: dict[str, Any] | None = None
+        self.alternatives: list[dict[str, Any]] = []
+        self.facts: dict[str, Any] = {}
+        self.lossy: list[str] = []
+        self.tags: tuple[str, ...] = ()
+        self.cost_unknown = False
+
+    def decide(
+        self, kind: str, chosen: Any, *, over: Sequence[Any] = (), because: str, at: float = 0.0, **numbers: Any
+    ) -> None:
+        """The only way a choice is made visible. A strategy that chooses without deciding is a bug."""
+        self.decisions.append(Decision(kind, chosen, because, at, list(over), numbers))
+
+    def lose(self, *features: str) -> None:
+        for feature in features:
+            if feature not in self.lossy:
+                self.lossy.append(feature)
+
+    @property
+    def cost(self) -> int:
+        """Nano-US$ of all attempts with a known cost."""
+        return sum(attempt.cost or 0 for attempt in self.attempts)
+
+    @property
+    def calls(self) -> int:
+        """Attempts that were really made."""
+        return sum(attempt.outcome != "skipped" for attempt in self.attempts)
+
+    def details(self, *, overhead_ms: float | None = None) -> dict[str, Any]:
+        """The `headgate` object of the contract; only the parts that apply."""
+        out: dict[str, Any] = {"requested": self.requested, "strategy": self.strategy, "trace": self.id}
+        if self.attempts:
+            out["cost_usd"] = None if self.cost_unknown else dollars(self.cost)
+        if overhead_ms is not None:
+            out["overhead_ms"] = round(overhead_ms, 2)
+        out.update(self.facts)
+        if self.chosen:
+            out["chosen"] = self.chosen
+        if self.alternatives:
+            out["alternatives"] = self.alternatives
+        if self.attempts:
+            out["attempts"] = [attempt_details(attempt) for attempt in self.attempts]
+        return out
+
+
+def attempt_details(attempt: AttemptView) -> dict[str, Any]:
+    out = msgspec.to_builtins(attempt)
+    out.pop("cost", None)
+    out.setdefault("outcome", "open")
+    out["error"] = attempt.error
+    out["cost_usd"] = None if attempt.cost is None else dollars(attempt.cost)
+    return out

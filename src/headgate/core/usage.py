@@ -1,0 +1,40 @@
+"""Tokens of one attempt, each counted once."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider says it used, in our one accounting.
+
+    input       every input token, INCLUDING cached_input, cache_write and audio_input
+    output      every output token, INCLUDING reasoning and audio_output
+    The providers differ in what includes what; each dialect (with its profile's quirks) turns theirs into this one.
+    estimated   True where the provider gave no usage and the figures are ours.
+    """
+
+    input: int = 0
+    output: int = 0
+    cached_input: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+    audio_input: int = 0
+    audio_output: int = 0
+    estimated: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.input + self.output
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input=self.input + other.input,
+            output=self.output + other.output,
+            cached_input=self.cached_input + other.cached_input,
+            cache_write=self.cache_write + other.cache_write,
+            reasoning=self.reasoning + other.reasoning,
+            audio_input=self.audio_input + other.audio_input,
+            audio_output=self.audio_output + other.audio_output,
+            estimated=self.estimated or other.estimated,
+        )
