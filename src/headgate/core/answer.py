@@ -18,7 +18,8 @@ class Answer(Protocol):
     batch of events; None at the end. It raises the UpstreamFault that broke the answer. A raw answer may turn into
     events (rescue), never back; the events that the bytes so far amount to are then in `said()`.
     When a pulled piece is the tail (final usage, end mark), `settled` is already True: the ledger knows the cost before
-    the client sees the end. `body(dialect)` gives a complete answer's own bytes, None where they are in another dialect.
+    the client sees the end. `body(dialect)` gives a complete answer's own bytes, None where they are
+    in another dialect.
     """
 
     settled: bool

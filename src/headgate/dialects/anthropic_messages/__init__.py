@@ -1,0 +1,1 @@
+"""The wire format `anthropic_messages`, in both directions."""

@@ -1,0 +1,1 @@
+"""The wire format `gemini`, in both directions."""

@@ -1,0 +1,1 @@
+"""The wire format `openai_chat`, in both directions."""

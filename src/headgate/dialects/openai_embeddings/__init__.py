@@ -1,0 +1,1 @@
+"""The wire format `openai_embeddings`, in both directions."""

@@ -1,0 +1,41 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.core.money import Price, cost_of, dollars, parse_dollars, per_mtok, upper_bound
+from headgate.core.usage import Usage
+
+TOKENS = st.integers(0, 2_000_000)
+
+
+def test_each_token_is_billed_once_at_its_own_price():
+    price = Price(
+        input=per_mtok("3"), output=per_mtok("15"), cached_input=per_mtok("0.30"), cache_write=per_mtok("3.75")
+    )
+    usage = Usage(input=1_000_000, cached_input=600_000, cache_write=100_000, output=10_000, reasoning=4_000)
+    assert dollars(cost_of(usage, price)) == "1.605000"  # .3 M at 3, .6 M at .30, .1 M at 3.75, 10 k at 15
+
+
+def test_long_context_price_applies_to_the_whole_prompt():
+    long = Price(input=per_mtok("6"), output=per_mtok("22.50"))
+    price = Price(input=per_mtok("3"), output=per_mtok("15"), long=long, long_context_from=200_000)
+    assert cost_of(Usage(input=200_000), price) == parse_dollars("0.6")
+    assert cost_of(Usage(input=200_001), price) == parse_dollars("1.200006")
+
+
+@given(TOKENS, TOKENS, TOKENS, TOKENS, TOKENS)
+def test_the_upper_bound_is_one(fresh, cached, written, said, thought):
+    price = Price(input=150, output=600, cached_input=75, cache_write=188, reasoning=601)
+    usage = Usage(
+        input=fresh + cached + written,
+        cached_input=cached,
+        cache_write=written,
+        output=said + thought,
+        reasoning=thought,
+    )
+    assert cost_of(usage, price) <= upper_bound(usage.input, usage.output, price)
+
+
+def test_amounts_read_naturally_and_small_ones_are_not_shown_as_nothing():
+    assert parse_dollars("$0.05") == 50_000_000
+    assert dollars(1_230_000) == "0.001230"
+    assert dollars(7) == "0.000000007"
