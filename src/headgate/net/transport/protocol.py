@@ -1,0 +1,128 @@
+"""What any HTTP client of ours must do. `h1` is our lean one, `aiohttp` the one for proxies and oddities.
+
+Times are absolute, in the event loop's clock (`loop.time()`), so that no limit can be stretched by being passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where connections are pooled: scheme `http` or `https`, host without brackets, port."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+class HttpRequest(msgspec.Struct, kw_only=True):
+    """One request. `headers` is one tuple per endpoint, the same object for every request to it, so that a transport can
+    keep its rendered form; Host, Content-Length and `extra` are added by the transport. `target` is path and query.
+    """
+
+    origin: Origin
+    method: str
+    target: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes = b""
+    extra: Sequence[tuple[str, str]] = ()
+    """Headers of this request only (traceparent, anthropic-beta, ...)."""
+
+    def __repr__(self) -> str:  # headers hold the provider's key
+        return f"HttpRequest({self.method} {self.origin.host}{self.target.partition('?')[0]})"
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds for each phase, and bytes. `connect` covers name, TCP and TLS; `first_byte` runs from the end of sending
+    to the status line; `idle` is the longest silence between two reads of the body."""
+
+    connect: float = 5.0
+    first_byte: float = 600.0
+    idle: float = 60.0
+    header_bytes: int = 65_536
+    body_bytes: int = 256 * 1024 * 1024
+
+
+class TransportError(Exception):
+    """Root of what can go wrong. `sent` is False only where no byte of the request can have reached the server."""
+
+    sent = True
+
+
+class ConnectFailed(TransportError):
+    """Refused, unreachable, or the name is not known."""
+
+    sent = False
+
+
+class ConnectTimeout(ConnectFailed):
+    pass
+
+
+class DnsFailed(ConnectFailed):
+    pass
+
+
+class TlsFailed(ConnectFailed):
+    """The certificate is expired, for another name or from an unknown authority, or the handshake broke."""
+
+
+class FirstByteTimeout(TransportError):
+    pass
+
+
+class IdleTimeout(TransportError):
+    pass
+
+
+class TotalTimeout(TransportError):
+    pass
+
+
+class ConnectionLost(TransportError):
+    """The connection broke before the answer was complete; whether the server worked on the request is unknown."""
+
+
+class ProtocolViolation(TransportError):
+    """The server does not speak HTTP/1.1 as it must: broken chunks, CL with TE, surplus bytes."""
+
+
+class HeaderTooLarge(TransportError):
+    pass
+
+
+class BodyTooLarge(TransportError):
+    pass
+
+
+class HttpResponse(Protocol):
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    """Names in lower case."""
+
+    def header(self, name: bytes) -> bytes | None: ...
+
+    async def next(self) -> bytes:
+        """What has arrived of the body, coalesced; b"" at its clean end. Raises TransportError where it is cut."""
+        ...
+
+    async def read(self) -> bytes:
+        """The rest of the body."""
+        ...
+
+    async def aclose(self) -> None:
+        """Idempotent. A connection whose answer was not read to its clean end is closed, never pooled."""
+        ...
+
+
+class Transport(Protocol):
+    async def send(self, request: HttpRequest, limits: Limits, deadline: float) -> HttpResponse:
+        """Sends and waits for status and headers. `deadline` (loop time) bounds everything, the body included. Follows
+        no redirect, keeps no cookie. Cancelling closes the connection."""
+        ...
+
+    async def aclose(self) -> None: ...
