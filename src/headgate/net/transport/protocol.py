@@ -20,8 +20,8 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class HttpRequest(msgspec.Struct, kw_only=True):
-    """One request. `headers` is one tuple per endpoint, the same object for every request to it, so that a transport can
-    keep its rendered form; Host, Content-Length and `extra` are added by the transport. `target` is path and query.
+    """One request. `headers` is one tuple per endpoint, the same object for every request to it, so that a transport
+    can keep its rendered form; Host, Content-Length and `extra` are added by the transport. `target` is path and query.
     """
 
     origin: Origin

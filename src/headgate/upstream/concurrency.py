@@ -1,0 +1,95 @@
+"""Adaptive concurrency of one deployment: additive increase, multiplicative decrease on signs of overload.
+
+The latency of language models grows with the length of what they say, so slowness is no signal here: only 429, 529 and
+503 are. A short bounded queue takes bursts; beyond it load is shed, lowest priority first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+
+from headgate.core.errors import Overloaded
+
+START = 1024.0
+LEAST = 1.0
+MOST = 4096.0
+DECREASE = 0.7
+QUEUE = 64
+LONGEST_WAIT = 2.0
+
+
+class Gate:
+    """`async with`-less on purpose: the hot path takes and gives back without a frame of its own."""
+
+    __slots__ = ("_limit", "_order", "_queue", "_waiting", "busy", "cap", "shed")
+
+    def __init__(self, cap: int | None = None) -> None:
+        self.cap = float(cap) if cap else MOST
+        self._limit = min(START, self.cap)
+        self.busy = 0
+        self.shed = 0
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+
+    @property
+    def limit(self) -> float:
+        return self._limit
+
+    def try_enter(self) -> bool:
+        if self.busy >= self._limit or self._waiting:
+            return False
+        self.busy += 1
+        return True
+
+    async def enter(self, priority: int, wait: float) -> None:
+        """Takes a slot, waiting at most `wait` seconds. Raises Overloaded where the queue is full or time is up."""
+        if self.try_enter():
+            return
+        if len(self._waiting) >= QUEUE and not self._make_room(priority):
+            self.shed += 1
+            raise Overloaded("too many requests are waiting for this model", retry_after=1.0)
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (-priority, next(self._order), slot))
+        try:
+            async with asyncio.timeout(min(wait, LONGEST_WAIT)):
+                await slot
+        except BaseException as error:
+            if slot.done() and not slot.cancelled() and slot.exception() is None:
+                self.leave()  # the slot came in the same tick as the end of waiting
+            else:
+                self._waiting = [entry for entry in self._waiting if entry[2] is not slot]
+                heapq.heapify(self._waiting)
+            if isinstance(error, TimeoutError):
+                self.shed += 1
+                raise Overloaded("no slot for this model came free in time", retry_after=1.0) from error
+            raise
+
+    def leave(self) -> None:
+        self.busy -= 1
+        while self._waiting and self.busy < self._limit:
+            _, _, slot = heapq.heappop(self._waiting)
+            if not slot.done():
+                self.busy += 1
+                slot.set_result(None)
+
+    def praised(self) -> None:
+        """A call went well: a little more room."""
+        if self.busy + 1 >= self._limit:
+            self._limit = min(self.cap, self._limit + 1.0 / self._limit)
+
+    def overloaded(self) -> None:
+        """The provider said it is too much: what was in flight was too much."""
+        self._limit = max(LEAST, min(self._limit, float(self.busy)) * DECREASE)
+
+    def _make_room(self, priority: int) -> bool:
+        lowest = max(self._waiting, key=lambda entry: (entry[0], entry[1]))
+        if -lowest[0] >= priority:
+            return False
+        self._waiting.remove(lowest)
+        heapq.heapify(self._waiting)
+        if not lowest[2].done():
+            lowest[2].set_exception(Overloaded("shed for a request of higher priority", retry_after=1.0))
+        self.shed += 1
+        return True

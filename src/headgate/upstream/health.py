@@ -1,0 +1,161 @@
+"""Health of one deployment: a circuit breaker with memory for the provider's own Retry-After.
+
+closed ──(failures in a row, or the share of failures)──► open ──(cool-down over)──► half-open ──(probe ok)──► closed
+                                                            ▲                            │
+                                                            └──── (probe failed: cool-down doubled) ◄┘
+
+Numbers: five failures in a row open it (Envoy's outlier detection); the first cool-down is 5 s, doubled each time the
+probe fails up to 60 s, so that a provider which recovers is used again within one probe interval.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal
+
+import msgspec
+
+from headgate.core.clock import Clock
+from headgate.core.errors import UpstreamFault
+
+State = Literal["closed", "open", "half_open"]
+FAILURES_IN_A_ROW = 5
+WINDOW = 20
+FAILURE_SHARE = 0.5
+FIRST_COOL_DOWN = 5.0
+LONGEST_COOL_DOWN = 60.0
+MISCONFIGURED_COOL_DOWN = 60.0
+LONGEST_RETRY_AFTER = 300.0
+# Faults that say something of the deployment's health; the others are about the request.
+_COUNTS = frozenset({"connect", "timeout", "unavailable", "overloaded", "invalid_answer", "stream_broken"})
+
+
+class HealthView(msgspec.Struct, omit_defaults=True):
+    """For the admin API, console, metrics and `headgate models --health`. `recovers_in` is seconds."""
+
+    state: State
+    reason: str | None = None
+    recovers_in: float | None = None
+    failures: int = 0
+    opened: int = 0
+
+
+class Health:
+    """Not thread-safe; lives on one event loop. All times are the clock's monotonic seconds."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._recent: deque[bool] = deque(maxlen=WINDOW)
+        self._open_until = 0.0
+        self._cool_down = FIRST_COOL_DOWN
+        self._retry_until = 0.0
+        self._probing = False
+        self._is_open = False
+        self.reason: str | None = None
+        self.opened = 0
+        self.on_change: list = []
+        """Called with (old state, new state, reason); telemetry listens."""
+
+    @property
+    def state(self) -> State:
+        if not self._is_open:
+            return "closed"
+        return "open" if self._clock.monotonic() < self._open_until else "half_open"
+
+    @property
+    def well(self) -> bool:
+        return not self._is_open and self._retry_until <= self._clock.monotonic()
+
+    @property
+    def told_to_wait(self) -> bool:
+        """The provider itself named a time before which it must not be asked, or refused our credentials."""
+        return self._retry_until > self._clock.monotonic()
+
+    def ready_in(self) -> float:
+        """Seconds until the deployment may be asked again; 0 where it may be asked now."""
+        now = self._clock.monotonic()
+        until = max(self._retry_until, self._open_until if self._is_open else 0.0)
+        if until <= now and self._probing:
+            return 0.05  # somebody probes right now
+        return max(0.0, until - now)
+
+    def admit(self) -> bool:
+        """May one more request be sent? In half-open exactly one at a time may; it must then report back."""
+        if self.ready_in() > 0:
+            return False
+        if self._is_open:
+            if self._probing:
+                return False
+            self._probing = True
+        return True
+
+    def succeeded(self) -> None:
+        self._failures = 0
+        self._recent.append(True)
+        if self._is_open:
+            self._close()
+
+    def abandoned(self) -> None:
+        """The request said nothing of the deployment's health: cancelled, or refused for its own content."""
+        self._probing = False
+
+    def failed(self, fault: UpstreamFault) -> None:
+        self._probing = False
+        if fault.kind == "rate_limit":
+            self._wait(fault.retry_after if fault.retry_after is not None else 1.0, "rate limited by the provider")
+            return
+        if fault.kind in ("auth", "quota"):
+            self._wait(MISCONFIGURED_COOL_DOWN, "credentials refused" if fault.kind == "auth" else "quota used up")
+            return
+        if fault.kind not in _COUNTS:
+            return
+        if fault.kind == "overloaded" and fault.retry_after:
+            self._wait(fault.retry_after, "overloaded, asked to wait")
+        self._failures += 1
+        self._recent.append(False)
+        if self._is_open:
+            self._open(min(self._cool_down * 2, LONGEST_COOL_DOWN), fault.kind)
+        elif self._failures >= FAILURES_IN_A_ROW or self._mostly_failing():
+            self._open(FIRST_COOL_DOWN, fault.kind)
+
+    def view(self) -> HealthView:
+        wait = self.ready_in()
+        return HealthView(
+            self.state if not self.told_to_wait else "open",
+            self.reason if not self.well else None,
+            round(wait, 3) if wait else None,
+            self._failures,
+            self.opened,
+        )
+
+    def _mostly_failing(self) -> bool:
+        return len(self._recent) == WINDOW and self._recent.count(False) > WINDOW * FAILURE_SHARE
+
+    def _wait(self, seconds: float, reason: str) -> None:
+        until = self._clock.monotonic() + min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+        if until > self._retry_until:
+            self._retry_until = until
+            self.reason = reason
+            self._tell("closed", "open", reason)
+
+    def _open(self, cool_down: float, reason: str) -> None:
+        was = self.state
+        self._cool_down = cool_down
+        self._open_until = self._clock.monotonic() + cool_down
+        self._is_open = True
+        self._recent.clear()
+        self.reason = f"{reason}: {self._failures} failures in a row"
+        self.opened += 1
+        self._tell(was, "open", self.reason)
+
+    def _close(self) -> None:
+        self._is_open = self._probing = False
+        self._cool_down = FIRST_COOL_DOWN
+        self._recent.clear()
+        self._tell("half_open", "closed", self.reason or "")
+        self.reason = None
+
+    def _tell(self, old: State, new: State, reason: str) -> None:
+        for listener in self.on_change:
+            listener(old, new, reason)
