@@ -22,11 +22,17 @@ class Answer(Protocol):
     in another dialect.
     """
 
-    settled: bool
-    model: str
-    """Our name of the model that serves it."""
-    provider: str
-    deployment: str
+    @property
+    def settled(self) -> bool: ...
+    @property
+    def model(self) -> str:
+        """Our name of the model that serves it."""
+        ...
+
+    @property
+    def provider(self) -> str: ...
+    @property
+    def deployment(self) -> str: ...
 
     async def pull(self, dialect: str | None = None) -> Piece | None: ...
     def said(self) -> list[Event]: ...

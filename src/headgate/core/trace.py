@@ -39,6 +39,8 @@ class AttemptView(msgspec.Struct, omit_defaults=True):
     role: str | None = None
     """What the call was for where it was not the answer itself: judge, member, planner, hedge, rescue, ..."""
     status: int | None = None
+    at_ms: float = 0.0
+    """When it began, in milliseconds since the request did."""
 
 
 class Trace:
@@ -93,6 +95,16 @@ class Trace:
     def cost(self) -> int:
         """Nano-US$ of all attempts with a known cost."""
         return sum(attempt.cost or 0 for attempt in self.attempts)
+
+    def waited_ms(self, now_ms: float) -> float:
+        """Milliseconds in which at least one attempt was under way (until `now_ms` for open ones): not our time."""
+        waited = end = 0.0
+        for attempt in sorted(self.attempts, key=lambda a: a.at_ms):
+            stop = now_ms if attempt.latency_ms is None else attempt.at_ms + attempt.latency_ms
+            if stop > end:
+                waited += stop - max(end, attempt.at_ms)
+                end = stop
+        return waited
 
     @property
     def calls(self) -> int:

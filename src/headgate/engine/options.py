@@ -1,0 +1,95 @@
+"""What a client asks of us beside its request: `x-headgate-*` headers and the body's `headgate` field."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from headgate.core.errors import InvalidRequest
+from headgate.core.money import parse_dollars
+from headgate.core.request import Options
+
+LEAST_TIMEOUT, LONGEST_TIMEOUT = 0.05, 3600.0
+MOST_TAGS, LONGEST_TAG = 20, 64
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
+_UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+_TAG = re.compile(r"[\w.:/@+-]+")
+_KNOWN = frozenset({"details", "tags", "max_cost", "timeout"})
+
+
+def read_options(headers: Mapping[str, str], body_options: Mapping[str, Any] | None) -> Options:
+    """`headers` with lower-case names. Headers win over the body. Raises InvalidRequest naming the parameter."""
+    given: dict[str, Any] = dict(body_options or {})
+    if unknown := given.keys() - _KNOWN:
+        raise InvalidRequest(f"unknown field in `headgate`: {min(unknown)[:50]!r}", param="headgate")
+    for name in _KNOWN:
+        key = f"x-headgate-{name.replace('_', '-')}"
+        if key in headers:
+            given[name] = headers[key]
+    key = headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= 255:
+        raise InvalidRequest("Idempotency-Key must have 1 to 255 characters", param="Idempotency-Key")
+    return Options(
+        details=_flag(given.get("details")),
+        tags=_tags(given.get("tags")),
+        timeout=_timeout(given.get("timeout"), headers),
+        max_cost=_money(given.get("max_cost")),
+        idempotency_key=key,
+    )
+
+
+def affinity_of(key_id: str, body: bytes) -> str:
+    """Hash of the key and of how the conversation begins: what stays the same from turn to turn."""
+    start = max(body.find(b'"messages"'), body.find(b'"contents"'), body.find(b'"input"'), 0)
+    return hashlib.blake2b(key_id.encode() + body[start : start + 1024], digest_size=8).hexdigest()
+
+
+def _flag(value: Any) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    if str(value).lower() in ("true", "1", "false", "0"):
+        return str(value).lower() in ("true", "1")
+    raise InvalidRequest("details must be true or false", param="headgate.details")
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    tags = [tag.strip() for tag in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(tags, list) or len(tags) > MOST_TAGS:
+        raise InvalidRequest(f"tags must be at most {MOST_TAGS} words", param="headgate.tags")
+    for tag in tags:
+        if not isinstance(tag, str) or len(tag) > LONGEST_TAG or not _TAG.fullmatch(tag):
+            raise InvalidRequest("a tag is up to 64 letters, digits and . : / @ + - _", param="headgate.tags")
+    return tuple(dict.fromkeys(tags))
+
+
+def _timeout(value: Any, headers: Mapping[str, str]) -> float | None:
+    """Ours where given, else what the SDK says its own read timeout is. Out of range is clamped (bad input 50)."""
+    if value is None:
+        value = headers.get("x-stainless-read-timeout")
+        if value is None:
+            return None
+        try:
+            seconds = float(value)
+        except ValueError:
+            return None  # the SDK's own header, not the user's: nothing to complain of
+    else:
+        match = _DURATION.fullmatch(str(value).strip().removeprefix("-")) if not isinstance(value, bool) else None
+        if match is None:
+            raise InvalidRequest("timeout must be a duration such as 30s", param="headgate.timeout")
+        seconds = float(match[1]) * _UNIT[match[2]]
+        if str(value).strip().startswith("-"):
+            seconds = LEAST_TIMEOUT
+    return min(max(seconds, LEAST_TIMEOUT), LONGEST_TIMEOUT) if seconds == seconds else None
+
+
+def _money(value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        return parse_dollars(str(value))
+    except ValueError as error:
+        raise InvalidRequest("max_cost must be an amount in US$ such as 0.05", param="headgate.max_cost") from error

@@ -1,0 +1,258 @@
+"""A request's way through the house, on one screen. Doors and the library both go through `open_exchange`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from headgate.core.answer import Answer
+from headgate.core.dialect import Dialect, Op
+from headgate.core.envelope import Envelope
+from headgate.core.errors import HeadgateError, InternalError, Overloaded, http_status
+from headgate.core.ids import new_id
+from headgate.core.money import dollars
+from headgate.core.ports import Grant
+from headgate.core.principal import Principal
+from headgate.core.records import RequestRecord
+from headgate.core.request import Request
+from headgate.core.strategy import Plan
+from headgate.core.trace import Trace
+from headgate.core.usage import Usage
+from headgate.engine.house import House
+from headgate.engine.options import affinity_of, read_options
+from headgate.engine.run import Progress, RequestRun, Shared
+from headgate.engine.snapshot import Snapshot, check_allowed
+
+
+class Inbound(msgspec.Struct, kw_only=True):
+    """A request as a door received it. `headers` have lower-case names; `forward` are those that a provider of the same
+    dialect may see."""
+
+    door: str
+    dialect: Dialect
+    body: bytes
+    headers: Mapping[str, str]
+    credentials: Sequence[str] = ()
+    op: Op = "chat"
+    model: str | None = None
+    stream: bool | None = None
+    array: bool = False
+    forward: Mapping[str, str] = {}
+    request_id: str = ""
+    progress: Progress | None = None
+
+
+class Prepared(msgspec.Struct, kw_only=True):
+    """Identified, parsed, resolved and planned; nothing spent."""
+
+    principal: Principal
+    snapshot: Snapshot
+    request: Request
+    run: RequestRun
+    plan: Plan
+    name: str
+
+
+async def open_exchange(house: House, inbound: Inbound) -> Exchange:
+    """identify → parse → resolve → plan → reserve → answer. Returns at first content or complete; the caller relays the
+    answer and closes the exchange. Raises HeadgateError, with everything settled and recorded."""
+    started, started_at = house.clock.monotonic(), house.clock.time()
+    principal = house.governor.authenticate(inbound.credentials)
+    if house.draining:
+        raise Overloaded("the gateway is shutting down", retry_after=1.0)
+    prepared = prepare(house, inbound, principal, started, started_at)
+    exchange = Exchange(house, inbound, prepared)
+    house.inflight += 1
+    try:
+        exchange.grant = await reserve(house, inbound, prepared)
+        strategy = prepared.snapshot.strategy(prepared.name)
+        exchange.answer = await strategy.answer(prepared.request, prepared.run, prepared.plan)
+    except HeadgateError as error:
+        await exchange.close(error)
+        raise
+    except asyncio.CancelledError:
+        await exchange.close(cancelled=True)
+        raise
+    except Exception as error:
+        failed = InternalError("the gateway failed on this request", detail=repr(error))
+        failed.__cause__ = error
+        await exchange.close(failed)
+        raise failed from error
+    return exchange
+
+
+def prepare(house: House, inbound: Inbound, principal: Principal, started: float, started_at: float) -> Prepared:
+    """Everything that needs no model and no money: also what `explain` is made of."""
+    snapshot = house.snapshot
+    peek = inbound.dialect.peek(inbound.body, model=inbound.model, stream=inbound.stream)
+    options = read_options(inbound.headers, peek.options)
+    resolved = snapshot.resolve(peek.model)
+    check_allowed(principal, resolved.name, snapshot)
+    if resolved.prefer or snapshot.sticky:
+        affinity = affinity_of(principal.key_id, inbound.body) if snapshot.sticky else None
+        options = msgspec.structs.replace(options, prefer=resolved.prefer, affinity=affinity)
+    trace = Trace(
+        new_id("tr"), requested=peek.model[:200], started=started, started_at=started_at, request_id=inbound.request_id
+    )
+    trace.tags = (*principal.tags, *options.tags)
+    request = Request(
+        op=inbound.op,
+        dialect=inbound.dialect,
+        body=inbound.body,
+        peek=peek,
+        headers=inbound.forward,
+        options=options,
+        array=inbound.array,
+    )
+    seconds = min(options.timeout or snapshot.deadline, snapshot.deadline)
+    shared = Shared(
+        principal=principal,
+        trace=trace,
+        clock=house.clock,
+        ledger=house.ledger,
+        transport=house.transport,
+        rng=house.rng,
+        snapshot=snapshot,
+        on_attempt=house.attempt_closed,
+        on_event=house.event,
+        charge_unknown=house.charge_unknown,
+    )
+    shared.on_progress = inbound.progress
+    run = RequestRun(shared, Envelope(started + seconds, money=options.max_cost))
+    strategy = snapshot.strategy(resolved.name)
+    trace.strategy = strategy.kind
+    plan = strategy.plan(request, run)
+    trace.facts.update(plan.facts)
+    return Prepared(principal=principal, snapshot=snapshot, request=request, run=run, plan=plan, name=resolved.name)
+
+
+async def reserve(house: House, inbound: Inbound, prepared: Prepared) -> Grant:
+    peek = prepared.request.peek
+    return await house.governor.admit(
+        prepared.principal,
+        model=prepared.name,
+        door=inbound.door,
+        tags=prepared.run.trace.tags,
+        input_tokens=peek.input_bound,
+        output_tokens=(peek.max_tokens or 0) * peek.n,
+        worst_case=prepared.plan.worst_case,
+    )
+
+
+class Exchange:
+    """An answered request until its last byte. `close` is idempotent and must be called, however it ends."""
+
+    def __init__(self, house: House, inbound: Inbound, prepared: Prepared) -> None:
+        self.house = house
+        self.inbound = inbound
+        self.request = prepared.request
+        self.run = prepared.run
+        self.trace = prepared.run.trace
+        self.principal = prepared.principal
+        self.plan = prepared.plan
+        self.name = prepared.name
+        self.grant: Grant | None = None
+        self.answer: Answer | None = None
+        self._closed = False
+
+    def overhead_ms(self) -> float:
+        """Our own share of the time so far, in milliseconds."""
+        elapsed = (self.house.clock.monotonic() - self.trace.started) * 1000
+        return max(0.0, elapsed - self.trace.waited_ms(elapsed))
+
+    def headers(self) -> list[tuple[str, str]]:
+        """What was chosen, for the response's head."""
+        trace, answer = self.trace, self.answer
+        out = [("x-request-id", trace.request_id), ("x-headgate-trace", trace.id)]
+        if answer is not None:
+            out += [
+                ("x-headgate-model", answer.model),
+                ("x-headgate-provider", answer.provider),
+                ("x-headgate-strategy", trace.strategy),
+                ("x-headgate-attempts", str(trace.calls)),
+                ("x-headgate-overhead-ms", f"{self.overhead_ms():.2f}"),
+            ]
+            if answer.settled and not trace.cost_unknown:
+                out.append(("x-headgate-cost-usd", dollars(trace.cost)))
+        if trace.lossy:
+            out.append(("x-headgate-lossy", ", ".join(trace.lossy)))
+        if self.grant is not None:
+            out += self.grant.headers
+        return [(name, _header_safe(value)) for name, value in out]
+
+    def details(self) -> dict[str, Any]:
+        """The `headgate` object."""
+        if self.trace.chosen is None and self.answer is not None:
+            self.trace.chosen = self._chosen(self.answer)
+        return self.trace.details(overhead_ms=self.overhead_ms())
+
+    def _chosen(self, answer: Answer) -> dict[str, Any]:
+        because = self.plan.reasons.get(answer.model)
+        decided = [d.because for d in self.trace.decisions if d.chosen == answer.model]
+        return {
+            "model": answer.model,
+            "provider": answer.provider,
+            "deployment": answer.deployment,
+            "because": decided[-1] if decided else because or "asked for by name",
+        }
+
+    async def close(self, error: HeadgateError | None = None, *, cancelled: bool = False) -> None:
+        """Ends the answer if it still speaks, settles what was reserved, writes the request's row."""
+        if self._closed:
+            return
+        self._closed = True
+        self.house.inflight -= 1
+        if self.answer is not None:
+            await asyncio.shield(self.answer.aclose())
+        trace = self.trace
+        usage = _sum([a.usage for a in trace.attempts if a.usage is not None])
+        if self.grant is not None:
+            self.grant.settle(cost=trace.cost, tokens=usage.total if usage else 0)
+        if self.answer is not None and trace.chosen is None:
+            trace.chosen = self._chosen(self.answer)
+        self.house.request_over(self._record(error, cancelled, usage), trace)
+
+    def _record(self, error: HeadgateError | None, cancelled: bool, usage: Usage | None) -> RequestRecord:
+        trace, answer, principal = self.trace, self.answer, self.principal
+        first = next((a.at_ms + a.ttft_ms for a in trace.attempts if a.ttft_ms is not None and not a.role), None)
+        elapsed = self.house.clock.monotonic() - trace.started
+        return RequestRecord(
+            id=trace.request_id,
+            trace=trace.id,
+            at=trace.started_at,
+            door=self.inbound.door,
+            requested=trace.requested,
+            strategy=trace.strategy,
+            model=answer.model if answer else None,
+            provider=answer.provider if answer else None,
+            key_id=principal.key_id,
+            user=principal.user,
+            team=principal.team,
+            tags=trace.tags,
+            task=(trace.facts.get("task") or {}).get("label"),
+            stream=self.request.stream,
+            status=499 if cancelled else http_status(error) if error else 200,
+            error="client_left" if cancelled else error.code if error else None,
+            attempts=trace.calls,
+            usage=usage,
+            cost=None if trace.cost_unknown else trace.cost,
+            saved=trace.facts.get("saved"),
+            ttft=None if first is None else first / 1000,
+            latency=elapsed,
+            overhead=self.overhead_ms() / 1000,
+        )
+
+
+def _sum(usages: list[Usage]) -> Usage | None:
+    total: Usage | None = None
+    for usage in usages:
+        total = usage if total is None else total + usage
+    return total
+
+
+def _header_safe(value: str) -> str:
+    """Names come from files and providers: whatever they hold, a header is one line of visible latin-1."""
+    return "".join(c if " " <= c <= "~" else "?" for c in value)[:1000]

@@ -1,0 +1,151 @@
+"""The configuration in force: immutable, swapped as a whole by a reload. A request keeps the one it began with."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from headgate.core.errors import ModelNotFound, PermissionDenied
+from headgate.core.principal import Principal
+from headgate.core.strategy import ModelInfo, Strategy
+from headgate.strategies.single import Single
+from headgate.upstream.deployment import Model
+
+SUFFIXES = ("cheap", "fast", "best")
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """`name` is the entry; `prefer` a suffix's wish (`auto:cheap`)."""
+
+    name: str
+    prefer: str | None = None
+
+
+class Snapshot:
+    """`direct(provider, upstream)` builds a model for direct addressing, None where that provider is not configured."""
+
+    def __init__(
+        self,
+        *,
+        entries: Mapping[str, Strategy],
+        models: Mapping[str, Model],
+        aliases: Mapping[str, str] | None = None,
+        direct: Callable[[str, str], Model | None] = lambda provider, upstream: None,
+        hash: str = "",
+        display: Mapping[str, str] | None = None,
+        deadline: float = 600.0,
+    ) -> None:
+        self.entries = dict(entries)
+        self._models = dict(models)
+        self.hash = hash
+        self.display = display or {}
+        self.deadline = deadline
+        """Seconds that a request has where nobody says otherwise."""
+        aliases = aliases or {}
+        self.aliases = aliases
+        self._exact = {alias: name for alias, name in aliases.items() if not _is_pattern(alias)}
+        self._patterns = [(alias, name) for alias, name in aliases.items() if _is_pattern(alias)]
+        self._direct = direct
+        self._seen_direct: dict[str, Model | None] = {}
+        self.sticky = any(len(model.deployments) > 1 for model in models.values())
+
+    def resolve(self, asked: str) -> Resolved:
+        """What a client's model string stands for. Raises ModelNotFound with the name cut short."""
+        if asked in self.entries:
+            return Resolved(asked)
+        if asked in self._exact:
+            return Resolved(self._exact[asked])
+        stem, colon, suffix = asked.rpartition(":")
+        if colon and suffix in SUFFIXES and stem:
+            return Resolved(self.resolve(stem).name, suffix)
+        for pattern, name in self._patterns:
+            if fnmatch.fnmatchcase(asked, pattern):
+                return Resolved(name)
+        if self.model(asked) is not None:
+            return Resolved(asked)
+        raise ModelNotFound(f"The model {asked[:100]!r} does not exist or is not offered here.", param="model")
+
+    def model(self, name: str) -> Model | None:
+        """A physical model, by entry or by direct address (`provider/upstream-id`)."""
+        if (model := self._models.get(name)) is not None:
+            return model
+        provider, slash, upstream = name.partition("/")
+        if not slash or not upstream or len(name) > 200 or name in self.entries:
+            return None
+        if name not in self._seen_direct:
+            if len(self._seen_direct) > 1000:
+                self._seen_direct.clear()  # names are the clients' to choose: never an unbounded memory
+            self._seen_direct[name] = self._direct(provider, upstream)
+        return self._seen_direct[name]
+
+    def strategy(self, name: str) -> Strategy:
+        if (entry := self.entries.get(name)) is not None:
+            return entry
+        if self.model(name) is not None:
+            return Single(name)
+        raise ModelNotFound(f"The model {name[:100]!r} does not exist or is not offered here.", param="model")
+
+    def models(self) -> Sequence[Model]:
+        return list(self._models.values())
+
+    def listed(self, principal: Principal) -> list[str]:
+        """Names for `/v1/models`: entries and plain aliases that the principal may use, in the file's order."""
+        names = [*self.entries, *self._exact]
+        return [name for name in names if may_use(principal, name, self)]
+
+
+def may_use(principal: Principal, name: str, snapshot: Snapshot) -> bool:
+    if principal.models is not None and not any(
+        name == allowed or ("*" in allowed and fnmatch.fnmatchcase(name, allowed)) for allowed in principal.models
+    ):
+        return False
+    if principal.zone is None:
+        return True
+    model = snapshot.model(name)
+    return model is None or model.zone == principal.zone
+
+
+def check_allowed(principal: Principal, name: str, snapshot: Snapshot) -> None:
+    """The name that a client asks for. What a strategy calls in its turn is the operator's choice, zones excepted."""
+    if not may_use(principal, name, snapshot):
+        raise PermissionDenied(
+            f"This key may not use the model {name[:100]!r}.", code="model_not_allowed", param="model"
+        )
+
+
+def check_zone(principal: Principal, model: Model) -> None:
+    """A key that is confined to a zone never reaches a model outside it, whatever strategy leads there."""
+    if principal.zone is not None and model.zone != principal.zone:
+        raise PermissionDenied(
+            f"This key is confined to models of the zone {principal.zone!r}.", code="model_not_allowed", param="model"
+        )
+
+
+def info_of(model: Model) -> ModelInfo:
+    """A model as strategies may see it, with its live state."""
+    vitals = [d.vitals for d in model.deployments]
+    health = sum(v.health.ready_in() <= 0 for v in vitals) / len(vitals) if vitals else 0.0
+    latencies = [v.latency for v in vitals if v.latency is not None]
+    first = model.deployments[0] if model.deployments else None
+    return ModelInfo(
+        name=model.name,
+        provider=first.provider if first else "",
+        upstream=first.upstream if first else "",
+        features=model.features or frozenset(),
+        capabilities=model.capabilities,
+        max_context=model.max_context,
+        max_output=model.max_output,
+        price=model.price or (first.price if first else None),
+        zone=model.zone,
+        usable=model.missing is None,
+        reason=model.missing or "",
+        health=health,
+        strength=model.strength,
+        latency=min(latencies) if latencies else None,
+    )
+
+
+def _is_pattern(alias: str) -> bool:
+    return any(sign in alias for sign in "*?[")

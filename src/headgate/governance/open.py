@@ -1,0 +1,36 @@
+"""The governor of a plane without keys: everybody is the local operator and nothing is limited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headgate.core.ports import Grant
+from headgate.core.principal import LOCAL, Principal
+
+
+class _Free:
+    headers: Sequence[tuple[str, str]] = ()
+
+    def settle(self, *, cost: int, tokens: int) -> None:
+        return None
+
+
+class OpenGovernor:
+    open = True
+    _grant = _Free()
+
+    def authenticate(self, credentials: Sequence[str]) -> Principal:
+        return LOCAL
+
+    async def admit(
+        self,
+        principal: Principal,
+        *,
+        model: str,
+        door: str,
+        tags: Sequence[str],
+        input_tokens: int,
+        output_tokens: int,
+        worst_case: int | None,
+    ) -> Grant:
+        return self._grant

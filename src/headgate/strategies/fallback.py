@@ -1,0 +1,214 @@
+"""An ordered chain: the first target that answers, with health, rescue and every step visible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from headgate.core.answer import Answer
+from headgate.core.errors import (
+    AllModelsUnavailable,
+    BudgetExceeded,
+    DeadlineExceeded,
+    HeadgateError,
+    InvalidRequest,
+    ModelNotFound,
+    Overloaded,
+    PermissionDenied,
+    StorageUnavailable,
+    UnsupportedFeature,
+    UpstreamFault,
+    fault,
+)
+from headgate.core.events import Event
+from headgate.core.request import Request
+from headgate.core.strategy import Plan, Ref, Run
+from headgate.strategies.fit import unfit
+from headgate.strategies.schema import breaks_schema
+from headgate.upstream.attempt import Policy
+from headgate.upstream.rescue import Rescued, continuation, may_continue
+
+Rescue = Literal["continue", "restart", "error"]
+# What a target can fail with, in the words of `move_on:`, and the fault kinds that each word covers.
+MOVE_ON: dict[str, frozenset[str]] = {
+    "timeout": frozenset({"timeout"}),
+    "unavailable": frozenset(
+        {"connect", "unavailable", "overloaded", "invalid_answer", "stream_broken", "auth", "quota"}
+    ),
+    "rate_limit": frozenset({"rate_limit"}),
+    "context_length": frozenset({"context_length"}),
+    "invalid_output": frozenset({"invalid_output"}),
+    "content_policy": frozenset({"content_policy"}),
+    "bad_request": frozenset({"bad_request", "not_found"}),
+}
+DEFAULT_MOVE_ON = ("timeout", "unavailable", "rate_limit", "context_length", "invalid_output")
+# Errors that no other target could change.
+FINAL = (BudgetExceeded, DeadlineExceeded, PermissionDenied, StorageUnavailable, InvalidRequest)
+
+
+class Target(msgspec.Struct, frozen=True):
+    name: str
+    timeout: float | None = None
+    """Seconds for this target's whole attempt."""
+
+
+class Fallback:
+    kind = "fallback"
+
+    def __init__(
+        self,
+        name: str,
+        order: Iterable[Target],
+        *,
+        move_on: Iterable[str] = DEFAULT_MOVE_ON,
+        retries: int = 2,
+        rescue: Rescue = "continue",
+        wait: bool = False,
+    ) -> None:
+        self.name = name
+        self.order = tuple(order)
+        self.move_on = frozenset().union(*(MOVE_ON[word] for word in move_on))
+        self.retries = retries
+        self.rescue: Rescue = rescue
+        self.wait = wait
+
+    def refs(self) -> Iterable[Ref]:
+        return [Ref(target.name) for target in self.order]
+
+    def plan(self, request: Request, run: Run) -> Plan:
+        """Healthy targets first, in order; cooling ones after them; those that cannot serve the request left out."""
+        well: list[str] = []
+        cooling: list[str] = []
+        reasons: dict[str, str] = {}
+        worst: int | None = 0
+        unfits: list[HeadgateError] = []
+        for target in self.order:
+            info = run.model(target.name)
+            if info is not None and (why := unfit(request, info)) is not None:
+                reasons[target.name] = why.message
+                unfits.append(why)
+                continue
+            if info is not None and not info.usable:
+                reasons[target.name] = info.reason
+                continue
+            try:
+                child = run.plan(target.name, request)
+            except (ModelNotFound, PermissionDenied, UnsupportedFeature) as error:
+                reasons[target.name] = error.message
+                continue
+            well_now = info is None or info.health > 0
+            (well if well_now else cooling).append(target.name)
+            reasons[target.name] = "in order" if well_now else "cooling down: asked only if nothing else is left"
+            worst = None if worst is None or child.worst_case is None else worst + child.worst_case
+        if not well and not cooling and unfits:
+            raise unfits[0]
+        return Plan(strategy=self.kind, order=well + cooling, reasons=reasons, worst_case=worst, data=len(well))
+
+    async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
+        for name in (target.name for target in self.order if target.name not in plan.order):
+            run.decide("skip", name, because=plan.reasons[name])
+        return await self._from(request, run, plan.order, plan.data)
+
+    async def _from(
+        self, request: Request, run: Run, order: list[str], well: int, *, broken: UpstreamFault | None = None
+    ) -> Answer:
+        failures: list[HeadgateError] = [broken] if broken else []
+        too_long: int | None = None
+        for place, name in enumerate(order):
+            if place >= well and failures and place > 0:
+                run.decide("skip", name, because="cooling down, and another target has been tried")
+                continue
+            if too_long is not None and not _has_more_room(run, name, too_long):
+                run.decide("skip", name, because="the request is too long for a target with no larger context")
+                continue
+            try:
+                answer = await self._ask(request, run, name, last=place + 1 == len(order))
+            except FINAL:
+                raise
+            except (UpstreamFault, Overloaded, AllModelsUnavailable, UnsupportedFeature) as error:
+                if isinstance(error, UpstreamFault) and error.kind not in self.move_on:
+                    raise
+                if isinstance(error, UpstreamFault) and error.kind == "context_length":
+                    too_long = _context(run, name)
+                failures.append(error)
+                run.decide("fallback", _after(order, place), over=[name], because=f"{name}: {_why(error)}")
+                continue
+            return self._rescuable(answer, request, run, order[place + 1 :], max(0, well - place - 1))
+        raise _all_failed(self.name, failures, run)
+
+    async def _ask(self, request: Request, run: Run, name: str, *, last: bool) -> Answer:
+        target = next(t for t in self.order if t.name == name)
+        policy = Policy(
+            retries=self.retries if last else 0,
+            timeout=target.timeout,
+            panic=last,
+            wait=self.wait and last,
+            keep=self.rescue != "error",
+        )
+        if run.model(name) is not None:
+            answer = await run.attempt(name, request, policy=policy)
+        else:
+            answer = await run.ask(name, request)
+        if request.stream or not request.peek.needs & {"json_schema", "json_object"}:
+            return answer
+        if (problem := breaks_schema(request.content(), await answer.read())) is None:
+            return answer
+        await answer.aclose()
+        raise fault("invalid_output", f"{name}'s answer does not fit the requested schema: {problem}")
+
+    def _rescuable(self, answer: Answer, request: Request, run: Run, rest: list[str], well: int) -> Answer:
+        if not request.stream or self.rescue == "error" or not rest:
+            return answer
+
+        async def resume(error: UpstreamFault, said: list[Event]) -> Answer | None:
+            if not may_continue(said):
+                run.decide("rescue", None, because="what was said cannot be continued (tool call, refusal or nothing)")
+                return None
+            info = next((i for i in (run.model(name) for name in rest) if i is not None), None)
+            prefill = info is not None and "prefill" in info.features
+            following = continuation(request, said, prefill=prefill)
+            how = "prefill" if prefill else "instruction"
+            why = f"{answer.model}'s stream broke ({error.kind}); continued by {how}"
+            run.decide("rescue", rest[0], over=[answer.model], because=why)
+            return await self._from(following, run.child(role="rescue"), rest, well, broken=error)
+
+        return Rescued(answer, resume=resume)
+
+
+def _after(order: list[str], place: int) -> str | None:
+    return order[place + 1] if place + 1 < len(order) else None
+
+
+def _context(run: Run, name: str) -> int:
+    info = run.model(name)
+    return (info.max_context or 0) if info else 0
+
+
+def _has_more_room(run: Run, name: str, than: int) -> bool:
+    info = run.model(name)
+    return info is None or info.max_context is None or info.max_context > than
+
+
+def _why(error: HeadgateError) -> str:
+    return error.kind if isinstance(error, UpstreamFault) else error.code
+
+
+def _all_failed(name: str, failures: list[HeadgateError], run: Run) -> HeadgateError:
+    """503 with the attempts; 429 with the smallest Retry-After where all were rate limits."""
+    waits = [f.retry_after for f in failures if f.retry_after is not None]
+    limited = bool(failures) and all(isinstance(f, UpstreamFault) and f.kind == "rate_limit" for f in failures)
+    if limited:
+        return AllModelsUnavailable(
+            f"every model of {name!r} is rate limited by its provider",
+            run.trace.attempts,
+            code="rate_limit_exceeded",
+            retry_after=min(waits, default=1.0),
+        )
+    return AllModelsUnavailable(
+        f"every model of {name!r} failed: " + "; ".join(dict.fromkeys(f.message for f in failures))[:600],
+        run.trace.attempts,
+        should_retry=False if run.trace.calls else None,
+        retry_after=min(waits, default=None),
+    )

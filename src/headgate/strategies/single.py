@@ -1,0 +1,54 @@
+"""One physical model: the leaf of every strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from headgate.core.answer import Answer
+from headgate.core.errors import ModelNotFound
+from headgate.core.money import upper_bound
+from headgate.core.request import Request
+from headgate.core.strategy import Plan, Ref, Run
+from headgate.strategies.fit import unfit
+from headgate.upstream.account import DEFAULT_OUTPUT
+
+
+class Single:
+    kind = "single"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def refs(self) -> Iterable[Ref]:
+        return ()
+
+    def plan(self, request: Request, run: Run) -> Plan:
+        info = run.model(self.name)
+        if info is None:
+            raise ModelNotFound(f"there is no model {self.name[:100]!r}")
+        reason = "asked for by name" if info.usable else info.reason
+        worst = None
+        if info.price is not None:
+            output = request.peek.max_tokens or info.max_output or DEFAULT_OUTPUT
+            worst = upper_bound(request.peek.input_bound, output * request.peek.n, info.price)
+        return Plan(
+            strategy=self.kind,
+            order=[self.name],
+            reasons={self.name: reason},
+            worst_case=worst,
+            predicted_cost=predicted(request, info.price),
+            predicted_latency=info.latency,
+        )
+
+    async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
+        info = run.model(self.name)
+        if info is not None and (why := unfit(request, info)) is not None:
+            raise why
+        return await run.attempt(self.name, request)
+
+
+def predicted(request: Request, price) -> int | None:
+    """A likely cost in nano-US$: three quarters of the input bound, and a middling answer."""
+    if price is None:
+        return None
+    return upper_bound(request.peek.input_bound * 3 // 4, min(request.peek.max_tokens or 600, 600), price)

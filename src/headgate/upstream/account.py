@@ -1,0 +1,171 @@
+"""The books of one attempt: opened before the first byte goes upstream, closed exactly once."""
+
+from __future__ import annotations
+
+from headgate.core.envelope import Envelope
+from headgate.core.errors import UpstreamFault
+from headgate.core.ids import new_id
+from headgate.core.money import cost_of, upper_bound
+from headgate.core.records import AttemptIntent, AttemptOutcome
+from headgate.core.request import Request
+from headgate.core.trace import AttemptView
+from headgate.core.usage import Usage
+from headgate.upstream.deployment import Deployment, Model
+from headgate.upstream.life import Life
+
+DEFAULT_OUTPUT = 4096
+"""Output tokens assumed where neither the client nor the catalogue bounds them: an estimate, flagged by its price."""
+
+
+def worst_case(request: Request, model: Model, deployment: Deployment) -> int | None:
+    """Nano-US$ that one call can cost at most; None where the price is unknown."""
+    price = deployment.price or model.price
+    if price is None:
+        return None
+    output = request.peek.max_tokens or model.max_output or DEFAULT_OUTPUT
+    return upper_bound(request.peek.input_bound, output * max(request.peek.n, 1), price)
+
+
+class Account:
+    """Knows the attempt's money. `close` is idempotent: the first word counts."""
+
+    __slots__ = (
+        "_closed",
+        "_deployment",
+        "_envelope",
+        "_life",
+        "_price",
+        "_started",
+        "_worst",
+        "first_content",
+        "view",
+    )
+
+    def __init__(
+        self, life: Life, envelope: Envelope, model: Model, deployment: Deployment, request: Request, role: str | None
+    ) -> None:
+        """Takes the money from the envelope, then records the intent. Raises BudgetExceeded or StorageUnavailable; then
+        nothing is owed."""
+        self._life = life
+        self._envelope = envelope
+        self._deployment = deployment
+        self._price = deployment.price or model.price
+        self._closed = False
+        self._started = life.clock.monotonic()
+        self.first_content: float | None = None
+        worst = worst_case(request, model, deployment)
+        self._worst = worst or 0
+        envelope.commit(self._worst)
+        self.view = AttemptView(
+            model=model.name,
+            deployment=deployment.name,
+            provider=deployment.provider,
+            id=new_id("at"),
+            role=role,
+            at_ms=round((self._started - life.trace.started) * 1000, 2),
+        )
+        principal = life.principal
+        try:
+            life.ledger.intend(
+                AttemptIntent(
+                    id=self.view.id,
+                    request_id=life.trace.request_id,
+                    trace=life.trace.id,
+                    at=life.clock.time(),
+                    model=model.name,
+                    provider=deployment.provider,
+                    deployment=deployment.name,
+                    upstream=deployment.upstream,
+                    key_id=principal.key_id,
+                    user=principal.user,
+                    team=principal.team,
+                    tags=life.trace.tags,
+                    role=role,
+                    reserved=worst,
+                    price_version=self._price.version if self._price else None,
+                    expires=life.clock.time() + deployment.timeouts.total + 60.0,
+                )
+            )
+        except BaseException:
+            envelope.settle(self._worst, 0)
+            raise
+        life.trace.attempts.append(self.view)
+
+    def saw_content(self) -> None:
+        if self.first_content is None:
+            self.first_content = self._life.clock.monotonic() - self._started
+
+    def close(
+        self,
+        outcome: str,
+        *,
+        usage: Usage | None = None,
+        fault: UpstreamFault | None = None,
+        partial: Usage | None = None,
+        upstream_id: str | None = None,
+        status: int | None = None,
+    ) -> None:
+        """`usage` is the provider's word; `partial` our estimate of what was said where it gave none.
+
+        settled: usage known, estimated, or the provider answered with an error (which is not billed).
+        released: no byte was sent. unknown: sent, and nothing came back to count; charged at the worst case.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        latency = self._life.clock.monotonic() - self._started
+        state = "settled"
+        if usage is None and fault is not None and not fault.sent:
+            state, cost = "released", 0
+        elif usage is None and partial is not None:
+            usage, cost = partial, self._cost(partial)
+        elif usage is not None:
+            cost = self._cost(usage)
+        elif fault is not None and fault.upstream_status is not None and fault.upstream_status >= 400:
+            cost = 0
+        else:
+            state = "unknown"
+            cost = self._worst if self._price is not None and self._life.charge_unknown else self._cost(Usage())
+        self._envelope.settle(self._worst, cost or 0)
+        self._show(outcome, cost, usage, fault, latency, status)
+        self._life.ledger.settle(
+            AttemptOutcome(
+                id=self.view.id,
+                at=self._life.clock.time(),
+                state=state,
+                outcome=outcome,
+                error=fault.kind if fault else None,
+                usage=usage,
+                cost=cost,
+                ttft=self.first_content,
+                latency=latency,
+                upstream_id=upstream_id,
+                status=status,
+            )
+        )
+        self._life.closed(self.view)
+
+    def _cost(self, usage: Usage) -> int | None:
+        return None if self._price is None else cost_of(usage, self._price)
+
+    def _show(
+        self,
+        outcome: str,
+        cost: int | None,
+        usage: Usage | None,
+        fault: UpstreamFault | None,
+        latency: float,
+        status: int | None,
+    ) -> None:
+        view = self.view
+        view.outcome = outcome
+        view.cost = cost
+        view.usage = usage
+        view.latency_ms = round(latency * 1000, 2)
+        view.status = status if status is not None else (fault.upstream_status if fault else None)
+        if fault is not None:
+            view.error = fault.kind
+        if self.first_content is not None:
+            view.ttft_ms = round(self.first_content * 1000, 2)
+        if cost is None:
+            self._life.trace.cost_unknown = True

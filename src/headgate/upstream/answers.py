@@ -1,0 +1,413 @@
+"""What a provider answers, as an `Answer`: still its own bytes where the door speaks its dialect.
+
+The rules of raw passthrough (tried on recorded streams, see docs/decisions/0002): whole frames only; a byte scan selects
+frames, a selected frame is decoded before anything is concluded; the tail, from the frame with the final usage on, is
+held until the attempt's books are closed; the end of a stream without a finish is a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from headgate.core.answer import Piece
+from headgate.core.clock import Clock
+from headgate.core.dialect import EventParser, Facts
+from headgate.core.errors import UpstreamFault, fault
+from headgate.core.events import (
+    CONTENT,
+    ChatAnswer,
+    Event,
+    Failed,
+    Finished,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    Used,
+    collect,
+    events_of,
+)
+from headgate.core.request import Request
+from headgate.core.usage import Usage
+from headgate.net.transport.protocol import HttpResponse, TransportError
+from headgate.upstream.account import Account
+from headgate.upstream.deployment import Deployment, Endpoint, Model
+from headgate.upstream.faults import of_transport
+
+TAIL_GRACE = 2.0
+"""Seconds to wait for usage or the end mark once the finish has been seen."""
+KEEP_BYTES = 8 * 1024 * 1024
+"""How much of a raw stream is kept for a rescue; a longer one can only end with an error."""
+BYTES_PER_TOKEN = 4
+
+
+class Call:
+    """One attempt in flight: the connection, the books and the deployment's vitals, ended together exactly once."""
+
+    __slots__ = ("_ended", "account", "deployment", "endpoint", "model", "request", "response")
+
+    def __init__(
+        self, model: Model, deployment: Deployment, endpoint: Endpoint, request: Request, account: Account
+    ) -> None:
+        self.model = model
+        self.deployment = deployment
+        self.endpoint = endpoint
+        self.request = request
+        self.account = account
+        self.response: HttpResponse | None = None
+        self._ended = False
+        deployment.vitals.outstanding += 1
+
+    def end(self, outcome: str, **books: object) -> None:
+        """ok | failed | cancelled | truncated. Frees the slot, tells health, closes the books."""
+        if self._ended:
+            return
+        self._ended = True
+        vitals = self.deployment.vitals
+        vitals.outstanding -= 1
+        vitals.gate.leave()
+        error = books.get("fault")
+        if outcome == "ok":
+            vitals.health.succeeded()
+            vitals.gate.praised()
+            vitals.observe(self.account.first_content or 0.0)
+        elif isinstance(error, UpstreamFault):
+            vitals.health.failed(error)
+            if error.kind in ("rate_limit", "overloaded"):
+                vitals.gate.overloaded()
+        else:
+            vitals.health.abandoned()
+        self.account.close(outcome, **books)  # type: ignore[arg-type]
+
+    async def close_connection(self) -> None:
+        if self.response is not None:
+            await self.response.aclose()
+
+
+class WholeAnswer:
+    """A complete answer, read and settled before anyone sees it."""
+
+    settled = True
+
+    def __init__(self, call: Call, body: bytes) -> None:
+        self.model = call.model.name
+        self.provider = call.deployment.provider
+        self.deployment = call.deployment.name
+        self._endpoint = call.endpoint
+        self._body = body
+        self._answer: ChatAnswer | None = None
+        self._pulled = False
+
+    async def body(self, dialect: str) -> bytes | None:
+        return self._body if self._endpoint.dialect.name == dialect else None
+
+    async def read(self) -> ChatAnswer:
+        if self._answer is None:
+            self._answer = self._endpoint.dialect.parse_answer(self._body, self._endpoint.quirks)
+        return self._answer
+
+    async def pull(self, dialect: str | None = None) -> Piece | None:
+        if self._pulled:
+            return None
+        self._pulled = True
+        return list(events_of(await self.read()))
+
+    def said(self) -> list[Event]:
+        return []
+
+    async def aclose(self) -> None:
+        return None
+
+
+class StreamAnswer:
+    """A stream that has shown its first content. Raw until somebody pulls events; settled before its tail is given."""
+
+    def __init__(self, call: Call, *, keep: bool, clock: Clock) -> None:
+        self.model = call.model.name
+        self.provider = call.deployment.provider
+        self.deployment = call.deployment.name
+        self.settled = False
+        self._call = call
+        self._dialect = call.endpoint.dialect
+        self._quirks = call.endpoint.quirks
+        self._splitter = self._dialect.splitter()
+        self._waiting: list[bytes] = []
+        self._keeping = keep
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self._opener = self._dialect.event_parser(self._quirks)
+        self._parser: EventParser | None = None
+        self._held_events: list[Event] = []
+        self._events_said: list[Event] = []
+        self._usage: Usage | None = None
+        self._finished = self._terminal = False
+        self._frames = 0
+        self._characters = 0
+        self._id: str | None = None
+        self._ended = False
+        self._broken: UpstreamFault | None = None
+        self._strip_usage = not call.request.peek.include_usage and call.request.dialect.name == self._dialect.name
+        self._clock = clock
+        self._idle = call.deployment.timeouts.idle
+        self._spoke_at = 0.0
+
+    # -- opening -------------------------------------------------------------------------------------------------
+    async def open(self) -> None:
+        """Reads up to the first content. Raises the fault that came instead."""
+        while True:
+            frames = await self._more()
+            if frames is None:
+                if self._finished:
+                    return  # an empty answer, but a finished one (a content filter, say)
+                raise fault("stream_broken", "the provider's stream ended before it said anything")
+            content = False
+            for frame in frames:
+                facts = self._dialect.inspect_frame(frame, self._quirks) or self._first_content(frame)
+                self._waiting.append(frame)
+                if facts is not None:
+                    self._learn(facts)
+                    content = content or facts.content or facts.finish is not None
+            if content:
+                self._call.account.saw_content()
+                return
+
+    def _first_content(self, frame: bytes) -> Facts | None:
+        """Before the first content each frame is decoded: only that tells a delta from an empty role chunk."""
+        facts = None
+        for event in self._opener.feed(frame):
+            if isinstance(event, CONTENT) and _says_something(event):
+                facts = Facts(content=True)
+            elif isinstance(event, Started):
+                self._id = event.id or self._id
+        return facts
+
+    # -- pulling -------------------------------------------------------------------------------------------------
+    async def pull(self, dialect: str | None = None) -> Piece | None:
+        if self._broken is not None:
+            raise self._broken
+        if self._ended:
+            return None
+        try:
+            if dialect == self._dialect.name:
+                return await self._pull_raw()
+            return await self._pull_events()
+        except UpstreamFault as error:
+            await self._break(error)
+            raise
+
+    async def _pull_raw(self) -> bytes | None:
+        """Frames up to the tail; then, settled, the tail."""
+        while True:
+            frames = self._waiting or await self._more()
+            self._waiting = []
+            if frames is None:
+                return None if self._ended else await self._close_raw([])
+            ready: list[bytes] = []
+            for number, frame in enumerate(frames):
+                facts = self._dialect.inspect_frame(frame, self._quirks)
+                if facts is not None:
+                    self._learn(facts)
+                    if facts.terminal or (facts.usage is not None and (facts.finish or facts.usage_only)):
+                        self._keep(ready)
+                        return b"".join(ready) + await self._close_raw(frames[number:])
+                self._frames += 1
+                ready.append(frame)
+            self._keep(ready)
+            if ready:
+                return b"".join(ready)
+
+    async def _close_raw(self, tail: list[bytes]) -> bytes:
+        while (frames := await self._more_of_tail()) is not None:
+            tail += frames
+        out: list[bytes] = []
+        for frame in tail:
+            facts = self._dialect.inspect_frame(frame, self._quirks)
+            if facts is not None:
+                self._learn(facts)
+                if facts.usage_only and self._strip_usage:
+                    continue
+            out.append(frame)
+        self._keep(out)
+        await self._settle()
+        return b"".join(out)
+
+    async def _pull_events(self) -> list[Event] | None:
+        if self._parser is None:
+            self._parser = self._dialect.event_parser(self._quirks)
+        while True:
+            frames = self._waiting or (await self._more_of_tail() if self._finished else await self._more())
+            self._waiting = []
+            if frames is None:
+                return None if self._ended else await self._close_events()
+            ready: list[Event] = []
+            for frame in frames:
+                self._frames += 1
+                for event in self._parser.feed(frame):
+                    self._learn_event(event, ready)
+            if ready:
+                if self._keeping:
+                    self._events_said += ready
+                return ready
+
+    async def _close_events(self) -> list[Event]:
+        assert self._parser is not None
+        last: list[Event] = []
+        for event in self._parser.close():
+            self._learn_event(event, last)
+        await self._settle()
+        if not any(isinstance(e, Used) for e in self._held_events) and self._usage is not None:
+            self._held_events.append(Used(self._usage))
+        return last + self._held_events
+
+    def said(self) -> list[Event]:
+        """What has been pulled so far, as events: what a rescue continues from."""
+        if not self._kept:
+            return list(self._events_said)
+        parser = self._dialect.event_parser(self._quirks)
+        return [event for frame in self._kept for event in parser.feed(frame) if not isinstance(event, Finished | Used)]
+
+    @property
+    def rescuable(self) -> bool:
+        return self._keeping
+
+    async def body(self, dialect: str) -> bytes | None:
+        return None
+
+    async def read(self) -> ChatAnswer:
+        events: list[Event] = []
+        while (piece := await self.pull()) is not None:
+            assert not isinstance(piece, bytes)
+            events += piece
+        return collect(events)
+
+    async def aclose(self) -> None:
+        if self._ended or self._broken is not None:
+            return
+        self._ended = True
+        await self._call.close_connection()
+        finished = self._finished and self._usage is not None
+        self._call.end("ok" if finished else "cancelled", usage=self._final_usage(), partial=self._partial())
+
+    # -- inside --------------------------------------------------------------------------------------------------
+    async def _more(self) -> list[bytes] | None:
+        """Whole frames as they come; None at the end of the stream. Raises the fault that a broken transport is."""
+        response = self._call.response
+        assert response is not None
+        while True:
+            try:
+                data = await response.next()
+            except TransportError as error:
+                raise of_transport(error, opened=True) from error
+            if not data:
+                rest = self._splitter.close()
+                if rest.strip():
+                    return [rest]
+                return None
+            if frames := self._splitter.feed(data):
+                self._check_silence(frames)
+                return frames
+
+    def _check_silence(self, frames: list[bytes]) -> None:
+        """Pings and comments keep the connection alive, not the answer: silence counts through them."""
+        if not all(frame.startswith(b":") or b"event: ping" in frame[:16] for frame in frames):
+            self._spoke_at = 0.0
+            return
+        now = self._clock.monotonic()
+        if not self._spoke_at:
+            self._spoke_at = now
+        elif now - self._spoke_at > self._idle:
+            raise fault("timeout", "the provider sent only keep-alives for too long")
+
+    async def _more_of_tail(self) -> list[bytes] | None:
+        """After the finish only a short grace is left for usage and the end mark: what was said is complete."""
+        if self._terminal:
+            return None
+        try:
+            async with asyncio.timeout(TAIL_GRACE):
+                return await self._more()
+        except (TimeoutError, UpstreamFault):
+            if self._finished:
+                self._terminal = True
+                return None
+            raise
+
+    def _learn(self, facts: Facts) -> None:
+        if facts.error is not None:
+            raise facts.error
+        if facts.usage is not None:
+            self._usage = facts.usage if self._usage is None else _widest(self._usage, facts.usage)
+        self._finished = self._finished or facts.finish is not None
+        self._terminal = self._terminal or facts.terminal
+        self._id = facts.id or self._id
+
+    def _learn_event(self, event: Event, ready: list[Event]) -> None:
+        if isinstance(event, Failed):
+            raise event.error
+        if isinstance(event, Used):
+            self._usage = event.usage
+            self._held_events.append(event)
+        elif isinstance(event, Finished):
+            self._finished = True
+            self._held_events.append(event)
+        else:
+            if isinstance(event, TextDelta | ReasoningDelta):
+                self._characters += len(event.text)
+            elif isinstance(event, ToolCallDelta):
+                self._characters += len(event.arguments)
+            ready.append(event)
+
+    def _keep(self, frames: list[bytes]) -> None:
+        if not self._keeping:
+            return
+        self._kept += frames
+        self._kept_bytes += sum(map(len, frames))
+        if self._kept_bytes > KEEP_BYTES:
+            self._keeping = False
+            self._kept = []
+
+    def _partial(self) -> Usage:
+        """Our estimate where the provider gave no usage: the input's bound, and a token per frame or four characters."""
+        said = self._characters // BYTES_PER_TOKEN if self._characters else self._frames
+        return Usage(input=self._call.request.peek.input_bound, output=said, estimated=True)
+
+    def _final_usage(self) -> Usage | None:
+        if self._usage is None or not self._finished:
+            return None
+        return self._usage
+
+    async def _settle(self) -> None:
+        """The end: finished or broken, the books are closed before the tail is given."""
+        if not self._finished:
+            raise fault("stream_broken", "the provider's stream ended without a finish")
+        self._ended = True
+        await self._call.close_connection()
+        self._call.end("ok", usage=self._usage, partial=self._partial(), upstream_id=self._id, status=200)
+        if self._usage is None:
+            self._usage = self._partial()
+        self.settled = True
+
+    async def _break(self, error: UpstreamFault) -> None:
+        self._broken = error
+        await self._call.close_connection()
+        self._call.end("failed", fault=error, partial=self._partial(), upstream_id=self._id)
+
+
+def _says_something(event: Event) -> bool:
+    if isinstance(event, TextDelta):
+        return bool(event.text)
+    if isinstance(event, ReasoningDelta):
+        return bool(event.text or event.encrypted or event.signature)
+    return True
+
+
+def _widest(one: Usage, two: Usage) -> Usage:
+    """Streams repeat cumulative counts, some in parts (Anthropic: input first, output last): field by field the larger."""
+    return Usage(
+        input=max(one.input, two.input),
+        output=max(one.output, two.output),
+        cached_input=max(one.cached_input, two.cached_input),
+        cache_write=max(one.cache_write, two.cache_write),
+        reasoning=max(one.reasoning, two.reasoning),
+        audio_input=max(one.audio_input, two.audio_input),
+        audio_output=max(one.audio_output, two.audio_output),
+    )

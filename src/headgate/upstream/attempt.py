@@ -1,0 +1,277 @@
+"""The one attempt loop: every call to every provider, by whatever strategy, goes through here.
+
+    choose a deployment → enter its gate → open the books → send → first content or complete
+        ├── fine: an Answer
+        └── fault: retry the same (backoff, its retry budget), move to another deployment, or leave the model
+
+A fault that is about the request (bad request, context length, content policy) ends the loop: no deployment of the same
+model would say otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import msgspec
+
+from headgate.core.answer import Answer
+from headgate.core.envelope import Envelope
+from headgate.core.errors import (
+    DeadlineExceeded,
+    GatewayError,
+    HeadgateError,
+    Overloaded,
+    UpstreamFault,
+    fault,
+)
+from headgate.core.request import Request
+from headgate.core.usage import Usage
+from headgate.net.transport.protocol import HttpRequest, HttpResponse, TransportError
+from headgate.upstream import pool
+from headgate.upstream.account import Account
+from headgate.upstream.answers import Call, StreamAnswer, WholeAnswer
+from headgate.upstream.deployment import Deployment, Endpoint, Model
+from headgate.upstream.faults import of_transport
+from headgate.upstream.life import Life
+from headgate.upstream.limits import read_limits
+from headgate.upstream.retry import RETRY_SAME, delay
+
+ABOUT_THE_REQUEST = frozenset({"bad_request", "context_length", "content_policy", "not_found"})
+ERROR_BODY = 256 * 1024
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """How hard one model is tried. `timeout` bounds the whole attempt, in seconds. `panic`: with all deployments cooling
+    after failures, the one that recovers first is asked all the same (nothing else is left to ask)."""
+
+    retries: int = 2
+    timeout: float | None = None
+    panic: bool = True
+    wait: bool = False
+    """With all deployments cooling, wait for the earliest within the deadline instead of failing at once."""
+    keep: bool = False
+    """Keep what a stream has said, so that it can be rescued."""
+
+
+PLAIN = Policy()
+
+
+async def attempt(
+    life: Life, model: Model, request: Request, envelope: Envelope, *, policy: Policy = PLAIN, role: str | None = None
+) -> Answer:
+    """An answer of `model`, at first content or complete. Raises UpstreamFault (the last one), Overloaded,
+    BudgetExceeded or DeadlineExceeded."""
+    if model.missing:
+        raise fault("auth", f"{model.name} cannot be used: {model.missing}", sent=False)
+    left: set[str] = set(life.silent)
+    last: HeadgateError | None = None
+    retries = policy.retries
+    asked: Deployment | None = None
+    while True:
+        envelope.check_time(life.clock.monotonic())
+        deployment = await _next(life, model, request, envelope, policy, left, last)
+        if asked is not None and deployment is not asked:
+            life.event("failover", model=model.name, frm=asked.name, to=deployment.name, error=_kind(last))
+        asked = deployment
+        deployment.vitals.retries.earn()
+        try:
+            return await once(life, model, deployment, request, envelope, policy, role)
+        except UpstreamFault as error:
+            last = error
+            if error.kind in ABOUT_THE_REQUEST:
+                raise
+            if error.kind == "timeout" and error.sent:
+                life.silent.add(deployment.key)
+        except Overloaded as error:
+            last = error
+        if isinstance(last, UpstreamFault) and _may_retry(last, deployment, model, left, retries):
+            pause = delay(last, policy.retries - retries, life.rng)
+            if pause < envelope.remaining(life.clock.monotonic()) and deployment.vitals.retries.spend():
+                retries -= 1
+                life.trace.decide(
+                    "retry", deployment.name, because=f"{last.kind}, the only one that may help", wait_s=round(pause, 3)
+                )
+                await life.clock.sleep(pause)
+                continue
+        left.add(deployment.key)
+
+
+def _may_retry(error: UpstreamFault, deployment: Deployment, model: Model, left: set[str], retries: int) -> bool:
+    """The same deployment again? Not where another one is well, nor before a rate limit's own time."""
+    if retries <= 0 or error.kind not in RETRY_SAME or error.retryable is False:
+        return False
+    if error.kind == "rate_limit" and (error.retry_after is None or error.retry_after > 5.0):
+        return False
+    others = any(d.key not in left and d is not deployment and d.vitals.health.well for d in model.deployments)
+    return not others
+
+
+async def _next(
+    life: Life,
+    model: Model,
+    request: Request,
+    envelope: Envelope,
+    policy: Policy,
+    left: set[str],
+    last: HeadgateError | None,
+) -> Deployment:
+    deployment, why = pool.choose(model, left=left, affinity=request.options.affinity, rng=life.rng)
+    if deployment is None:
+        deployment, why = await _cooling(life, model, envelope, policy, left, last)
+    if len(model.deployments) > 1:
+        life.trace.decide(
+            "deployment", deployment.name, over=[d.name for d in model.deployments if d is not deployment], because=why
+        )
+    return deployment
+
+
+async def _cooling(
+    life: Life, model: Model, envelope: Envelope, policy: Policy, left: set[str], last: HeadgateError | None
+) -> tuple[Deployment, str]:
+    """Nothing may be asked: the model has been tried, or all its deployments cool down."""
+    first = pool.earliest(model, left)
+    if first is None:
+        raise last or fault("timeout", f"{model.name} stayed silent in this request", sent=False)
+    health = first.vitals.health
+    wait = health.ready_in()
+    if policy.wait and wait < envelope.remaining(life.clock.monotonic()):
+        await life.clock.sleep(wait)
+        return first, f"waited {wait:.1f} s for its cool-down"
+    if health.told_to_wait:
+        kind = "auth" if "credentials" in (health.reason or "") else "rate_limit"
+        raise last or fault(kind, f"{model.name} is cooling down: {health.reason}", retry_after=wait, sent=False)
+    if policy.panic:
+        return first, "all are cooling; it recovers first"
+    raise last or fault("unavailable", f"{model.name} is cooling down: {health.reason}", retry_after=wait, sent=False)
+
+
+async def once(
+    life: Life,
+    model: Model,
+    deployment: Deployment,
+    request: Request,
+    envelope: Envelope,
+    policy: Policy = PLAIN,
+    role: str | None = None,
+) -> Answer:
+    """One call to one deployment."""
+    endpoint = deployment.endpoint(request.dialect.name)
+    http = _render(life, deployment, endpoint, request)
+    remaining = envelope.remaining(life.clock.monotonic())
+    await deployment.vitals.gate.enter(life.principal.priority, remaining)
+    if not deployment.vitals.health.admit() and not policy.panic:
+        deployment.vitals.gate.leave()
+        raise fault("unavailable", f"{model.name} is being probed", sent=False)
+    try:
+        account = Account(life, envelope, model, deployment, request, role)
+    except BaseException:
+        deployment.vitals.gate.leave()
+        deployment.vitals.health.abandoned()
+        raise
+    call = Call(model, deployment, endpoint, request, account)
+    total = min(remaining, policy.timeout or deployment.timeouts.total, deployment.timeouts.total)
+    try:
+        return await _exchange(life, call, http, total, remaining, policy)
+    except UpstreamFault as error:
+        await call.close_connection()
+        call.end("failed", fault=error)
+        raise
+    except BaseException:
+        # Cancelled, or a defect of ours: either way the provider is told to stop and the books are closed.
+        with contextlib.suppress(OSError):
+            await call.close_connection()
+        call.end("cancelled")
+        raise
+
+
+async def _exchange(
+    life: Life, call: Call, http: HttpRequest, total: float, remaining: float, policy: Policy
+) -> WholeAnswer | StreamAnswer:
+    deployment, request = call.deployment, call.request
+    patience = min(total, deployment.timeouts.first_token) if request.stream else total
+    try:
+        async with asyncio.timeout(patience):
+            call.response = response = await _send(life, deployment, http, total)
+            read_limits(response, deployment.vitals, life.clock.time())
+            if response.status != 200:
+                raise await _refusal(call, response)
+            if not request.stream:
+                return await _whole(call, response)
+            answer = StreamAnswer(call, keep=policy.keep, clock=life.clock)
+            await answer.open()
+            return answer
+    except TimeoutError as error:
+        if patience >= remaining:
+            call.end("failed", fault=fault("timeout", "the request's own deadline passed first"))
+            raise DeadlineExceeded("the request's deadline passed before an answer came") from error
+        what = "no content" if request.stream else "no answer"
+        raise fault("timeout", f"{call.model.name} gave {what} within {patience:g} s") from error
+
+
+async def _send(life: Life, deployment: Deployment, http: HttpRequest, total: float) -> HttpResponse:
+    try:
+        return await life.transport.send(http, deployment.limits, asyncio.get_running_loop().time() + total)
+    except TransportError as error:
+        raise of_transport(error) from error
+
+
+async def _whole(call: Call, response: HttpResponse) -> WholeAnswer:
+    try:
+        body = await response.read()
+    except TransportError as error:
+        raise of_transport(error, opened=True) from error
+    facts = call.endpoint.dialect.inspect_answer(body, call.endpoint.quirks)
+    if facts.error is not None:
+        raise facts.error
+    call.account.saw_content()
+    await response.aclose()
+    partial = None
+    if facts.usage is None:
+        partial = Usage(input=call.request.peek.input_bound, output=len(body) // 4, estimated=True)
+    call.end("ok", usage=facts.usage, partial=partial, upstream_id=facts.id, status=response.status)
+    return WholeAnswer(call, body)
+
+
+async def _refusal(call: Call, response: HttpResponse) -> UpstreamFault:
+    """The fault behind any status but 200. Redirects are not followed: they are an invalid answer."""
+    if 300 <= response.status < 400:
+        return fault("invalid_answer", "the provider answered with a redirect", upstream_status=response.status)
+    body = b""
+    try:
+        while (data := await response.next()) and len(body) < ERROR_BODY:
+            body += data
+    except TransportError:
+        body = body or b""  # the status alone must do
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
+    return call.endpoint.dialect.parse_error(response.status, headers, body)
+
+
+def _render(life: Life, deployment: Deployment, endpoint: Endpoint, request: Request) -> HttpRequest:
+    """The client's bytes with the model spliced in where the dialect is the door's own; else rendered anew."""
+    dialect, quirks = endpoint.dialect, endpoint.quirks
+    body: bytes | None = None
+    extra: tuple[tuple[str, str], ...] = ()
+    if dialect is request.dialect:
+        extra = tuple(request.headers.items())
+        if not request.is_edited and not deployment.extra and not quirks.drop:
+            body = dialect.splice(request.body, request.peek, model=deployment.upstream, quirks=quirks)
+    if body is None:
+        rendered = dialect.render_request(request.content(), model=deployment.upstream, quirks=quirks)
+        life.trace.lose(*rendered.lossy)
+        body, extra = rendered.body, (*extra, *rendered.headers)
+    path = dialect.path(request.op, model=deployment.upstream, stream=request.stream)
+    return HttpRequest(
+        origin=endpoint.origin,
+        method="POST",
+        target=endpoint.base_path + path,
+        headers=endpoint.headers,
+        body=body,
+        extra=extra,
+    )
+
+
+def _kind(error: HeadgateError | None) -> str | None:
+    if isinstance(error, UpstreamFault):
+        return error.kind
+    return error.code if isinstance(error, GatewayError) else None

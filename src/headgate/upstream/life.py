@@ -1,0 +1,33 @@
+"""What an attempt needs of the request's life. engine.run gives it; nothing of the engine is known here."""
+
+from __future__ import annotations
+
+import random
+from typing import Protocol
+
+from headgate.core.clock import Clock
+from headgate.core.ports import Ledger
+from headgate.core.principal import Principal
+from headgate.core.trace import AttemptView, Trace
+from headgate.net.transport.protocol import Transport
+
+
+class Life(Protocol):
+    principal: Principal
+    trace: Trace
+    clock: Clock
+    ledger: Ledger
+    transport: Transport
+    rng: random.Random
+    charge_unknown: bool
+    """`unknown` attempts are charged at their worst case (the default), not at zero."""
+    silent: set[str]
+    """Deployments that stayed silent in this request: not asked again in it."""
+
+    def closed(self, view: AttemptView) -> None:
+        """An attempt is over; telemetry counts it."""
+        ...
+
+    def event(self, kind: str, **facts: object) -> None:
+        """Something an operator may want to know (a fail-over, a breaker): log line, metric, alert input."""
+        ...

@@ -1,0 +1,61 @@
+"""What a provider's rate-limit headers say of what is left. Durations differ: seconds, Go durations, RFC 3339 times."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from headgate.net.transport.protocol import HttpResponse
+from headgate.upstream.deployment import Vitals
+
+_GO = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+# (limit, remaining, reset) header names: OpenAI's (also Groq, xAI, Azure) and Anthropic's.
+_FAMILIES = tuple(
+    (f"{p}limit-{k}".encode(), f"{p}remaining-{k}".encode(), f"{p}reset-{k}".encode())
+    for p, kinds in (("x-ratelimit-", ("requests", "tokens")),)
+    for k in kinds
+) + tuple(
+    tuple(f"anthropic-ratelimit-{k}-{w}".encode() for w in ("limit", "remaining", "reset"))
+    for k in ("requests", "tokens", "input-tokens", "output-tokens")
+)
+
+
+def read_limits(response: HttpResponse, vitals: Vitals, now: float) -> None:
+    """Keeps the smallest share left of any limit the headers name, until that limit resets. `now` is Unix time."""
+    lowest, reset_in = 1.0, 0.0
+    for limit_name, remaining_name, reset_name in _FAMILIES:
+        remaining, limit = _number(response.header(remaining_name)), _number(response.header(limit_name))
+        if remaining is None or not limit:
+            continue
+        share = max(0.0, min(1.0, remaining / limit))
+        if share < lowest:
+            lowest, reset_in = share, duration(response.header(reset_name), now) or 1.0
+    if lowest < 1.0:
+        vitals.limits_seen(lowest, min(reset_in, 120.0))
+
+
+def duration(raw: bytes | None, now: float) -> float | None:
+    """Seconds of `17.39`, `26ms`, `6m0s` or an RFC 3339 time; None where it is none of these."""
+    if not raw:
+        return None
+    text = raw.decode("latin-1").strip()
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    pieces = _GO.findall(text)
+    if pieces and "".join(n + u for n, u in pieces) == text:
+        return sum(float(n) * _UNIT[u] for n, u in pieces)
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return max(0.0, when.timestamp() - now)
+
+
+def _number(raw: bytes | None) -> float | None:
+    try:
+        return float(raw) if raw else None
+    except ValueError:
+        return None
