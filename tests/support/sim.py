@@ -7,7 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from headgate.simulator.app import Simulator
+from headgate.simulator.demo import MODELS, at_speed
 from headgate.simulator.scripted import FakeUpstream
+from headgate.simulator.spec import SimModel
+
+INSTANT = tuple(at_speed(model, 0) for model in MODELS)
 
 
 @asynccontextmanager
@@ -93,3 +98,18 @@ class _Listening(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._heard.end = self._heard.end or ("reset" if exc else "eof")
         self._over.set()
+
+
+@asynccontextmanager
+async def simulator(*models: SimModel, port_each: bool = False, **options: Any) -> AsyncIterator[Simulator]:
+    """A running simulator with these models, or the demo's five without any delay."""
+    sim = Simulator(models or INSTANT, **options)
+    await sim.start(port_each=port_each)
+    try:
+        yield sim
+    finally:
+        await sim.aclose()
+
+
+def port_of(url: str) -> int:
+    return int(url.split(":")[2].split("/")[0])
