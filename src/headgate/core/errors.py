@@ -67,6 +67,8 @@ class HeadgateError(Exception):
         self.detail = detail
         self.retry_after = retry_after
         self.should_retry = should_retry
+        self.trace_id = ""
+        """Set by the pipeline once the request has a trace."""
         if code is not None:
             self.code = code
 

@@ -71,6 +71,7 @@ async def open_exchange(house: House, inbound: Inbound) -> Exchange:
         strategy = prepared.snapshot.strategy(prepared.name)
         exchange.answer = await strategy.answer(prepared.request, prepared.run, prepared.plan)
     except HeadgateError as error:
+        error.trace_id = exchange.trace.id
         await exchange.close(error)
         raise
     except asyncio.CancelledError:
@@ -78,7 +79,7 @@ async def open_exchange(house: House, inbound: Inbound) -> Exchange:
         raise
     except Exception as error:
         failed = InternalError("the gateway failed on this request", detail=repr(error))
-        failed.__cause__ = error
+        failed.trace_id = exchange.trace.id
         await exchange.close(failed)
         raise failed from error
     return exchange

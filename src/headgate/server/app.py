@@ -1,0 +1,151 @@
+"""The data plane: a request comes in, is matched to a door, and either asks a model or is answered from what we know."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from headgate.core.errors import AuthenticationFailed, HeadgateError, PermissionDenied
+from headgate.core.ids import new_id
+from headgate.engine.house import House
+from headgate.engine.pipeline import Inbound, open_exchange
+from headgate.server import doors
+from headgate.server.doors import Match
+from headgate.server.errors import reply_error
+from headgate.server.http import Request, Responder
+from headgate.server.relay import SSE, Heart, fail_opened, relay_stream, relay_whole, unexpected
+from headgate.server.routes import count, explain, models, operations, responses, traces
+
+_CREDENTIAL_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
+_LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?", re.IGNORECASE)
+
+Route = Callable[["DataPlane", Request, Responder, Match, str], Awaitable[None]]
+
+
+class DataPlane:
+    """`local` is True while the plane is bound to loopback: then, as long as no key exists, whatever key is sent is let
+    in, but only from pages and clients of this machine (foreign Host and Origin are refused)."""
+
+    def __init__(self, house: House, *, local: bool = True, on_error: Callable[[str, HeadgateError], None] | None = None) -> None:
+        self.house = house
+        self.local = local
+        self._on_error = on_error
+        self._routes: dict[str, Route] = {
+            "ask": DataPlane._ask,
+            "count": count.answer,
+            "models": models.answer,
+            "response": responses.answer,
+            "trace": traces.answer,
+            "explain": explain.answer,
+            "feedback": traces.feedback,
+            "livez": operations.livez,
+            "readyz": operations.readyz,
+            "health": operations.health,
+            "metrics": operations.metrics,
+        }
+
+    async def __call__(self, request: Request, responder: Responder) -> None:
+        request_id = new_id("req")
+        dialect = doors.fallback_dialect(request.path, request.headers)
+        try:
+            match = doors.match(request)
+            dialect = match.door.dialect
+            self._check_origin(request)
+            await self._routes[match.door.what](self, request, responder, match, request_id)
+        except HeadgateError as error:
+            self._note(request_id, error)
+            if responder.started:
+                await fail_opened(error, responder, dialect, request_id)
+            else:
+                await reply_error(error, responder, dialect, request_id)
+        except Exception as error:  # noqa: BLE001  the edge of the house: never a traceback to a client
+            failed = unexpected(error)
+            self._note(request_id, failed)
+            if responder.started:
+                await fail_opened(failed, responder, dialect, request_id)
+            else:
+                await reply_error(failed, responder, dialect, request_id)
+
+    async def refuse(self, error: HeadgateError, path: str, responder: Responder) -> None:
+        """An error of the front end, before there was a request."""
+        request_id = new_id("req")
+        self._note(request_id, error)
+        await reply_error(error, responder, doors.fallback_dialect(path, {}), request_id)
+
+    def credentials(self, request: Request) -> list[str]:
+        """Every key that was presented, wherever it stands; the governor decides whether they agree."""
+        found: list[str] = []
+        for name, value in request.pairs:
+            if name == "authorization":
+                scheme, _, token = value.partition(" ")
+                if scheme.lower() != "bearer" or not token.strip():
+                    raise AuthenticationFailed("the Authorization header must be 'Bearer KEY'")
+                found.append(token.strip())
+            elif name in _CREDENTIAL_HEADERS:
+                found.append(value.strip())
+        if (key := request.argument("key")) is not None:
+            found.append(key)
+        return found
+
+    def _check_origin(self, request: Request) -> None:
+        """No web page may spend the keys of an open plane (DNS rebinding, cross-site requests)."""
+        if not (self.local and self.house.governor.open):
+            return
+        if not _LOOPBACK.fullmatch(request.headers.get("host", "")):
+            raise PermissionDenied("without keys, only clients of this machine are served: unexpected Host")
+        origin = request.headers.get("origin")
+        if origin is not None and not _LOOPBACK.fullmatch(urlsplit(origin).netloc):
+            raise PermissionDenied("without keys, only clients of this machine are served: foreign Origin")
+
+    async def _ask(self, request: Request, responder: Responder, match: Match, request_id: str) -> None:
+        door = match.door
+        inbound = self.inbound(request, match, request_id)
+        heart: Heart | None = None
+        if match.stream or (match.stream is None and _may_stream(request.body)):
+            heart = Heart(responder, [*SSE, ("x-request-id", request_id)], door.dialect.heartbeat)
+        try:
+            exchange = await open_exchange(self.house, inbound)
+        except BaseException:
+            if heart is not None:
+                await heart.stop()
+            raise
+        try:
+            if exchange.request.stream:
+                assert heart is not None
+                await relay_stream(exchange, responder, door.dialect, heart)
+            else:
+                await relay_whole(exchange, responder, door.dialect)
+        except Exception as error:
+            await exchange.close(error if isinstance(error, HeadgateError) else unexpected(error))
+            raise
+        finally:
+            if heart is not None:
+                await heart.stop()
+            await exchange.close(cancelled=True)  # does nothing where it was closed in good order
+
+    def inbound(self, request: Request, match: Match, request_id: str) -> Inbound:
+        door = match.door
+        return Inbound(
+            door=door.name,
+            dialect=door.dialect,
+            op=door.op,
+            body=request.body,
+            headers=request.headers,
+            credentials=self.credentials(request),
+            model=match.model,
+            stream=match.stream,
+            array=match.array,
+            forward={name: request.headers[name] for name in door.forward if name in request.headers},
+            request_id=request_id,
+        )
+
+    def _note(self, request_id: str, error: HeadgateError) -> None:
+        if self._on_error is not None:
+            self._on_error(request_id, error)
+
+
+def _may_stream(body: bytes) -> bool:
+    """Cheap and generous: only decides whether a heart is needed while the answer is awaited."""
+    at = body.find(b'"stream"')
+    return at >= 0 and b"true" in body[at : at + 20]

@@ -1,0 +1,120 @@
+"""Paths → doors. Each door is served with and without `/v1` where that is unambiguous."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from headgate.core.dialect import Dialect, Op
+from headgate.core.errors import MethodNotAllowed, NotFound
+from headgate.dialects.anthropic_messages import DIALECT as ANTHROPIC
+from headgate.dialects.gemini import DIALECT as GEMINI
+from headgate.dialects.openai_chat import DIALECT as CHAT
+from headgate.dialects.openai_embeddings import DIALECT as EMBEDDINGS
+from headgate.dialects.openai_responses import DIALECT as RESPONSES
+from headgate.server.http import Request
+
+
+class Door(msgspec.Struct, frozen=True, kw_only=True):
+    """`what`: ask (a model is called) or the name of another handler. `forward`: request headers that a provider of the
+    same dialect may see."""
+
+    name: str
+    dialect: Dialect
+    what: str = "ask"
+    op: Op = "chat"
+    forward: tuple[str, ...] = ()
+    method: str = "POST"
+
+
+class Match(msgspec.Struct):
+    door: Door
+    model: str | None = None
+    stream: bool | None = None
+    array: bool = False
+    id: str | None = None
+
+
+_ANTHROPIC_FORWARD = ("anthropic-beta", "anthropic-version")
+CHAT_DOOR = Door(name="chat", dialect=CHAT)
+RESPONSES_DOOR = Door(name="responses", dialect=RESPONSES)
+MESSAGES_DOOR = Door(name="messages", dialect=ANTHROPIC, forward=_ANTHROPIC_FORWARD)
+COUNT_DOOR = Door(
+    name="count_tokens", dialect=ANTHROPIC, what="count", op="count_tokens", forward=_ANTHROPIC_FORWARD
+)
+GEMINI_DOOR = Door(name="gemini", dialect=GEMINI)
+GEMINI_COUNT_DOOR = Door(name="gemini_count", dialect=GEMINI, what="count", op="count_tokens")
+EMBEDDINGS_DOOR = Door(name="embeddings", dialect=EMBEDDINGS, op="embeddings")
+MODELS_DOOR = Door(name="models", dialect=CHAT, what="models", method="GET")
+GEMINI_MODELS_DOOR = Door(name="gemini_models", dialect=GEMINI, what="models", method="GET")
+RESPONSE_DOOR = Door(name="response", dialect=RESPONSES, what="response", method="GET")
+TRACE_DOOR = Door(name="trace", dialect=CHAT, what="trace", method="GET")
+EXPLAIN_DOOR = Door(name="explain", dialect=CHAT, what="explain")
+FEEDBACK_DOOR = Door(name="feedback", dialect=CHAT, what="feedback")
+
+_EXACT: Mapping[str, Door] = {
+    "/chat/completions": CHAT_DOOR,
+    "/responses": RESPONSES_DOOR,
+    "/messages": MESSAGES_DOOR,
+    "/messages/count_tokens": COUNT_DOOR,
+    "/embeddings": EMBEDDINGS_DOOR,
+    "/explain": EXPLAIN_DOOR,
+    "/feedback": FEEDBACK_DOOR,
+    "/models": MODELS_DOOR,
+}
+_GEMINI = {
+    "generateContent": (GEMINI_DOOR, False),
+    "streamGenerateContent": (GEMINI_DOOR, True),
+    "countTokens": (GEMINI_COUNT_DOOR, False),
+}
+_OPERATIONS = {name: Door(name=name, dialect=CHAT, what=name, method="GET") for name in ("livez", "readyz", "health", "metrics")}
+
+
+def match(request: Request) -> Match:
+    """Raises NotFound or MethodNotAllowed."""
+    path = request.path
+    found = _match(path.rstrip("/") if len(path) > 1 else path, request)
+    wanted = found.door.method
+    allowed = {wanted} | ({"HEAD"} if wanted == "GET" else set()) | ({"DELETE", "POST"} if found.door.what == "response" else set())
+    if request.method not in allowed:
+        raise MethodNotAllowed(f"this path takes {wanted}")
+    return found
+
+
+def _match(path: str, request: Request) -> Match:
+    beta = path.startswith("/v1beta/")
+    rest = path[7:] if beta else path[3:] if path.startswith("/v1/") else path
+    if not beta and (door := _EXACT.get(rest)) is not None:
+        return Match(door)
+    if not beta and (door := _OPERATIONS.get(path[1:])) is not None:
+        return Match(door)
+    if rest.startswith("/models"):
+        return _models(rest, beta, request)
+    for prefix, door in (("/responses/", RESPONSE_DOOR), ("/traces/", TRACE_DOOR)):
+        if not beta and rest.startswith(prefix) and rest.count("/") <= 3:
+            return Match(door, id=rest[len(prefix) :])
+    raise NotFound("there is nothing at this path")
+
+
+def _models(rest: str, beta: bool, request: Request) -> Match:
+    door = GEMINI_MODELS_DOOR if beta else MODELS_DOOR
+    if rest == "/models":
+        return Match(door)
+    if not rest.startswith("/models/"):
+        raise NotFound("there is nothing at this path")
+    name, colon, method = rest[8:].rpartition(":")
+    if colon and method in _GEMINI:
+        door, stream = _GEMINI[method]
+        array = stream and request.argument("alt") != "sse"
+        return Match(door, model=name, stream=stream, array=array)
+    return Match(door, id=rest[8:])
+
+
+def fallback_dialect(path: str, headers: Mapping[str, str]) -> Dialect:
+    """In whose words an error is told before (or without) a door."""
+    if path.startswith("/v1beta") or "x-goog-api-key" in headers:
+        return GEMINI
+    if "/messages" in path or "anthropic-version" in headers:
+        return ANTHROPIC
+    return CHAT

@@ -1,0 +1,56 @@
+"""HTTP as handlers see it: no framework, no front end's own types. A front end makes a Request and a Responder."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+from urllib.parse import parse_qsl
+
+import msgspec
+
+Headers = Sequence[tuple[str, str]]
+JSON: Headers = (("content-type", "application/json"),)
+
+
+class Request(msgspec.Struct):
+    """`path` is percent-decoded once; `headers` hold lower-case names, the first value of each; `pairs` all of them.
+    `body` is complete and within the limits."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    pairs: Sequence[tuple[str, str]]
+    body: bytes = b""
+    client: str = ""
+
+    def argument(self, name: str) -> str | None:
+        """First value of a query argument."""
+        if not self.query:
+            return None
+        return next((value for key, value in parse_qsl(self.query, keep_blank_values=True) if key == name), None)
+
+
+class Responder(Protocol):
+    """Either `reply` once, or `start`, any number of `write`s and `finish`. Writing waits while the client is slow.
+    The handler's task is cancelled when the client leaves (a half-close counts)."""
+
+    started: bool
+
+    async def reply(self, status: int, headers: Headers, body: bytes) -> None: ...
+    async def start(self, status: int, headers: Headers) -> None: ...
+    async def write(self, data: bytes) -> None: ...
+    async def finish(self) -> None: ...
+
+
+Handler = Callable[[Request, Responder], Awaitable[None]]
+
+
+class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes and seconds."""
+
+    body: int = 32 * 1024 * 1024
+    header_bytes: int = 65_536
+    headers: int = 200
+    body_time: float = 30.0
+    """Seconds that a client has to send its whole body, plus one for each 100 KB of it."""

@@ -1,0 +1,177 @@
+"""An answer on its way to the client: raw frames or rendered events, kept alive by heartbeats, ended honestly."""
+
+from __future__ import annotations
+
+import asyncio
+
+from headgate.core.answer import Answer, Piece
+from headgate.core.dialect import Dialect, EventRenderer, View
+from headgate.core.errors import HeadgateError, InternalError
+from headgate.engine.pipeline import Exchange
+from headgate.server.http import JSON, Headers, Responder
+
+SSE: Headers = (
+    ("content-type", "text/event-stream; charset=utf-8"),
+    ("cache-control", "no-cache"),
+    ("x-accel-buffering", "no"),
+)
+OPEN_AFTER = 10.0
+"""Seconds without content after which a stream is opened all the same, so that no client gives up on it."""
+BEAT = 10.0
+"""Seconds of silence after which a heartbeat is sent; 15 is the longest silence that clients are promised."""
+
+
+class Heart:
+    """Beats when nothing was written for BEAT seconds. One timer per stream, re-armed lazily: a write only notes the time."""
+
+    def __init__(self, responder: Responder, headers: Headers, beat: bytes) -> None:
+        self._responder = responder
+        self._headers = headers
+        self._beat = beat
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(OPEN_AFTER, self._due)
+        self._task: asyncio.Task[None] | None = None
+
+    def wrote(self) -> None:
+        self._last = self._loop.time()
+
+    async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is not None and not self._task.done():
+            await asyncio.wait([self._task])  # a beat that is being written is written whole
+
+    def _due(self) -> None:
+        silent = self._loop.time() - self._last
+        limit = BEAT if self._responder.started else OPEN_AFTER
+        if silent >= limit * 0.99:
+            self._task = self._loop.create_task(self._send())
+            silent = 0.0
+        self._timer = self._loop.call_later(BEAT - silent, self._due)
+
+    async def _send(self) -> None:
+        if not self._responder.started:
+            await self._responder.start(200, self._headers)
+        await self._responder.write(self._beat)
+        self.wrote()
+
+
+async def relay_whole(exchange: Exchange, responder: Responder, dialect: Dialect) -> None:
+    """A complete answer: the provider's own bytes where the dialect is the door's."""
+    answer = exchange.answer
+    assert answer is not None
+    body = await answer.body(dialect.name)
+    if body is None:
+        rendered = dialect.render_answer(await answer.read(), _view(exchange))
+        exchange.trace.lose(*rendered.lossy)
+        body = rendered.body
+    await exchange.close()
+    if exchange.request.options.details:
+        body = dialect.attach(body, exchange.details())
+    await responder.reply(200, [*JSON, *exchange.headers()], body)
+
+
+async def relay_stream(exchange: Exchange, responder: Responder, dialect: Dialect, heart: Heart) -> None:
+    """Frames as they come; after the first one every failure is told in-band and nothing looks finished that is not."""
+    writer = _Writer(exchange, responder, dialect)
+    answer = exchange.answer
+    assert answer is not None
+    try:
+        while (piece := await answer.pull(dialect.name)) is not None:
+            data = writer.bytes_of(answer, piece)
+            if answer.settled and writer.raw:
+                await exchange.close()
+                data = writer.tail(data)
+            if data:
+                await writer.write(data)
+                heart.wrote()
+        await exchange.close()
+        if not writer.raw:
+            await writer.write(writer.ending())
+    except HeadgateError as error:
+        await exchange.close(error)
+        await writer.fail(error)
+    finally:
+        await heart.stop()
+    await responder.finish()
+
+
+class _Writer:
+    """Writes one stream; raw until the answer gives events."""
+
+    def __init__(self, exchange: Exchange, responder: Responder, dialect: Dialect) -> None:
+        self._exchange = exchange
+        self._responder = responder
+        self._dialect = dialect
+        self._renderer: EventRenderer | None = None
+        self.raw = True
+
+    def bytes_of(self, answer: Answer, piece: Piece) -> bytes:
+        if isinstance(piece, bytes):
+            return piece
+        if self._renderer is None:
+            self._renderer = self._dialect.event_renderer(_view(self._exchange))
+            before = answer.said() if self._responder.started else []
+            if self._responder.started and self.raw and len(before) > len(piece):
+                # Raw so far: a fresh renderer hears it all again, so that ids and numbering go on.
+                self._renderer.feed(before[: -len(piece)] if piece else before)
+            self.raw = False
+        return self._renderer.feed(piece)
+
+    def tail(self, data: bytes) -> bytes:
+        if not self._exchange.request.options.details:
+            return data
+        return self._dialect.attach_frame(data, self._exchange.details())
+
+    def ending(self) -> bytes:
+        if self._renderer is None:
+            return b""
+        details = self._exchange.details() if self._exchange.request.options.details else None
+        return self._renderer.finish(details)
+
+    async def write(self, data: bytes) -> None:
+        if not self._responder.started:
+            await self._responder.start(200, stream_headers(self._exchange))
+        await self._responder.write(data)
+
+    async def fail(self, error: HeadgateError) -> None:
+        request_id = self._exchange.trace.request_id
+        if self._renderer is not None:
+            await self.write(self._renderer.fail(error))
+        else:
+            await self.write(self._dialect.render_stream_error(error, request_id))
+
+
+def stream_headers(exchange: Exchange) -> Headers:
+    if exchange.request.array:
+        return [*JSON, *exchange.headers()]
+    return [*SSE, *exchange.headers()]
+
+
+async def fail_opened(error: HeadgateError, responder: Responder, dialect: Dialect, request_id: str) -> None:
+    """An error after the stream was opened early: in-band, since the status is spent."""
+    await responder.write(dialect.render_stream_error(error, request_id))
+    await responder.finish()
+
+
+def unexpected(error: Exception) -> HeadgateError:
+    """A defect of ours, as the client may see it."""
+    failed = InternalError("the gateway failed on this request", detail=repr(error))
+    failed.__cause__ = error
+    return failed
+
+
+def _view(exchange: Exchange) -> View:
+    request, trace = exchange.request, exchange.trace
+    answer = exchange.answer
+    return View(
+        model=answer.model if answer else trace.requested,
+        stream=request.stream,
+        include_usage=request.peek.include_usage,
+        id=trace.id,
+        created=int(trace.started_at),
+        request=request.content(),
+        array=request.array,
+    )
