@@ -1,0 +1,125 @@
+"""What a provider's error means, from its status, its own codes and its words: the providers agree on none of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+from headgate.core.errors import FaultKind, UpstreamFault, fault
+
+LONGEST = 2000
+_SECRETS = re.compile(
+    r"(sk-[A-Za-z0-9_\-*.]{6,}|hg-[A-Za-z0-9]{8,}|AIza[\w\-]{10,}|gsk_\w{8,}|xai-\w{8,}|(?i:bearer)\s+[\w\-.~+/]{8,}=*|key=[\w\-]{8,})"
+)
+_CONTEXT = re.compile(
+    r"context[_ ]?(length|window)|maximum (context|input) |too many (input )?tokens|prompt is too long|input is too long|"
+    r"exceeds? the (maximum|limit).{0,40}tokens|token count .{0,60}exceeds|reduce the length|larger than the model.s context",
+    re.IGNORECASE,
+)
+_POLICY = re.compile(
+    r"content[_ ]?(policy|filter|management)|responsible ?ai|safety (system|reasons|polic)|usage polic|flagged|"
+    r"prohibited content|data_inspection_failed",
+    re.IGNORECASE,
+)
+_QUOTA = re.compile(
+    r"insufficient[_ ]?(quota|balance|credit|funds)|exceeded your current quota|credit balance|billing|payment required|out of credits",
+    re.IGNORECASE,
+)
+_KEY = re.compile(r"api[_ ]key[_ ](not[_ ]valid|invalid)|invalid[_ ]api[_ ]key|API_KEY_INVALID|incorrect api key", re.IGNORECASE)
+_NO_MODEL = re.compile(
+    r"model[^.]{0,80}(not[_ ]found|does not exist|not exist|no longer available|is not available|not supported)|"
+    r"(unknown|invalid|no such) model|model_not_found|DeploymentNotFound",
+    re.IGNORECASE,
+)
+_BUSY = re.compile(r"overloaded|at capacity|server is busy|temporarily unavailable|try again later", re.IGNORECASE)
+
+
+def classify(
+    *,
+    status: int | None,
+    headers: Mapping[str, str] | None = None,
+    message: str = "",
+    code: str | None = None,
+    type: str | None = None,
+) -> UpstreamFault:
+    """The fault behind an error that a provider reported, by HTTP status or inside a 200 (status None or 200)."""
+    text = " ".join(part for part in (code, type, message) if part)
+    kind = _kind(status, text, code, type)
+    return fault(
+        kind,
+        redact(message) or f"the provider answered with status {status}",
+        upstream_status=status,
+        native_code=code or type,
+        retry_after=retry_after(headers or {}),
+    )
+
+
+# The model, not the request, is at fault: a re-roll may work, another target is the better answer.
+_MODEL_FAULTS = frozenset({"tool_use_failed", "output_parse_failed", "INVALID_TOOL_GENERATION"})
+
+
+def _kind(status: int | None, text: str, code: str | None, type: str | None) -> FaultKind:
+    if code in _MODEL_FAULTS or type in _MODEL_FAULTS:
+        return "invalid_answer"
+    if _KEY.search(text):
+        return "auth"
+    if status in (None, 200, 400, 413, 422) and _CONTEXT.search(text):
+        return "context_length"
+    if status in (None, 200, 400, 403, 422) and _POLICY.search(text):
+        return "content_policy"
+    if status in (None, 200, 400, 402, 403, 429) and _QUOTA.search(text):
+        return "quota"
+    if status == 429 or (status in (None, 200) and re.search(r"rate[_ ]?limit|RESOURCE_EXHAUSTED|too many requests", text, re.IGNORECASE)):
+        return "rate_limit"
+    if status in (401, 403):
+        return "auth"
+    if status == 402:
+        return "quota"
+    if status in (503, 529) or (status in (None, 200) and _BUSY.search(text)):
+        return "overloaded"
+    if status == 404 or (status in (None, 200, 400) and _NO_MODEL.search(text)):
+        return "not_found"
+    if status in (408, 504):
+        return "timeout"
+    if status == 409 or (status is not None and status >= 500):
+        return "unavailable"
+    if status is None or status < 400:
+        return _inside_200(code, type)
+    return "bad_request"
+
+
+def _inside_200(code: str | None, type: str | None) -> FaultKind:
+    """An error inside a 200 that nothing else places: the model's or the provider's failing, worth another target."""
+    if code and code.isdigit() and 400 <= int(code) < 500:
+        return "bad_request" if int(code) != 429 else "rate_limit"
+    if type == "invalid_request_error" and code != "tool_use_failed":
+        return "bad_request"
+    return "invalid_answer"
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds, from `retry-after-ms`, or `retry-after` as seconds or an HTTP date (beside the answer's own `date`). None where there is none."""
+    if (ms := headers.get("retry-after-ms")) is not None:
+        try:
+            return max(0.0, float(ms) / 1000)
+        except ValueError:
+            pass
+    raw = headers.get("retry-after")
+    if raw is None:
+        return None
+    try:
+        return max(0.0, float(raw))
+    except ValueError:
+        pass
+    try:
+        wait = parsedate_to_datetime(raw) - parsedate_to_datetime(headers["date"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return max(0.0, wait.total_seconds())
+
+
+def redact(text: str) -> str:
+    """A provider's words, safe to show: keys out, cut short, control characters blanked."""
+    text = _SECRETS.sub("***", text[: LONGEST * 2])[:LONGEST]
+    return "".join(c if c >= " " or c in "\n\t" else " " for c in text).strip()

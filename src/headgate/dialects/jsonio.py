@@ -1,0 +1,122 @@
+"""JSON at the edges: strict towards clients, careful towards providers, never re-encoded where bytes will do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from headgate.core.errors import InvalidRequest, fault
+
+_encoder = msgspec.json.Encoder()
+_any = msgspec.json.Decoder()
+# Fields that would set URLs, keys or headers of the gateway: never used, never passed on (PRODUCT, "The doors").
+FORBIDDEN: frozenset[str] = frozenset(
+    {
+        "api_base",
+        "api_key",
+        "api_type",
+        "api_version",
+        "base_url",
+        "custom_llm_provider",
+        "default_headers",
+        "extra_body",
+        "extra_headers",
+        "extra_query",
+        "headers",
+        "http_client",
+        "litellm_params",
+        "organization",
+        "provider_url",
+    }
+)
+_ESCAPED_LETTER = re.compile(rb"\\u00[67]")
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """A client's body. Raises InvalidRequest where it is not one JSON object in clean UTF-8."""
+    check_text(body)
+    try:
+        value = _any.decode(body)
+    except RecursionError as error:
+        raise InvalidRequest("the request body is nested too deeply") from error
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"the request body is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidRequest("the request body must be a JSON object")
+    forbid(value)
+    return value
+
+
+def check_text(body: bytes) -> None:
+    """What typed skims would not see: empty bodies, a byte order mark, invalid UTF-8."""
+    if not body or body.isspace():
+        raise InvalidRequest("the request body is empty")
+    if body.startswith(b"\xef\xbb\xbf"):
+        raise InvalidRequest("the request body must not begin with a byte order mark")
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidRequest("the request body is not valid UTF-8") from error
+
+
+def invalid(error: Exception) -> InvalidRequest:
+    """The error of a typed skim, with the parameter it names (`$.temperature` → temperature)."""
+    text = str(error)
+    path = re.search(r"at `\$\.?([^`]*)`", text)
+    param = path[1] or None if path else None
+    return InvalidRequest(text[:300], param=param[:100] if param else None)
+
+
+def forbid(fields: Mapping[str, Any]) -> None:
+    if bad := FORBIDDEN & fields.keys():
+        name = min(bad)
+        raise InvalidRequest(f"the field {name!r} is not accepted here", param=name, code="unsupported_parameter")
+
+
+def decode_upstream(body: bytes) -> Any:
+    """A provider's bytes. Leading blank lines (OpenRouter's keep-alive) are skipped; anything else broken is a fault."""
+    try:
+        return _any.decode(body.strip())
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        kind = "HTML" if body.lstrip()[:1] == b"<" else "not JSON"
+        raise fault("invalid_answer", f"the provider's answer is {kind}", detail=repr(body[:200])) from error
+
+
+def encode(value: Any) -> bytes:
+    """Compact, UTF-8, in the order of the keys."""
+    return _encoder.encode(value)
+
+
+def attach_field(body: bytes, name: str, value: bytes) -> bytes:
+    """`body` (a JSON object) with one more top-level field at its end; nothing else changes."""
+    end = body.rstrip()
+    if not end.endswith(b"}"):
+        return body
+    head = end[:-1].rstrip()
+    comma = b"" if head.endswith(b"{") else b","
+    return b'%b%b"%b":%b}' % (head, comma, name.encode(), value)
+
+
+def splice_string(body: bytes, key: str, old: str, new: str) -> bytes | None:
+    """`body` with the string value of the top-level `key` replaced, or None where bytes alone cannot tell which it is.
+
+    Safe where `"key"` occurs exactly once, the value read by the caller's typed skim is right behind it, and no escape
+    could spell the key another way (`\\u006dodel`)."""
+    needle = b'"%b"' % key.encode()
+    at = body.find(needle)
+    if at < 0 or body.find(needle, at + 1) >= 0 or _ESCAPED_LETTER.search(body):
+        return None
+    start = at + len(needle)
+    tail = body[start : start + 64 + 6 * len(old)]
+    value = re.match(rb"\s*:\s*", tail)
+    if value is None:
+        return None
+    quoted = encode(old)
+    start += value.end()
+    if body[start : start + len(quoted)] != quoted:
+        return None
+    return b"%b%b%b" % (body[:start], encode(new), body[start + len(quoted) :])
