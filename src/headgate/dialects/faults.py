@@ -26,7 +26,9 @@ _QUOTA = re.compile(
     r"insufficient[_ ]?(quota|balance|credit|funds)|exceeded your current quota|credit balance|billing|payment required|out of credits",
     re.IGNORECASE,
 )
-_KEY = re.compile(r"api[_ ]key[_ ](not[_ ]valid|invalid)|invalid[_ ]api[_ ]key|API_KEY_INVALID|incorrect api key", re.IGNORECASE)
+_KEY = re.compile(
+    r"api[_ ]key[_ ](not[_ ]valid|invalid)|invalid[_ ]api[_ ]key|API_KEY_INVALID|incorrect api key", re.IGNORECASE
+)
 _NO_MODEL = re.compile(
     r"model[^.]{0,80}(not[_ ]found|does not exist|not exist|no longer available|is not available|not supported)|"
     r"(unknown|invalid|no such) model|model_not_found|DeploymentNotFound",
@@ -70,7 +72,9 @@ def _kind(status: int | None, text: str, code: str | None, type: str | None) -> 
         return "content_policy"
     if status in (None, 200, 400, 402, 403, 429) and _QUOTA.search(text):
         return "quota"
-    if status == 429 or (status in (None, 200) and re.search(r"rate[_ ]?limit|RESOURCE_EXHAUSTED|too many requests", text, re.IGNORECASE)):
+    if status == 429 or (
+        status in (None, 200) and re.search(r"rate[_ ]?limit|RESOURCE_EXHAUSTED|too many requests", text, re.IGNORECASE)
+    ):
         return "rate_limit"
     if status in (401, 403):
         return "auth"

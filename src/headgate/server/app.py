@@ -27,7 +27,9 @@ class DataPlane:
     """`local` is True while the plane is bound to loopback: then, as long as no key exists, whatever key is sent is let
     in, but only from pages and clients of this machine (foreign Host and Origin are refused)."""
 
-    def __init__(self, house: House, *, local: bool = True, on_error: Callable[[str, HeadgateError], None] | None = None) -> None:
+    def __init__(
+        self, house: House, *, local: bool = True, on_error: Callable[[str, HeadgateError], None] | None = None
+    ) -> None:
         self.house = house
         self.local = local
         self._on_error = on_error

@@ -40,9 +40,7 @@ _ANTHROPIC_FORWARD = ("anthropic-beta", "anthropic-version")
 CHAT_DOOR = Door(name="chat", dialect=CHAT)
 RESPONSES_DOOR = Door(name="responses", dialect=RESPONSES)
 MESSAGES_DOOR = Door(name="messages", dialect=ANTHROPIC, forward=_ANTHROPIC_FORWARD)
-COUNT_DOOR = Door(
-    name="count_tokens", dialect=ANTHROPIC, what="count", op="count_tokens", forward=_ANTHROPIC_FORWARD
-)
+COUNT_DOOR = Door(name="count_tokens", dialect=ANTHROPIC, what="count", op="count_tokens", forward=_ANTHROPIC_FORWARD)
 GEMINI_DOOR = Door(name="gemini", dialect=GEMINI)
 GEMINI_COUNT_DOOR = Door(name="gemini_count", dialect=GEMINI, what="count", op="count_tokens")
 EMBEDDINGS_DOOR = Door(name="embeddings", dialect=EMBEDDINGS, op="embeddings")
@@ -68,7 +66,9 @@ _GEMINI = {
     "streamGenerateContent": (GEMINI_DOOR, True),
     "countTokens": (GEMINI_COUNT_DOOR, False),
 }
-_OPERATIONS = {name: Door(name=name, dialect=CHAT, what=name, method="GET") for name in ("livez", "readyz", "health", "metrics")}
+_OPERATIONS = {
+    name: Door(name=name, dialect=CHAT, what=name, method="GET") for name in ("livez", "readyz", "health", "metrics")
+}
 
 
 def match(request: Request) -> Match:
@@ -76,7 +76,11 @@ def match(request: Request) -> Match:
     path = request.path
     found = _match(path.rstrip("/") if len(path) > 1 else path, request)
     wanted = found.door.method
-    allowed = {wanted} | ({"HEAD"} if wanted == "GET" else set()) | ({"DELETE", "POST"} if found.door.what == "response" else set())
+    allowed = (
+        {wanted}
+        | ({"HEAD"} if wanted == "GET" else set())
+        | ({"DELETE", "POST"} if found.door.what == "response" else set())
+    )
     if request.method not in allowed:
         raise MethodNotAllowed(f"this path takes {wanted}")
     return found

@@ -161,7 +161,9 @@ def _citations(message: dict[str, Any]) -> list[dict[str, Any]]:
 def parse_usage(raw: Any, quirks: Quirks) -> Usage | None:
     """OpenAI: prompt_tokens include cached and audio, completion_tokens include reasoning and audio. xAI's newer models
     leave reasoning out of completion_tokens: total_tokens tells."""
-    if not isinstance(raw, dict) or not any(isinstance(raw.get(k), int) for k in ("prompt_tokens", "completion_tokens")):
+    if not isinstance(raw, dict) or not any(
+        isinstance(raw.get(k), int) for k in ("prompt_tokens", "completion_tokens")
+    ):
         return None
     prompt, said = _count(raw, "prompt_tokens"), _count(raw, "completion_tokens")
     inward = raw.get("prompt_tokens_details") or {}

@@ -190,4 +190,9 @@ def _needs(raw: Any, body: bytes) -> frozenset[str]:
 
 _NOTHING: frozenset[str] = frozenset()
 # As keys of a content part: inside text the quotes would be escaped.
-_MARKS = ((b'"image_url"', "vision"), (b'"input_audio"', "audio"), (b'"file_data"', "documents"), (b'"video_url"', "video"))
+_MARKS = (
+    (b'"image_url"', "vision"),
+    (b'"input_audio"', "audio"),
+    (b'"file_data"', "documents"),
+    (b'"video_url"', "video"),
+)

@@ -117,9 +117,7 @@ class RequestRenderer:
             out["role"] = "tool"
             if result.call_id or "tool_call_id" not in out:
                 out["tool_call_id"] = result.call_id
-            if result.name is not None and NAME in (message.extensions if message else {}):
-                out["name"] = result.name
-            elif result.name is not None and message is not None and "form" in notes:
+            if (result.name is not None and NAME in (message.extensions if message else {})) or (result.name is not None and message is not None and "form" in notes):
                 out["name"] = result.name
         form = notes.get("form")
         if form is None and not all(isinstance(part, Text) for part in result.content):
@@ -151,9 +149,13 @@ class RequestRenderer:
                 self.lossy.append("reasoning")
         legacy = [call for call in calls if notes_of(call, NAME).get("form") == "legacy"]
         if legacy:
-            out["function_call"] = {**rest_of(legacy[0], NAME), "name": legacy[0].name, "arguments": legacy[0].arguments}
+            out["function_call"] = {
+                **rest_of(legacy[0], NAME),
+                "name": legacy[0].name,
+                "arguments": legacy[0].arguments,
+            }
         elif calls:
-            out["tool_calls"] = [render_call(call) for call in calls]
+            out["tool_calls"] = [render_call(call, cache=self._own) for call in calls]
 
     def _content(self, parts: list[Part], form: str | None) -> Any:
         if form != "list" and all(isinstance(part, Text) and not part.cache for part in parts):
@@ -216,7 +218,7 @@ class RequestRenderer:
             return {"type": "text", "text": source.text}
         elif source.data is not None:
             file["file_data"] = f"data:{source.media_type or 'application/pdf'};base64,{source.data}"
-        elif source.file_id is not None and NAME in part.extensions or not source.url and source.file_id:
+        elif (source.file_id is not None and NAME in part.extensions) or (not source.url and source.file_id):
             file["file_id"] = source.file_id
         elif source.url is not None:
             raise UnsupportedFeature("documents by URL cannot be sent to this model", param="messages")
@@ -233,7 +235,9 @@ class RequestRenderer:
             return source.url
         if source.data is not None:
             return f"data:{source.media_type or 'application/octet-stream'};base64,{source.data}"
-        raise UnsupportedFeature(f"{what}s by file id of another provider cannot be sent to this model", param="messages")
+        raise UnsupportedFeature(
+            f"{what}s by file id of another provider cannot be sent to this model", param="messages"
+        )
 
     def _cache(self, out: dict[str, Any], cache: dict[str, Any] | None) -> None:
         if cache is not None and (self._own or self._quirks.extra.get("cache_control")):
@@ -272,7 +276,9 @@ class RequestRenderer:
                 return {"type": "custom", "custom": {k: v for k, v in tool.vendor.items() if k != "type"}}
             if self._own or tool.custom:
                 return tool.vendor
-            raise UnsupportedFeature(f"the server-side tool {tool.name!r} does not exist at this provider", param="tools")
+            raise UnsupportedFeature(
+                f"the server-side tool {tool.name!r} does not exist at this provider", param="tools"
+            )
         notes = notes_of(tool, NAME)
         out = rest_of(tool, NAME)
         if not notes.get("untyped"):
@@ -312,7 +318,7 @@ class RequestRenderer:
             self.lossy.append("reasoning")
 
 
-def render_call(call: ToolCall) -> dict[str, Any]:
+def render_call(call: ToolCall, *, cache: bool = False) -> dict[str, Any]:
     notes, out = notes_of(call, NAME), rest_of(call, NAME)
     out["id"] = call.id
     if call.custom:
@@ -321,7 +327,7 @@ def render_call(call: ToolCall) -> dict[str, Any]:
         out["type"] = "function"
     arguments = notes["raw"] if "raw" in notes else call.arguments
     out["function"] = {**notes.get("inner", {}), "name": call.name, "arguments": arguments}
-    if call.cache is not None and NAME in call.extensions:
+    if call.cache is not None and cache:
         out["cache_control"] = call.cache
     return out
 

@@ -71,7 +71,9 @@ class EventParser:
         if not self._started and (raw.get("id") or raw.get("choices")):
             self._started = True
             created = raw.get("created")
-            out.append(Started(str(raw.get("id") or ""), raw.get("model") or "", created if isinstance(created, int) else 0))
+            out.append(
+                Started(str(raw.get("id") or ""), raw.get("model") or "", created if isinstance(created, int) else 0)
+            )
         if not isinstance(choices := raw.get("choices"), list):
             choices = []
         for choice in choices:
@@ -144,7 +146,11 @@ class EventParser:
         key = raw.get("index")
         if key is None:
             begins = raw.get("id") or function.get("name")
-            key = f"{raw.get('id') or ''}{position}{self._next.get(choice, 0)}" if begins else self._last_call.get(choice, "0")
+            key = (
+                f"{raw.get('id') or ''}{position}{self._next.get(choice, 0)}"
+                if begins
+                else self._last_call.get(choice, "0")
+            )
         name = f"call{key}"
         self._last_call[choice] = str(key)
         self._has_calls.add(choice)
@@ -269,7 +275,9 @@ class EventRenderer:
             delta = first
         return sse.frame(encode(self._chunk(choice, delta, logprobs=logprobs)))
 
-    def _chunk(self, choice: int, delta: dict[str, Any], finish: str | None = None, logprobs: Any = None) -> dict[str, Any]:
+    def _chunk(
+        self, choice: int, delta: dict[str, Any], finish: str | None = None, logprobs: Any = None
+    ) -> dict[str, Any]:
         return self._base([{"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish}])
 
     def _base(self, choices: list[dict[str, Any]]) -> dict[str, Any]:

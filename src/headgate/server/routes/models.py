@@ -67,7 +67,12 @@ class _Anthropic:
 
     def page(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         ids = [row["id"] for row in rows]
-        return {"data": rows, "has_more": False, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
+        return {
+            "data": rows,
+            "has_more": False,
+            "first_id": ids[0] if ids else None,
+            "last_id": ids[-1] if ids else None,
+        }
 
 
 class _Google:
