@@ -8,6 +8,7 @@ extensions and names the ones that carried meaning in `lossy`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -193,6 +194,6 @@ class Choice(Node):
     logprobs: Any = None
 
 
-def text_of(parts: list[Part]) -> str:
+def text_of(parts: Sequence[Part]) -> str:
     """The plain text of `parts`, in order; reasoning, calls and media left out."""
     return "".join(part.text for part in parts if isinstance(part, Text | Refusal))

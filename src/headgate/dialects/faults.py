@@ -14,7 +14,8 @@ _SECRETS = re.compile(
 )
 _CONTEXT = re.compile(
     r"context[_ ]?(length|window)|maximum (context|input) |too many (input )?tokens|prompt is too long|input is too long|"
-    r"exceeds? the (maximum|limit).{0,40}tokens|token count .{0,60}exceeds|reduce the length|larger than the model.s context",
+    r"exceeds? the (maximum|limit).{0,40}tokens|token count .{0,60}exceeds|reduce the length|"
+    r"larger than the model.s context",
     re.IGNORECASE,
 )
 _POLICY = re.compile(
@@ -23,7 +24,8 @@ _POLICY = re.compile(
     re.IGNORECASE,
 )
 _QUOTA = re.compile(
-    r"insufficient[_ ]?(quota|balance|credit|funds)|exceeded your current quota|credit balance|billing|payment required|out of credits",
+    r"insufficient[_ ]?(quota|balance|credit|funds)|exceeded your current quota|credit balance|"
+    r"billing|payment required|out of credits",
     re.IGNORECASE,
 )
 _KEY = re.compile(
@@ -103,7 +105,8 @@ def _inside_200(code: str | None, type: str | None) -> FaultKind:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from `retry-after-ms`, or `retry-after` as seconds or an HTTP date (beside the answer's own `date`). None where there is none."""
+    """Seconds, from `retry-after-ms`, or `retry-after` as seconds or an HTTP date (beside the answer's own `date`).
+    None where there is none."""
     if (ms := headers.get("retry-after-ms")) is not None:
         try:
             return max(0.0, float(ms) / 1000)

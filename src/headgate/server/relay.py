@@ -22,7 +22,7 @@ BEAT = 10.0
 
 
 class Heart:
-    """Beats when nothing was written for BEAT seconds. One timer per stream, re-armed lazily: a write only notes the time."""
+    """Beats when nothing was written for BEAT seconds. One timer per stream, re-armed lazily."""
 
     def __init__(self, responder: Responder, headers: Headers, beat: bytes) -> None:
         self._responder = responder

@@ -1,4 +1,4 @@
-"""The wire format `openai_chat` (POST /v1/chat/completions), in both directions, as OpenAI and its many followers speak it."""
+"""The wire format `openai_chat` (POST /v1/chat/completions), in both directions, as OpenAI and its followers speak it."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def parse_answer(body: bytes, quirks: Quirks) -> ChatAnswer:
     return ChatAnswer(
         id=raw.get("id") or "",
         model=raw.get("model") or "",
-        created=raw.get("created") if isinstance(raw.get("created"), int) else 0,
+        created=_count(raw, "created"),
         choices=[_choice(choice) for choice in choices],
         usage=parse_usage(raw.get("usage"), quirks),
         extensions=extension(NAME, leftover(raw, _ANSWER), usage=raw.get("usage"), **notes),

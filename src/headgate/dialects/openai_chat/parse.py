@@ -100,10 +100,14 @@ def parse_request(body: dict[str, Any], *, model: str | None, stream: bool | Non
         max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
         stop=_stop(body.get("stop")),
         modalities=body.get("modalities") or [],
-        **{key: body.get(key) for key in _PLAIN},
+        **_plain(body),
     )
     request.extensions = extension(NAME, rest, **notes)
     return request
+
+
+def _plain(body: dict[str, Any]) -> dict[str, Any]:
+    return {key: body.get(key) for key in _PLAIN}
 
 
 def parse_message(raw: Any, where: str) -> Message:
@@ -184,7 +188,7 @@ def parse_part(raw: Any, where: str) -> Part:
             cache=cache,
             extensions=extension(NAME, leftover(raw, frozenset({"type", "text", "cache_control"}))),
         )
-    if kind == "image_url" and (found := _url_of(raw["image_url"] if "image_url" in raw else None)):
+    if kind == "image_url" and (found := _url_of(raw.get("image_url"))):
         url, detail, inner, bare = found
         return Image(
             source=source_of(url),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from headgate.core.chat import (
@@ -117,7 +117,9 @@ class RequestRenderer:
             out["role"] = "tool"
             if result.call_id or "tool_call_id" not in out:
                 out["tool_call_id"] = result.call_id
-            if (result.name is not None and NAME in (message.extensions if message else {})) or (result.name is not None and message is not None and "form" in notes):
+            if (result.name is not None and NAME in (message.extensions if message else {})) or (
+                result.name is not None and message is not None and "form" in notes
+            ):
                 out["name"] = result.name
         form = notes.get("form")
         if form is None and not all(isinstance(part, Text) for part in result.content):
@@ -131,7 +133,7 @@ class RequestRenderer:
             out["content"] = self._content(result.content, form or "string")
         return out
 
-    def _assistant(self, out: dict[str, Any], parts: list[Part], notes: dict[str, Any]) -> None:
+    def _assistant(self, out: dict[str, Any], parts: Sequence[Part], notes: dict[str, Any]) -> None:
         spoken = [p for p in parts if not isinstance(p, ToolCall | Reasoning) and not _is_field(p)]
         calls = [part for part in parts if isinstance(part, ToolCall)]
         thoughts = [part for part in parts if isinstance(part, Reasoning) and not _is_field(part)]
@@ -157,7 +159,7 @@ class RequestRenderer:
         elif calls:
             out["tool_calls"] = [render_call(call, cache=self._own) for call in calls]
 
-    def _content(self, parts: list[Part], form: str | None) -> Any:
+    def _content(self, parts: Sequence[Part], form: str | None) -> Any:
         if form != "list" and all(isinstance(part, Text) and not part.cache for part in parts):
             return text_of(parts)
         if form == "string" and all(isinstance(part, Text) for part in parts):
@@ -325,7 +327,7 @@ def render_call(call: ToolCall, *, cache: bool = False) -> dict[str, Any]:
         return {**out, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
     if not notes.get("untyped"):
         out["type"] = "function"
-    arguments = notes["raw"] if "raw" in notes else call.arguments
+    arguments = notes.get("raw", call.arguments)
     out["function"] = {**notes.get("inner", {}), "name": call.name, "arguments": arguments}
     if call.cache is not None and cache:
         out["cache_control"] = call.cache
