@@ -22,12 +22,14 @@ from headgate.core.errors import HeadgateError
 from headgate.simulator import control, embeddings, natives, tokens
 from headgate.simulator import script as steps
 from headgate.simulator.breaks import Break
+from headgate.simulator.inprocess import InProcess
 from headgate.simulator.listener import Listener
 from headgate.simulator.minds import Scripts
 from headgate.simulator.models import Model, dialect_of
 from headgate.simulator.replay import Replay
 from headgate.simulator.routing import PROVIDERS, Route, key_of, route_of
 from headgate.simulator.spec import Served, SimModel
+from headgate.simulator.stored import StoredResponses
 from headgate.simulator.wire import Call, Wire
 
 
@@ -52,10 +54,13 @@ class Simulator:
     ) -> None:
         self.scripts = Scripts()
         self.replay = Replay(seed)
-        self.models = {spec.name: Model(spec, seed=seed, clock=clock, scripts=self.scripts) for spec in models}
+        self._stored = StoredResponses()
+        self.models = {
+            spec.name: Model(spec, seed=seed, clock=clock, scripts=self.scripts, stored=self._stored) for spec in models
+        }
         self.log: deque[Served] = deque(maxlen=keep)
         self.keys = keys or {}
-        self.wire = Wire(self._respond, clock=clock, keep=keep)
+        self.wire = Wire(self.respond, clock=clock, keep=keep)
         self._by_provider: dict[str, Listener] = {}
         self._main: Listener | None = None
         self._served = 0
@@ -116,8 +121,7 @@ class Simulator:
         listener = self._by_provider.get(model.spec.provider)
         if listener is None:
             return
-        siblings = [m for m in self.models.values() if m.spec.provider == model.spec.provider]
-        if all(m.broken is not None and m.broken.mode == "refuse" and m.broken.share >= 1 for m in siblings):
+        if self._is_down(model.spec.provider):
             await listener.refuse()
             self.wire.reset_connections(listener.port)
         else:
@@ -141,7 +145,17 @@ class Simulator:
         return [served for served in self.log if served.model == name]
 
     # -- answering ------------------------------------------------------------------------------------------------
-    def _respond(self, call: Call) -> steps.Script:
+    def transport(self) -> InProcess:
+        """The simulator as a transport, without sockets; `start` is not needed. Any host will do in the base URLs. A
+        provider all of whose models refuse is refused as a connection."""
+        return InProcess(self.respond, refused=lambda request: self._is_down(request.target.split("/")[1]))
+
+    def _is_down(self, provider: str) -> bool:
+        mine = [model.broken for model in self.models.values() if model.spec.provider == provider]
+        return bool(mine) and all(b is not None and b.mode == "refuse" and b.share >= 1 for b in mine)
+
+    def respond(self, call: Call) -> steps.Script:
+        """The script of the answer to `call`, wherever it came from."""
         if call.path.startswith("/_sim/"):
             return control.respond(self, call)
         if self.replay.find(call) is not None:
@@ -154,6 +168,8 @@ class Simulator:
         match route.op:
             case "models":
                 return self._listed(route)
+            case "stored":
+                return self._kept(route, call)
             case "embeddings":
                 return self._embedded(route, call)
         return self._asked(route, call)
@@ -217,6 +233,15 @@ class Simulator:
         if answer is None:
             return natives.refusal(route.dialect, "bad_request", detail="`input` is not valid")
         return steps.reply_json(200, answer, (("x-simulated", "true"),))
+
+    def _kept(self, route: Route, call: Call) -> steps.Script:
+        kept = self._stored.find(route.model)
+        if kept is None:
+            return natives.refusal(route.dialect, "not_found", model=route.model[:200])
+        if call.method == "DELETE":
+            self._stored.forget(route.model)
+            return steps.reply_json(200, {"id": route.model, "object": "response", "deleted": True})
+        return steps.reply_json(200, kept)
 
     def _listed(self, route: Route) -> steps.Script:
         mine = [model.spec for model in self.models.values() if model.spec.provider == route.provider]

@@ -23,6 +23,7 @@ from headgate.simulator.breaks import Break
 from headgate.simulator.delivery import Delivery, Pace, limited
 from headgate.simulator.minds import Mind, Scripts, Thought, shown_thinking, signature
 from headgate.simulator.spec import Served, SimModel
+from headgate.simulator.stored import StoredResponses
 
 _ANYONES = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
 _ID = {"openai_chat": "chatcmpl-sim", "openai_responses": "resp_sim", "anthropic_messages": "msg_sim", "gemini": "sim"}
@@ -36,13 +37,16 @@ def dialect_of(name: str) -> Dialect:
 class Model:
     """One running model. `broken` may be set at any time; `calls` counts by outcome."""
 
-    def __init__(self, spec: SimModel, *, seed: int, clock: Clock, scripts: Scripts) -> None:
+    def __init__(
+        self, spec: SimModel, *, seed: int, clock: Clock, scripts: Scripts, stored: StoredResponses | None = None
+    ) -> None:
         self.spec = spec
         self.broken: Break | None = None
         self.active = 0
         self._hits = 0
         self._seed = seed
         self._clock = clock
+        self._stored = stored or StoredResponses()
         self._seen: Counter[bytes] = Counter()
         self._window = natives.Window(spec.rpm)
         self._cache = tokens.PromptCache(marked=spec.provider == "anthropic")
@@ -111,8 +115,14 @@ class Model:
         stream: bool | None,
     ) -> steps.Script:
         dialect = dialect_of(served.dialect)
+        keeps = served.dialect == "openai_responses"
         try:
-            request = dialect.parse_request(served.call.body, model=model, stream=stream)
+            body = self._stored.expanded(served.call.body) if keeps else served.call.body
+            request = dialect.parse_request(body, model=model, stream=stream)
+        except KeyError:
+            said = "Previous response with the given id was not found."
+            yield from natives.refusal(served.dialect, "bad_request", headers=headers, detail=said)
+            return
         except HeadgateError as error:
             yield from natives.refusal(served.dialect, "bad_request", headers=headers, detail=error.message)
             return
@@ -141,6 +151,9 @@ class Model:
             request=request,
             array=served.dialect == "gemini" and served.call.query.get("alt") != "sse",
         )
+        if keeps:
+            whole = dialect.render_answer(answer, msgspec.structs.replace(view, stream=False))
+            self._stored.keep(body, whole.body)
         delivery = Delivery(dialect, answer, view, headers, Pace.of(self.spec, thought, broken, luck))
         yield from delivery.stream(broken, self._caught) if request.stream else delivery.whole(broken)
 

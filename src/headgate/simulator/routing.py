@@ -9,6 +9,7 @@ import msgspec
 from headgate.simulator.wire import Call
 
 _GEMINI = re.compile(r"/models/([^/:]+):(generateContent|streamGenerateContent|countTokens)$")
+_STORED = re.compile(r"/responses/([^/]+)(?:/cancel)?$")
 _OPS: tuple[tuple[str, str, str], ...] = (
     ("/messages/count_tokens", "anthropic_messages", "count_tokens"),
     ("/messages", "anthropic_messages", "chat"),
@@ -35,6 +36,8 @@ PROVIDERS: dict[str, Provider] = {
 
 
 class Route(msgspec.Struct, frozen=True):
+    """`op` is chat, count_tokens, embeddings, models or stored (then `model` is the response's id)."""
+
     provider: str
     dialect: str
     op: str
@@ -54,6 +57,9 @@ def route_of(call: Call) -> Route | None:
     for ending, dialect, op in _OPS:
         if call.path.endswith(ending) and call.method == "POST":
             return Route(provider, dialect, op)
+    stored = _STORED.search(call.path)
+    if stored is not None:
+        return Route(provider, "openai_responses", "stored", stored.group(1))
     if call.path.endswith("/models") and call.method == "GET":
         return Route(provider, PROVIDERS[provider].dialect if provider in PROVIDERS else "openai_chat", "models")
     return None
