@@ -117,6 +117,14 @@ async def test_whole_answers_and_their_breaks(dialect):
         await sim.break_model(name, "cut_stream")
         with pytest.raises(json.JSONDecodeError):
             (await whole()).json()
+        for mode in ("malformed_stream", "truncate_finish"):
+            await sim.break_model(name, mode)
+            heard = await whole()
+            assert f"content-length: {len(heard.body)}".encode() in heard.head
+            with pytest.raises(json.JSONDecodeError):
+                heard.json()
+        await sim.break_model(name, "error_in_stream")
+        assert "error" in (await whole()).json()
         await sim.break_model(name, "wrong")
         assert b"I am not sure" in (await whole()).body
         await sim.break_model(name, "no_usage")

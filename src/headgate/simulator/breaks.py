@@ -37,7 +37,7 @@ WITHIN = (
     "malformed_stream",
     "no_usage",
 )
-"""Break modes of an answer's way over the wire. Where the answer is no stream, cutting and stalling hit its body."""
+"""Break modes of an answer's way over the wire. Where the answer is no stream, they hit its body in the same spirit."""
 SAYING = ("wrong", "invalid_json", "refusal", "length")
 """Break modes of what is said: a poor answer, JSON that breaks the schema, a refusal, an answer cut by length."""
 MODES = frozenset((*ERRORS, *INSTEAD, *WITHIN, *SAYING))

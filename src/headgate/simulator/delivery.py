@@ -66,6 +66,10 @@ class Delivery:
             yield steps.Body(body[: len(body) // 2])
             yield _ending(mode)
             return
+        if mode in ("malformed_stream", "truncate_finish"):
+            body = body[: len(body) // 2]  # well framed, and no JSON
+        elif mode == "error_in_stream":
+            body = msgspec.json.encode(natives.error_body(self._dialect.name, "overloaded")[1])
         yield from steps.reply(200, body, self._headers)
 
     def stream(self, broken: Break | None, caught: Callable[[Break | None], Break | None]) -> steps.Script:
