@@ -10,11 +10,13 @@ from headgate.core.errors import FaultKind, UpstreamFault, fault
 
 LONGEST = 2000
 _SECRETS = re.compile(
-    r"(sk-[A-Za-z0-9_\-*.]{6,}|hg-[A-Za-z0-9]{8,}|AIza[\w\-]{10,}|gsk_\w{8,}|xai-\w{8,}|(?i:bearer)\s+[\w\-.~+/]{8,}=*|key=[\w\-]{8,})"
+    r"\b(?:sk-[\w\-*.]{6,}|(?:hg|csk|pplx|xai|nvapi|fw|tgp|hf|gsk|r8|ghp)[-_][A-Za-z0-9\-_]{12,}|AIza[\w\-]{10,}|"
+    r"AKIA[A-Z0-9]{12,}|"
+    r"eyJ[\w\-]{8,}\.[\w\-.]{8,}|(?i:bearer|basic)\s+[\w\-.~+/]{8,}=*)|(?<=[?&])(?i:key|api[-_]?key|token)=[^&\s\"']{6,}"
 )
 _CONTEXT = re.compile(
     r"context[_ ]?(length|window)|maximum (context|input) |too many (input )?tokens|prompt is too long|input is too long|"
-    r"exceeds? the (maximum|limit).{0,40}tokens|token count .{0,60}exceeds|reduce the length|"
+    r"exceeds? the (maximum|limit).{0,40}tokens|token count .{0,60}exceeds|reduce (the length|your message size)|"
     r"larger than the model.s context",
     re.IGNORECASE,
 )
@@ -62,6 +64,8 @@ def classify(
 # The model, not the request, is at fault: a re-roll may work, another target is the better answer.
 _MODEL_FAULTS = frozenset({"tool_use_failed", "output_parse_failed", "INVALID_TOOL_GENERATION"})
 
+_MODEL_CODES = frozenset({"model_not_found", "DeploymentNotFound"})
+
 
 def _kind(status: int | None, text: str, code: str | None, type: str | None) -> FaultKind:
     if code in _MODEL_FAULTS or type in _MODEL_FAULTS:
@@ -78,6 +82,8 @@ def _kind(status: int | None, text: str, code: str | None, type: str | None) -> 
         status in (None, 200) and re.search(r"rate[_ ]?limit|RESOURCE_EXHAUSTED|too many requests", text, re.IGNORECASE)
     ):
         return "rate_limit"
+    if code in _MODEL_CODES:
+        return "not_found"
     if status in (401, 403):
         return "auth"
     if status == 402:
@@ -108,22 +114,28 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds, from `retry-after-ms`, or `retry-after` as seconds or an HTTP date (beside the answer's own `date`).
     None where there is none."""
     if (ms := headers.get("retry-after-ms")) is not None:
-        try:
-            return max(0.0, float(ms) / 1000)
-        except ValueError:
-            pass
+        seconds = _number(ms)
+        if seconds is not None:
+            return seconds / 1000
     raw = headers.get("retry-after")
     if raw is None:
         return None
-    try:
-        return max(0.0, float(raw))
-    except ValueError:
-        pass
+    if (seconds := _number(raw)) is not None:
+        return seconds
     try:
         wait = parsedate_to_datetime(raw) - parsedate_to_datetime(headers["date"])
     except (KeyError, TypeError, ValueError):
         return None
     return max(0.0, wait.total_seconds())
+
+
+def _number(text: str) -> float | None:
+    """Seconds from 0 to a day; None where it is no number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return min(max(0.0, value), 86_400.0) if value == value else None
 
 
 def redact(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +33,9 @@ FORBIDDEN: frozenset[str] = frozenset(
         "provider_url",
     }
 )
-_ESCAPED_LETTER = re.compile(rb"\\u00[67]")
+# Pairs and escaped backslashes are kept, a surrogate on its own is replaced.
+_SURROGATES = re.compile(rb"(\\\\|\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w)|\\u[dD][89a-fA-F]\w\w")
+_PATH = re.compile(r" - at `\$\.?([^`]*)`")
 
 
 def decode(body: bytes) -> dict[str, Any]:
@@ -40,10 +43,8 @@ def decode(body: bytes) -> dict[str, Any]:
     check_text(body)
     try:
         value = _any.decode(body)
-    except RecursionError as error:
-        raise InvalidRequest("the request body is nested too deeply") from error
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(f"the request body is not valid JSON: {error}") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise invalid(error) from error
     if not isinstance(value, dict):
         raise InvalidRequest("the request body must be a JSON object")
     forbid(value)
@@ -51,7 +52,7 @@ def decode(body: bytes) -> dict[str, Any]:
 
 
 def check_text(body: bytes) -> None:
-    """What typed skims would not see: empty bodies, a byte order mark, invalid UTF-8."""
+    """What typed skims would not see: empty bodies, a byte order mark, invalid UTF-8, lone surrogates."""
     if not body or body.isspace():
         raise InvalidRequest("the request body is empty")
     if body.startswith(b"\xef\xbb\xbf"):
@@ -61,14 +62,25 @@ def check_text(body: bytes) -> None:
             body.decode()
         except UnicodeDecodeError as error:
             raise InvalidRequest("the request body is not valid UTF-8") from error
+    if (b"\\ud" in body or b"\\uD" in body) and any(match[1] is None for match in _SURROGATES.finditer(body)):
+        raise InvalidRequest("the request body holds a surrogate that is no part of a pair")
 
 
 def invalid(error: Exception) -> InvalidRequest:
-    """The error of a typed skim, with the parameter it names (`$.temperature` → temperature)."""
+    """The error of a decoder or typed skim, with the parameter that it names (`$.temperature` → temperature)."""
+    if isinstance(error, RecursionError):
+        return InvalidRequest("the request body is nested too deeply")
     text = str(error)
-    path = re.search(r"at `\$\.?([^`]*)`", text)
-    param = path[1] or None if path else None
-    return InvalidRequest(text[:300], param=param[:100] if param else None)
+    if not isinstance(error, msgspec.ValidationError) or "out of range - at `$[...]`" in text:
+        return InvalidRequest(f"the request body is not valid JSON: {text[:300]}")
+    found = _PATH.search(text)
+    if found is None:
+        if text.startswith("Expected `object`"):
+            return InvalidRequest("the request body must be a JSON object")
+        missing = re.search(r"missing required field `(\w+)`", text)
+        return InvalidRequest(text[:300], param=missing[1] if missing else None)
+    param = found[1][:100]
+    return InvalidRequest(f"{param}: {_PATH.sub('', text)[:300]}" if param else text[:300], param=param or None)
 
 
 def forbid(fields: Mapping[str, Any]) -> None:
@@ -78,16 +90,30 @@ def forbid(fields: Mapping[str, Any]) -> None:
 
 
 def decode_upstream(body: bytes) -> Any:
-    """A provider's bytes. Leading blank lines (OpenRouter's keep-alive) are skipped; anything else broken is a fault."""
+    """A provider's bytes. Leading blank lines (OpenRouter's keep-alive) are skipped; NaN and infinities are read as null
+    and lone surrogates as U+FFFD, for some servers write them; anything else broken is a fault."""
     try:
         return _any.decode(body.strip())
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        kind = "HTML" if body.lstrip()[:1] == b"<" else "not JSON"
-        raise fault("invalid_answer", f"the provider's answer is {kind}", detail=repr(body[:200])) from error
+        try:
+            return _lenient(body)
+        except (ValueError, RecursionError):
+            kind = "HTML" if body.lstrip()[:1] == b"<" else "not JSON"
+            raise fault("invalid_answer", f"the provider's answer is {kind}", detail=repr(body[:200])) from error
+
+
+def _lenient(body: bytes) -> Any:
+    clean = _SURROGATES.sub(lambda match: match[1] or rb"\ufffd", body).decode("utf-8")
+    return json.loads(clean, parse_constant=lambda _: None, parse_float=_finite, strict=False)
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if value - value == 0 else None
 
 
 def encode(value: Any) -> bytes:
-    """Compact, UTF-8, in the order of the keys."""
+    """Compact, UTF-8, in the order of the keys; numbers that JSON has no word for become null."""
     return _encoder.encode(value)
 
 
@@ -108,7 +134,7 @@ def splice_string(body: bytes, key: str, old: str, new: str) -> bytes | None:
     could spell the key another way (`\\u006dodel`)."""
     needle = b'"%b"' % key.encode()
     at = body.find(needle)
-    if at < 0 or body.find(needle, at + 1) >= 0 or _ESCAPED_LETTER.search(body):
+    if at < 0 or body.find(needle, at + 1) >= 0 or b"\\u006" in body or b"\\u007" in body:
         return None
     start = at + len(needle)
     tail = body[start : start + 64 + 6 * len(old)]

@@ -1,0 +1,102 @@
+import pytest
+
+from headgate.core.errors import UpstreamBusy, UpstreamRefused
+from headgate.dialects.bounds import input_bound
+from headgate.dialects.faults import LONGEST, classify, redact
+
+# (status, code, type, message) as the providers word them → kind
+KNOWN = [
+    (429, "insufficient_quota", "insufficient_quota", "You exceeded your current quota, please check", "quota"),
+    (429, "rate_limit_exceeded", "requests", "Rate limit reached for gpt-5 in organization on requests", "rate_limit"),
+    (429, None, "rate_limit_error", "This request would exceed your organization's rate limit", "rate_limit"),
+    (400, "context_length_exceeded", None, "This model's maximum context length is 8192 tokens", "context_length"),
+    (400, None, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum", "context_length"),
+    (400, "INVALID_ARGUMENT", None, "The input token count (1200000) exceeds the maximum", "context_length"),
+    (413, "rate_limit_exceeded", "tokens", "Request too large. Please reduce your message size", "context_length"),
+    (400, "content_filter", None, "The response was filtered due to the prompt", "content_policy"),
+    (401, "invalid_api_key", None, "Incorrect API key provided: sk-abc", "auth"),
+    (400, "INVALID_ARGUMENT", None, "API key not valid. Please pass a valid API key. API_KEY_INVALID", "auth"),
+    (403, None, "permission_error", "Your key has no access", "auth"),
+    (403, "model_not_found", None, "Project does not have access to model `x`", "not_found"),
+    (404, "model_not_found", None, "The model `x` does not exist", "not_found"),
+    (400, "model_not_found", None, "The requested model 'x' does not exist.", "not_found"),
+    (402, None, None, "Insufficient Balance", "quota"),
+    (400, None, None, "Your credit balance is too low to access the API", "quota"),
+    (503, None, None, "The engine is currently overloaded", "overloaded"),
+    (529, None, "overloaded_error", "Overloaded", "overloaded"),
+    (None, None, "overloaded_error", "Overloaded", "overloaded"),
+    (200, "429", None, "Too many requests", "rate_limit"),
+    (500, None, "server_error", "The server had an error", "unavailable"),
+    (502, None, None, "", "unavailable"),
+    (408, None, None, "", "timeout"),
+    (504, None, None, "", "timeout"),
+    (409, None, None, "", "unavailable"),
+    (422, None, None, "field required", "bad_request"),
+    (400, "tool_use_failed", "invalid_request_error", "Failed to call a function", "invalid_answer"),
+    (None, "INVALID_TOOL_GENERATION", None, "", "invalid_answer"),
+    (None, None, None, "something odd", "invalid_answer"),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "type", "message", "kind"), KNOWN)
+def test_kinds(status: int | None, code: str | None, type: str | None, message: str, kind: str) -> None:
+    found = classify(status=status, headers={}, message=message, code=code, type=type)
+    assert found.kind == kind
+    assert found.upstream_status == status
+    assert found.native_code == (code or type)
+
+
+def test_classes_follow_kinds() -> None:
+    assert isinstance(classify(status=429, headers={}, message="slow down"), UpstreamBusy)
+    assert isinstance(classify(status=401, headers={}, message=""), UpstreamRefused)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "1.5", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after-ms": "x", "retry-after": "2"}, 2.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 30.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT"}, None),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, 86_400.0),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert classify(status=429, headers=headers, message="").retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-proj-abcDEF123456",
+        "sk-ant-api03-abcdefgh",
+        "AIzaSyA1234567890abcdef",
+        "gsk_abcdefghijklmnop1234",
+        "xai-abcdefghijklmnop1234",
+        "Bearer abcdefgh12345678",
+        "hg-abcdefghijklmnop",
+        "AKIAABCDEFGHIJKLMNOP",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc",
+    ],
+)
+def test_keys_are_taken_out(secret: str) -> None:
+    assert secret not in redact(f"bad key {secret}, see docs")
+    assert redact(f"bad key {secret}, see docs").endswith("see docs")
+
+
+def test_messages_are_cut_and_cleaned() -> None:
+    assert len(redact("x" * 10_000)) == LONGEST
+    assert redact("a\x1b[31mb\x00c") == "a [31mb c"
+    assert "secret1234" not in redact("GET https://h/v1?key=secret1234&alt=sse failed")
+    assert classify(status=500, headers={}, message="").message
+
+
+def test_bound_grows_with_text_messages_and_media() -> None:
+    assert input_bound(300, 1, 0) > 100
+    assert input_bound(300, 2, 0) > input_bound(300, 1, 0)
+    assert input_bound(0, 0, 1) > 1500
