@@ -234,5 +234,3 @@ def render_error(error: HeadgateError, request_id: str) -> dict[str, Any]:
     status = http_status(error)
     kind = ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
     return {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}
-
-

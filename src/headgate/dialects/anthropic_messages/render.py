@@ -219,7 +219,9 @@ class RequestRenderer:
         if tool.vendor is not None:
             if self._own:
                 return tool.vendor
-            raise UnsupportedFeature(f"the server-side tool {tool.name!r} does not exist at this provider", param="tools")
+            raise UnsupportedFeature(
+                f"the server-side tool {tool.name!r} does not exist at this provider", param="tools"
+            )
         notes, out = notes_of(tool, NAME), rest_of(tool, NAME)
         out["name"] = tool.name
         out["input_schema"] = tool.schema if tool.schema is not None else {"type": "object", "properties": {}}
@@ -241,7 +243,9 @@ class RequestRenderer:
         if choice is not None:
             wire = {**rest_of(choice, NAME), "type": _MODES[choice.mode]}
             if len(choice.names) > 1:
-                raise UnsupportedFeature("this model's choice of tools cannot be narrowed to several", param="tool_choice")
+                raise UnsupportedFeature(
+                    "this model's choice of tools cannot be narrowed to several", param="tool_choice"
+                )
             if choice.names:
                 wire["name"] = choice.names[0]
         if parallel is not None and (self._own or not parallel) and wire["type"] != "none":

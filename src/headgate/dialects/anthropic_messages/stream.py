@@ -94,7 +94,9 @@ class EventParser:
             case "tool_use":
                 rest = extension(NAME, leftover(block, _USE))
                 return [
-                    ToolCallStarted(block.get("id") or f"toolu_{index}", block.get("name") or "", index, extensions=rest)
+                    ToolCallStarted(
+                        block.get("id") or f"toolu_{index}", block.get("name") or "", index, extensions=rest
+                    )
                 ]
         return []
 
