@@ -1,0 +1,245 @@
+"""A file, or nothing at all → Config. Every problem with its place and, where a name is wrong, a suggestion."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+
+from headgate.config import document as yaml_document
+from headgate.config.document import Document, Path
+from headgate.config.errors import ConfigError, Problem
+from headgate.config.model import BUILT_STRATEGIES, Config, Entry
+
+_NOT_BUILT = {
+    "limits", "budgets", "teams", "cache", "alerts", "guards", "experiments", "telemetry",
+}  # fmt: skip
+_TOOLS_NOT_BUILT = {"search", "database", "http", "vectors"}
+BUILTIN_TOOLS = ("files", "python")
+
+
+class Loaded(msgspec.Struct):
+    """A valid configuration, and what its owner should know about it."""
+
+    config: Config
+    notices: list[Problem]
+    file: str = ""
+
+
+def load_file(path: str | FilePath, env: Mapping[str, str] | None = None) -> Loaded:
+    try:
+        text = FilePath(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigError([Problem(f"cannot read the file: {reason}", str(path))]) from error
+    return load_text(text, str(path), env)
+
+
+def load_text(text: str, file: str = "", env: Mapping[str, str] | None = None) -> Loaded:
+    """Raises ConfigError with all problems found."""
+    document = yaml_document.read(text, file, yaml_document.environment() if env is None else env)
+    data = document.data
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError([document.problem((), "the file must hold sections such as `models:`")])
+    problems = _unbuilt(data, document)
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(problems + [_explain(item, document) for item in error.errors()]) from error
+    problems += _references(config, document)
+    if problems:
+        raise ConfigError(problems)
+    return Loaded(config, _notices(config, document), file)
+
+
+def _unbuilt(data: dict[str, Any], document: Document) -> list[Problem]:
+    problems = [
+        document.problem((name,), f"`{name}:` is not built yet")
+        for name in list(data)
+        if name in _NOT_BUILT and data.pop(name, 1)
+    ]
+    tools = data.get("tools")
+    if isinstance(tools, dict):
+        for name in [name for name in tools if name in _TOOLS_NOT_BUILT]:
+            del tools[name]
+            problems.append(document.problem(("tools", name), f"the tool `{name}` is not built yet"))
+    return problems
+
+
+def _explain(error: Any, document: Document) -> Problem:
+    """pydantic's error in our words, at its place in the file."""
+    path: Path = tuple(step for step in error["loc"] if not (isinstance(step, str) and ("-" in step and "[" in step)))
+    message = re.sub(r"^Value error, ", "", error["msg"])
+    match error["type"]:
+        case "extra_forbidden":
+            name = str(path[-1])
+            message = f"unknown key {name!r}" + did_you_mean(name, _fields_at(path[:-1]))
+        case "missing":
+            message = f"`{path[-1]}` is missing"
+        case "model_type" | "dict_type":
+            message = "a section (key: value) is expected here" + (
+                ": an empty one is {}" if error["input"] is None else ""
+            )
+        case "literal_error":
+            expected = error["ctx"]["expected"]
+            given = str(error["input"])
+            message = f"{given!r} is not one of {expected}" + did_you_mean(given, re.findall(r"'([^']+)'", expected))
+    where = ".".join(str(step) for step in path)
+    return document.problem(path, f"{where}: {message}" if where and error["type"] != "extra_forbidden" else message)
+
+
+def _fields_at(path: Path) -> list[str]:
+    """The field names that the section at `path` knows; keys of mappings and indices of lists are passed over."""
+    current: type[BaseModel] | None = Config
+    for step in path:
+        info = current.model_fields.get(str(step)) if current is not None else None
+        if info is not None:
+            current = _section_in(info.annotation)
+    if current is None:
+        return []
+    return [info.alias or name for name, info in current.model_fields.items()]
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section type inside Optional, Annotated, dict or list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        if (found := _section_in(inner)) is not None:
+            return found
+    return None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+# -- what only the whole tells ---------------------------------------------------------------------------------------
+def references(entry: Entry) -> list[tuple[Path, str]]:
+    """(path below the entry, name) of every entry that a strategy names."""
+    out: list[tuple[Path, str]] = []
+    if entry.fallback is not None:
+        out += [(("fallback", "order", i), t.model) for i, t in enumerate(entry.fallback.order)]
+    if entry.route is not None:
+        out.append((("route", "otherwise"), entry.route.otherwise))
+        if entry.route.model is not None:
+            out.append((("route", "model"), entry.route.model))
+        for task, rule in entry.route.tasks.items():
+            out += [(("route", "tasks", task), name) for name in rule.models or [rule.model or ""]]
+    if entry.cascade is not None:
+        out += [(("cascade", "try", i), name) for i, name in enumerate(entry.cascade.attempts)]
+    if entry.ensemble is not None:
+        out += [(("ensemble", "members", i), member.model) for i, member in enumerate(entry.ensemble.members)]
+        if entry.ensemble.judge is not None:
+            out.append((("ensemble", "judge"), entry.ensemble.judge.model))
+    if entry.agent is not None:
+        agent = entry.agent
+        roles = [(("agent", "planner"), agent.planner)]
+        if agent.validator is not None:
+            roles.append((("agent", "validator"), agent.validator))
+        out += roles + [(("agent", "models", i), name) for i, name in enumerate(agent.models)]
+    if entry.experiment is not None:
+        out += [(("experiment", "arms", name), arm.model) for name, arm in entry.experiment.arms.items()]
+    return out
+
+
+def _references(config: Config, document: Document) -> list[Problem]:
+    problems: list[Problem] = []
+    for name, entry in config.models.items():
+        base: Path = ("models", name)
+        for deployment in entry.deployments or []:
+            problems += _provider(config, document, (*base, "deployments"), deployment.provider)
+        if entry.provider is not None:
+            problems += _provider(config, document, (*base, "provider"), entry.provider)
+        for path, target in references(entry):
+            if target not in config.models and "/" not in target:
+                message = f"there is no model {target!r}" + did_you_mean(target, config.models)
+                problems.append(document.problem((*base, *path), message))
+        problems += _tools(config, document, base, entry)
+    for alias, target in config.aliases.items():
+        if target not in config.models and "/" not in target:
+            message = f"there is no model {target!r}" + did_you_mean(target, config.models)
+            problems.append(document.problem(("aliases", alias), message))
+        if alias in config.models:
+            problems.append(document.problem(("aliases", alias), f"{alias!r} is already a model"))
+    return problems or _cycles(config, document) + _nested(config, document)
+
+
+def _provider(config: Config, document: Document, path: Path, name: str) -> list[Problem]:
+    if name in config.providers:
+        return []
+    return [document.problem(path, f"there is no provider {name!r}" + did_you_mean(name, config.providers))]
+
+
+def _tools(config: Config, document: Document, base: Path, entry: Entry) -> list[Problem]:
+    if entry.agent is None:
+        return []
+    known = [name for name in BUILTIN_TOOLS if getattr(config.tools, name) is not None]
+    known += [f"mcp.{name}" for name in config.tools.mcp] + list(config.tools.mcp)
+    return [
+        document.problem(
+            (*base, "agent", "tools", i), f"the tool {name!r} has no section under `tools:`" + did_you_mean(name, known)
+        )
+        for i, name in enumerate(entry.agent.tools)
+        if name not in known
+    ]
+
+
+def _cycles(config: Config, document: Document) -> list[Problem]:
+    """A strategy that reaches itself could go on for ever."""
+    done: set[str] = set()
+    problems: list[Problem] = []
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        if name in trail:
+            loop = " → ".join([*trail[trail.index(name) :], name])
+            problems.append(document.problem(("models", trail[-1]), f"the strategies go round in a circle: {loop}"))
+            return
+        if name in done or name not in config.models:
+            return
+        for _, target in references(config.models[name]):
+            visit(target, (*trail, name))
+        done.add(name)
+
+    for name in config.models:
+        visit(name, ())
+    return problems
+
+
+def _nested(config: Config, document: Document) -> list[Problem]:
+    """Ensembles inside ensembles multiply cost without end: refused, however deep they hide."""
+
+    def reaches_ensemble(name: str) -> bool:
+        entry = config.models.get(name)
+        if entry is None:
+            return False
+        return entry.ensemble is not None or any(reaches_ensemble(target) for _, target in references(entry))
+
+    return [
+        document.problem(
+            ("models", name, "ensemble", "members", i),
+            f"{member.model!r} leads to another ensemble: ensembles do not nest",
+        )
+        for name, entry in config.models.items()
+        if entry.ensemble is not None
+        for i, member in enumerate(entry.ensemble.members)
+        if reaches_ensemble(member.model)
+    ]
+
+
+def _notices(config: Config, document: Document) -> list[Problem]:
+    return [
+        document.problem(
+            ("models", name), f"the strategy `{entry.strategy}` of {name!r} is not built yet: it answers 501"
+        )
+        for name, entry in config.models.items()
+        if entry.strategy is not None and entry.strategy not in BUILT_STRATEGIES
+    ]

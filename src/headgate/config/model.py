@@ -1,0 +1,235 @@
+"""The configuration as types. The docstrings of fields are the reference: schema, docs and console read them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from headgate.config.strategies import Agent, Cascade, Ensemble, Experiment, Fallback, Route
+from headgate.config.values import Count, Duration, Money, Secret, Size
+
+STRATEGIES = ("fallback", "route", "cascade", "ensemble", "agent", "experiment")
+BUILT_STRATEGIES = frozenset({"fallback"})
+"""The others are accepted with a notice and answer 501 until they are built."""
+MOVE_ON_WORDS = (
+    "timeout",
+    "unavailable",
+    "rate_limit",
+    "context_length",
+    "invalid_output",
+    "content_policy",
+    "bad_request",
+)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Provider(Section):
+    """Where models are served: a known profile by its name, or `kind` and `base_url`. An empty section is `{}`."""
+
+    kind: str | None = None
+    """Name of a profile (`openai-compatible` for any server that speaks like OpenAI); left out: the section's own name."""
+    base_url: str | None = None
+    """Replaces the profile's base URL."""
+    api_key: Secret | None = None
+    """Left out: the profile's environment variable."""
+    headers: dict[str, Secret] = {}
+    """Further headers of every request to it."""
+    zone: str | None = None
+    """Trust zone of its models (`private`, say): keys and rules can be confined to one."""
+    tls_ca: str | None = None
+    """File with the certificate authority of a self-hosted server."""
+
+
+class Price(Section):
+    """US$ per million tokens. What is left out costs as its base: cached input and cache write as input, reasoning as
+    output."""
+
+    input: Money
+    output: Money
+    cached_input: Money | None = None
+    cache_write: Money | None = None
+    reasoning: Money | None = None
+    audio_input: Money | None = None
+    audio_output: Money | None = None
+    request: Money | None = None
+    """A flat fee per call, in US$."""
+
+
+class Timeout(Section):
+    """How long a model may stay silent, and how long it may take."""
+
+    connect: Duration = 5.0
+    """Name, TCP and TLS."""
+    first_token: Duration = 60.0
+    """Silence before the first content of a stream (thinking aloud is content)."""
+    idle: Duration = 60.0
+    """Silence after it."""
+    total: Duration = 600.0
+    """One attempt, from its first byte to its last."""
+
+
+class Deployment(Section):
+    """One account or region of a model."""
+
+    provider: str
+    upstream: str | None = None
+    """The id that the provider knows; left out: the entry's own name."""
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Share of the traffic under `balance: weighted`."""
+    api_key: Secret | None = None
+    base_url: str | None = None
+
+
+class Hedge(Section):
+    """A second call elsewhere when the first is slow. Both are paid for."""
+
+    after: Duration | None = None
+    """Left out: the 95th percentile of the time to first content."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.02
+    """At most this share of the calls is hedged."""
+    max_cost: Money | None = None
+    """US$ that one hedge may cost at most."""
+
+
+class Entry(Section):
+    """One name in the one namespace: a physical model (`provider` or `deployments`) or exactly one strategy."""
+
+    name: str | None = None
+    """Display name."""
+    provider: str | None = None
+    upstream: str | None = None
+    """The id that the provider knows; left out: the entry's own name."""
+    deployments: list[Deployment] | None = None
+    """Several accounts or regions of one model, balanced."""
+    capabilities: list[str] = []
+    """Preferences, used by choice and planning: reasoning, code, math, private_data, ..."""
+    features: list[str] | None = None
+    """Protocol features that the model has (tools, vision, json_schema, audio, ...); left out: the catalogue."""
+    max_context: Count | None = None
+    """Tokens; left out: the catalogue."""
+    max_output: Count | None = None
+    """Tokens; left out: the catalogue."""
+    price: Price | None = None
+    """US$ per million tokens; left out: the catalogue."""
+    cost_per_1k: Money | None = None
+    """US$ per 1,000 tokens, in and out alike: the short way to write a price."""
+    timeout: Timeout = Timeout()
+    zone: str | None = None
+    balance: Literal["weighted", "least_outstanding", "latency", "rate_limit"] = "weighted"
+    """How one of several deployments is chosen."""
+    affinity: bool = True
+    """Keep a conversation on one deployment while it is well, so that the provider's prompt cache stays warm."""
+    hedge: Hedge | None = None
+    """Off unless given."""
+    concurrency: Annotated[Count, Field(ge=1)] | None = None
+    """Most calls at a time per deployment; left out: found by the provider's own signs of overload."""
+    extra: dict[str, Any] = {}
+    """Parameters that every request to this model carries."""
+    fallback: Fallback | None = None
+    route: Route | None = None
+    cascade: Cascade | None = None
+    ensemble: Ensemble | None = None
+    agent: Agent | None = None
+    experiment: Experiment | None = None
+
+    @property
+    def strategy(self) -> str | None:
+        """The strategy's kind, None for a physical model."""
+        return next((kind for kind in STRATEGIES if getattr(self, kind) is not None), None)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Entry:
+        kinds = [kind for kind in ("provider", "deployments", *STRATEGIES) if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            said = f"has {' and '.join(kinds)}" if kinds else "has none"
+            raise ValueError(
+                f"an entry is either a model (provider or deployments) or exactly one strategy; this one {said}"
+            )
+        if self.price is not None and self.cost_per_1k is not None:
+            raise ValueError("price and cost_per_1k say the same: give one of them")
+        return self
+
+
+class Store(Section):
+    """Where keys, ledger and budgets are kept."""
+
+    url: str = "sqlite:///headgate.db"
+    """sqlite:///FILE (relative to the data directory) or postgresql://… for fleets."""
+    shared: str | None = None
+    """redis://… for limits and health shared by replicas."""
+    durability: Literal["crash", "power"] = "crash"
+    """crash: survives any death of the process. power: also of the machine, at the price of waiting for the disk."""
+
+
+class Server(Section):
+    """Limits of the data plane."""
+
+    max_body: Size = 32 * 1000 * 1000
+    drain: Duration = 30.0
+    """How long running requests may finish after SIGTERM."""
+    deadline: Duration = 600.0
+    """Longest time for one request, from its first byte to its last."""
+    body_timeout: Duration = 30.0
+    """How long a client may take to send its body."""
+
+
+class FilesTool(Section):
+    """Reading files below one folder."""
+
+    root: str
+    max_bytes: Size = 1_000_000
+
+
+class PythonTool(Section):
+    """A sandboxed Python, for calculations."""
+
+    timeout: Duration = 5.0
+    memory: Size = 64 * 1000 * 1000
+
+
+class McpServer(Section):
+    """One MCP server; only the tools on `allow` exist for agents."""
+
+    command: list[str] | None = None
+    url: str | None = None
+    allow: list[str] = []
+    env: dict[str, Secret] = {}
+
+    @model_validator(mode="after")
+    def _one_way(self) -> McpServer:
+        if (self.command is None) == (self.url is None):
+            raise ValueError("an MCP server has either a command (stdio) or a url (streamable HTTP)")
+        return self
+
+
+class Tools(Section):
+    """What agents may use."""
+
+    files: FilesTool | None = None
+    python: PythonTool | None = None
+    mcp: dict[str, McpServer] = {}
+
+
+def _no_none(value: Any) -> Any:
+    if value is None:
+        raise ValueError("an empty section is written {}")
+    return value
+
+
+_Named = BeforeValidator(_no_none)
+
+
+class Config(Section):
+    """The whole file."""
+
+    providers: dict[str, Annotated[Provider, _Named]] = {}
+    models: dict[str, Annotated[Entry, _Named]] = {}
+    aliases: dict[str, str] = {}
+    """What existing clients send → entry; `*` matches anything."""
+    tools: Tools = Tools()
+    store: Store = Store()
+    server: Server = Server()

@@ -1,0 +1,190 @@
+"""The strategies' sections of the configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from headgate.config.values import Count, Duration, Money
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _named_by(key: str) -> BeforeValidator:
+    """A bare string where a section is meant: `gpt-5.5` for `{model: gpt-5.5}`."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+class FallbackTarget(Section):
+    model: str
+    timeout: Duration | None = None
+    """For this target's whole attempt."""
+
+
+MoveOn = Literal[
+    "timeout", "unavailable", "rate_limit", "context_length", "invalid_output", "content_policy", "bad_request"
+]
+
+
+class _Fallback(Section):
+    """An ordered chain: the first target that answers."""
+
+    order: Annotated[list[Annotated[FallbackTarget, _named_by("model")]], Field(min_length=1)]
+    move_on: list[MoveOn] = ["timeout", "unavailable", "rate_limit", "context_length", "invalid_output"]
+    """What a target may fail with for the next one to be asked; a refusal for content is the provider's answer."""
+    retries: Annotated[Count, Field(ge=0, le=10)] = 2
+    """Retries on the last target that is left; a move to a healthy target is no retry."""
+    rescue: Literal["continue", "restart", "error"] = "continue"
+    """When a stream breaks off: the next target continues it, or the client is told."""
+    when_all_cooling: Literal["fail", "wait"] = "fail"
+    """With every target cooling down: wait for the earliest within the deadline, or fail at once."""
+
+
+Fallback = Annotated[_Fallback, BeforeValidator(lambda value: {"order": value} if isinstance(value, list) else value)]
+
+
+class SystemText(Section):
+    text: str
+    when: Literal["missing", "always"] = "missing"
+    """missing: used where the client sent no system text. always: put first."""
+
+
+class Choose(Section):
+    """How one of several candidates is chosen: weights, or a floor of quality, or a budget."""
+
+    quality: Annotated[float, Field(ge=0)] | None = None
+    cost: Annotated[float, Field(ge=0)] | None = None
+    latency: Annotated[float, Field(ge=0)] | None = None
+    at_least: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Quality of at least this, at the lowest cost."""
+    max_cost: Money | None = None
+    """The best for at most this many US$ per request."""
+
+
+class TaskRule(Section):
+    """What to do with requests of one task."""
+
+    model: str | None = None
+    models: list[str] | None = None
+    choose: Choose | None = None
+    system: Annotated[SystemText, _named_by("text")] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: Count | None = None
+    capabilities: list[str] = []
+    """Candidates must have all of these."""
+    zone: str | None = None
+    tags: list[str] = []
+    """The rule holds only for requests with all of these tags."""
+    max_cost: Money | None = None
+
+    @model_validator(mode="after")
+    def _some_model(self) -> TaskRule:
+        if (self.model is None) == (self.models is None):
+            raise ValueError("a rule names either one model or models to choose from")
+        return self
+
+
+class Route(Section):
+    """Classify the request, send it to the best model for its task."""
+
+    classifier: Literal["keyword", "learned", "model"] = "learned"
+    model: str | None = None
+    """The entry that classifies, with `classifier: model`."""
+    keywords: dict[str, list[str]] = {}
+    """Label → words, with `classifier: keyword`."""
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Below this confidence the task is unknown; left out: the classifier's own."""
+    tasks: dict[str, Annotated[TaskRule, _named_by("model")]] = {}
+    otherwise: str
+    """The entry for everything else: the safe default."""
+
+
+class Cascade(Section):
+    """Try the cheapest first, go on where its answer is not accepted."""
+
+    attempts: Annotated[list[str], Field(alias="try", min_length=2)]
+    accept: dict[str, Any] = {}
+
+
+class Member(Section):
+    model: str
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    samples: Annotated[Count, Field(ge=1, le=8)] = 1
+    role: Literal["incumbent", "peer", "cheap"] | None = None
+
+
+def _members(value: Any) -> Any:
+    """`{claude: 0.4, gpt: 0.35}` or a list of names or sections."""
+    if isinstance(value, dict):
+        return [{"model": name, "weight": weight} for name, weight in value.items()]
+    if isinstance(value, list):
+        return [{"model": member} if isinstance(member, str) else member for member in value]
+    return value
+
+
+class Judge(Section):
+    model: str
+    style: Literal["score", "pairwise"] = "score"
+    """score: 0 to 10 for each. pairwise: the incumbent against each challenger, both orders."""
+    timeout: Duration = 20.0
+
+
+class When(Section):
+    tags: list[str] = []
+    """Runs where the request carries one of these tags (only when another strategy reaches it)."""
+
+
+class Limits(Section):
+    max_cost: Money | None = None
+    deadline: Duration | None = None
+    max_steps: Annotated[Count, Field(ge=1, le=100)] | None = None
+    max_calls: Annotated[Count, Field(ge=1, le=1000)] | None = None
+
+
+class Ensemble(Section):
+    """Several models in parallel, scored; the best chosen, voted for, or fused."""
+
+    mode: Literal["best", "vote", "fuse"] = "best"
+    members: Annotated[list[Member], BeforeValidator(_members), Field(min_length=2, max_length=8)]
+    temperature: float | None = None
+    judge: Annotated[Judge, _named_by("model")] | None = None
+    when: When | None = None
+    """Only where another strategy reaches it; called by its own name it always runs."""
+    budget: Limits = Limits()
+    grace: Duration = 2.0
+    """Once two answers are there, stragglers get this long."""
+
+
+class Agent(Section):
+    """Plans, executes with models and tools, verifies, synthesises."""
+
+    planner: str
+    validator: str | None = None
+    models: Annotated[list[str], Field(min_length=1)]
+    tools: list[str] = []
+    autonomy: Literal["plan_only", "read_only", "reversible", "allow_listed"] = "read_only"
+    budget: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _built(self) -> Agent:
+        if self.autonomy in ("reversible", "allow_listed"):
+            raise ValueError(f"autonomy {self.autonomy!r} is not built yet: use plan_only or read_only")
+        return self
+
+
+class Arm(Section):
+    model: str
+    share: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Experiment(Section):
+    """Splits traffic between entries and compares them."""
+
+    arms: Annotated[dict[str, Annotated[Arm, _named_by("model")]], Field(min_length=2)]
+    assign_by: Literal["key", "user", "conversation"] = "conversation"
+    metric: Literal["feedback", "cost", "latency", "success"] = "success"
+    guard: dict[str, float] = {}
