@@ -111,7 +111,7 @@ def _price(info: Any) -> Price | None:
         dated = [
             p
             for p in prices
-            if p.constraint is None or hasattr(p.constraint, "start_date") and p.constraint.active(now)
+            if p.constraint is None or (hasattr(p.constraint, "start_date") and p.constraint.active(now))
         ]
         hourly = [p.prices for p in prices if hasattr(p.constraint, "start_time")]
         base = dated[-1].prices if dated else None

@@ -69,7 +69,7 @@ def parse_profile(text: str, name: str) -> Profile:
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ProfileError(f"profile {name!r}: {error}") from error
     if unknown := set(profile.dialects) - set(DIALECTS):
-        raise ProfileError(f"profile {name!r}: unknown dialect {sorted(unknown)[0]!r}; there are {', '.join(DIALECTS)}")
+        raise ProfileError(f"profile {name!r}: unknown dialect {min(unknown)!r}; there are {', '.join(DIALECTS)}")
     return profile
 
 

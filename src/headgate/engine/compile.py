@@ -1,0 +1,264 @@
+"""Configuration → an immutable snapshot of strategies and models. Live state is kept by fingerprint across reloads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from headgate.catalog.catalog import Row, lookup
+from headgate.config.errors import ConfigError, Problem
+from headgate.config.load import did_you_mean
+from headgate.config.model import Config, Entry, Provider
+from headgate.config.model import Price as ConfigPrice
+from headgate.config.values import Secret
+from headgate.core.answer import Answer
+from headgate.core.clock import SYSTEM, Clock
+from headgate.core.errors import StrategyNotAvailable
+from headgate.core.money import Price, per_mtok
+from headgate.core.request import Request
+from headgate.core.strategy import Plan, Ref, Run, Strategy
+from headgate.engine.snapshot import Snapshot
+from headgate.net.transport.protocol import Limits, Origin
+from headgate.providers.registry import (
+    Profile,
+    ProfileError,
+    Registry,
+    auth_headers,
+    dialect_of,
+    find_key,
+    split_base,
+)
+from headgate.strategies.fallback import Fallback, Target
+from headgate.strategies.single import Single
+from headgate.upstream.deployment import Deployment, Endpoint, Hedge, Model, Timeouts, Vitals
+
+NO_KEY = "no key"
+
+
+class Unbuilt:
+    """A strategy that the configuration may name and that does not exist yet."""
+
+    def __init__(self, name: str, kind: str, refs: list[str]) -> None:
+        self.name = name
+        self.kind = kind
+        self._refs = refs
+
+    def refs(self) -> list[Ref]:
+        return [Ref(name) for name in self._refs]
+
+    def plan(self, request: Request, run: Run) -> Plan:
+        raise StrategyNotAvailable(f"the strategy `{self.kind}` of {self.name!r} is not built yet")
+
+    async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
+        raise StrategyNotAvailable(f"the strategy `{self.kind}` of {self.name!r} is not built yet")
+
+
+class Compiler:
+    """Makes snapshots. One per process: it owns the live state that outlasts them."""
+
+    def __init__(self, env: Mapping[str, str], *, registry: Registry | None = None, clock: Clock = SYSTEM) -> None:
+        self._env = env
+        self._registry = registry or Registry(env.get("HEADGATE_PROFILES"))
+        self._clock = clock
+        self._vitals: dict[str, Vitals] = {}
+
+    def compile(self, config: Config) -> Snapshot:
+        """Raises ConfigError for what only providers and profiles can tell: unknown kinds, bad URLs."""
+        problems: list[Problem] = []
+        models: dict[str, Model] = {}
+        entries: dict[str, Strategy] = {}
+        for name, entry in config.models.items():
+            try:
+                if entry.strategy is None:
+                    models[name] = self._model(name, entry, config)
+                    entries[name] = Single(name)
+                else:
+                    entries[name] = build_strategy(name, entry, config)
+            except ProfileError as error:
+                problems.append(Problem(f"models.{name}: {error}"))
+        if problems:
+            raise ConfigError(problems)
+        return Snapshot(
+            entries=entries,
+            models=models,
+            aliases=config.aliases,
+            direct=lambda provider, upstream: self._direct(provider, upstream, config),
+            hash=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12],
+            display={name: entry.name for name, entry in config.models.items() if entry.name},
+            deadline=config.server.deadline,
+        )
+
+    def missing(self, config: Config) -> dict[str, str]:
+        """Models that cannot be used, and why: for `check --strict`."""
+        snapshot = self.compile(config)
+        return {model.name: model.missing for model in snapshot.models() if model.missing}
+
+    # -- models ------------------------------------------------------------------------------------------------------
+    def _model(self, name: str, entry: Entry, config: Config) -> Model:
+        wanted = [
+            (d.provider, d.upstream or entry.upstream or name, d.weight, d.api_key, d.base_url)
+            for d in entry.deployments or []
+        ] or [(entry.provider or "", entry.upstream or name, 1.0, None, None)]
+        rows = [lookup(self._profile(p, config).catalogue, upstream) for p, upstream, *_ in wanted]
+        row = rows[0]
+        deployments: list[Deployment] = []
+        reason: str | None = None
+        for number, (provider, upstream, weight, key, base) in enumerate(wanted):
+            built = self._deployment(entry, provider, upstream, weight, key, base, config, rows[number])
+            if isinstance(built, str):
+                reason = built
+            else:
+                deployments.append(self._renamed(built, deployments))
+        price = _price(entry) or (deployments[0].price if deployments else row.price)
+        hedge = entry.hedge
+        return Model(
+            name=name,
+            deployments=tuple(deployments),
+            features=frozenset(entry.features) if entry.features is not None else row.features,
+            capabilities=tuple(entry.capabilities) or row.capabilities,
+            max_context=entry.max_context or row.max_context,
+            max_output=entry.max_output or row.max_output,
+            price=price,
+            zone=entry.zone or self._zone(wanted[0][0], config),
+            balance=entry.balance,
+            affinity=entry.affinity,
+            hedge=None
+            if hedge is None
+            else Hedge(after=hedge.after, share=hedge.share, max_cost=_nano(hedge.max_cost)),
+            strength=row.strength,
+            missing=None if deployments else reason,
+        )
+
+    def _deployment(
+        self,
+        entry: Entry,
+        provider: str,
+        upstream: str,
+        weight: float,
+        key: Secret | None,
+        base: str | None,
+        config: Config,
+        row: Row,
+    ) -> Deployment | str:
+        """The deployment, or why it cannot be used."""
+        profile = self._profile(provider, config)
+        section = config.providers.get(provider, Provider())
+        secret = key if key is not None else section.api_key
+        found = secret.reveal() if secret is not None else find_key(profile, self._env)
+        if not found and profile.auth not in ("none", "bearer-if-any"):
+            return NO_KEY
+        url = base or section.base_url or self._env.get(profile.base_url_env or "") or profile.base_url
+        if not url:
+            raise ProfileError(f"the provider {provider!r} needs a base_url")
+        headers = (
+            *auth_headers(profile.auth, found or ""),
+            *profile.headers.items(),
+            *((name, value.reveal()) for name, value in section.headers.items()),
+            ("content-type", "application/json"),
+        )
+        account = hashlib.blake2b((found or "").encode(), digest_size=6).hexdigest()
+        fingerprint = f"{provider}|{account}|{upstream}|{url}"
+        return Deployment(
+            key=fingerprint,
+            name=f"{provider}/{upstream}",
+            provider=provider,
+            upstream=upstream,
+            endpoints=_endpoints(profile, url, headers, row),
+            weight=weight,
+            price=_price(entry) or row.price,
+            timeouts=Timeouts(**entry.timeout.model_dump()),
+            limits=Limits(connect=entry.timeout.connect, first_byte=entry.timeout.total, idle=entry.timeout.idle),
+            vitals=self._vitals_of(fingerprint, entry.concurrency),
+            extra=entry.extra,
+        )
+
+    def _vitals_of(self, fingerprint: str, cap: int | None) -> Vitals:
+        vitals = self._vitals.get(fingerprint)
+        if vitals is None:
+            vitals = self._vitals[fingerprint] = Vitals(self._clock, cap)
+        elif cap is not None:
+            vitals.gate.cap = float(cap)
+        return vitals
+
+    def _profile(self, provider: str, config: Config) -> Profile:
+        section = config.providers.get(provider)
+        name = (section.kind if section is not None else None) or provider
+        profile = self._registry.get(name)
+        if profile is None:
+            raise ProfileError(f"there is no provider profile {name!r}" + did_you_mean(name, self._registry.names()))
+        return profile
+
+    def _zone(self, provider: str, config: Config) -> str | None:
+        section = config.providers.get(provider)
+        return (section.zone if section is not None else None) or self._profile(provider, config).zone
+
+    def _direct(self, provider: str, upstream: str, config: Config) -> Model | None:
+        """`provider/upstream-id`, for every provider of the configuration that has a key."""
+        if (
+            provider not in config.providers
+            or self._registry.get(provider) is None
+            and not config.providers[provider].kind
+        ):
+            return None
+        entry = Entry(provider=provider, upstream=upstream)
+        model = self._model(f"{provider}/{upstream}", entry, config)
+        return model if model.deployments else None
+
+    @staticmethod
+    def _renamed(deployment: Deployment, others: list[Deployment]) -> Deployment:
+        same = sum(other.upstream == deployment.upstream and other.provider == deployment.provider for other in others)
+        if not same:
+            return deployment
+        fields: dict[str, Any] = {f: getattr(deployment, f) for f in deployment.__struct_fields__}
+        return Deployment(**{**fields, "name": f"{deployment.name}#{same + 1}"})
+
+
+def _endpoints(profile: Profile, url: str, headers: tuple[tuple[str, str], ...], row: Row) -> dict[str, Endpoint]:
+    quirks = profile.quirks
+    if row.max_output is not None:
+        from msgspec.structs import replace
+
+        quirks = replace(quirks, max_output=row.max_output)
+    out: dict[str, Endpoint] = {}
+    for name in profile.dialects:
+        base = split_base(profile.bases.get(name, url))
+        origin = Origin(base.scheme, base.host, base.port)
+        out[name] = Endpoint(dialect_of(name), origin, base.path, headers, quirks)
+    return out
+
+
+def _price(entry: Entry) -> Price | None:
+    if entry.cost_per_1k is not None:
+        rate = per_mtok(entry.cost_per_1k * 1000)
+        return Price(input=rate, output=rate, version="config")
+    price: ConfigPrice | None = entry.price
+    if price is None:
+        return None
+    rates = {
+        field: None if (value := getattr(price, field)) is None else per_mtok(value)
+        for field in ("cached_input", "cache_write", "reasoning", "audio_input", "audio_output")
+    }
+    flat = _nano(price.request) or 0
+    return Price(input=per_mtok(price.input), output=per_mtok(price.output), version="config", request=flat, **rates)
+
+
+def _nano(amount: Any) -> int | None:
+    return None if amount is None else per_mtok(amount)
+
+
+def build_strategy(name: str, entry: Entry, config: Config) -> Strategy:
+    """One file per strategy; this is the only place that knows them all."""
+    if entry.fallback is not None:
+        section = entry.fallback
+        return Fallback(
+            name,
+            [Target(target.model, target.timeout) for target in section.order],
+            move_on=section.move_on,
+            retries=section.retries,
+            rescue=section.rescue,
+            wait=section.when_all_cooling == "wait",
+        )
+    from headgate.config.load import references
+
+    return Unbuilt(name, entry.strategy or "", [target for _, target in references(entry)])

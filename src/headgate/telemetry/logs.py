@@ -1,0 +1,53 @@
+"""Log lines as JSON, one per line, written in batches off the request's path. No bodies, no headers, no keys."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any, TextIO
+
+import msgspec
+
+FLUSH_AFTER = 0.1
+MOST_WAITING = 10_000
+_encoder = msgspec.json.Encoder()
+
+
+class Log:
+    """Lines are gathered and written every tenth of a second; `close` writes the rest. When the reader of the stream is
+    too slow the oldest lines are kept and new ones are dropped and counted: a log never stops the gateway."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream if stream is not None else sys.stderr
+        self._lines: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self.dropped = 0
+
+    def write(self, event: str, at: float, **fields: Any) -> None:
+        if len(self._lines) >= MOST_WAITING:
+            self.dropped += 1
+            return
+        line = {"at": round(at, 3), "event": event, **{k: v for k, v in fields.items() if v is not None}}
+        self._lines.append(_encoder.encode(line))
+        if self._timer is None:
+            try:
+                self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER, self.flush)
+            except RuntimeError:
+                self.flush()  # no loop: a command, not the server
+
+    def flush(self) -> None:
+        self._timer = None
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        try:
+            # ensure no escape sequence of a client's choosing reaches a terminal: JSON has escaped all control characters
+            self._stream.write(b"\n".join(lines).decode() + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            self.dropped += len(lines)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self.flush()
