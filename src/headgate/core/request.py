@@ -25,6 +25,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     affinity: str | None = None
     """Hash of principal and conversation prefix: what keeps a conversation on one deployment."""
+    pin: str | None = None
+    """Key of the one deployment that holds the server-side state this request needs."""
 
 
 class Request:

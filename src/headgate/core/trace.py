@@ -55,6 +55,7 @@ class Trace:
         "decisions",
         "facts",
         "id",
+        "key_id",
         "lossy",
         "request_id",
         "requested",
@@ -67,6 +68,7 @@ class Trace:
     def __init__(self, id: str, *, requested: str, started: float, started_at: float, request_id: str = "") -> None:
         self.id = id
         self.request_id = request_id
+        self.key_id = ""
         self.requested = requested
         self.strategy = ""
         self.started = started

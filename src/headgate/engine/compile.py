@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from headgate.catalog.catalog import Row, lookup
 from headgate.config.errors import ConfigError, Problem
-from headgate.config.load import did_you_mean
+from headgate.config.load import did_you_mean, references
 from headgate.config.model import Config, Entry, Provider
 from headgate.config.model import Price as ConfigPrice
 from headgate.config.values import Secret
@@ -195,11 +197,8 @@ class Compiler:
 
     def _direct(self, provider: str, upstream: str, config: Config) -> Model | None:
         """`provider/upstream-id`, for every provider of the configuration that has a key."""
-        if (
-            provider not in config.providers
-            or self._registry.get(provider) is None
-            and not config.providers[provider].kind
-        ):
+        section = config.providers.get(provider)
+        if section is None or self._registry.get(section.kind or provider) is None:
             return None
         entry = Entry(provider=provider, upstream=upstream)
         model = self._model(f"{provider}/{upstream}", entry, config)
@@ -217,8 +216,6 @@ class Compiler:
 def _endpoints(profile: Profile, url: str, headers: tuple[tuple[str, str], ...], row: Row) -> dict[str, Endpoint]:
     quirks = profile.quirks
     if row.max_output is not None:
-        from msgspec.structs import replace
-
         quirks = replace(quirks, max_output=row.max_output)
     out: dict[str, Endpoint] = {}
     for name in profile.dialects:
@@ -235,12 +232,17 @@ def _price(entry: Entry) -> Price | None:
     price: ConfigPrice | None = entry.price
     if price is None:
         return None
-    rates = {
-        field: None if (value := getattr(price, field)) is None else per_mtok(value)
-        for field in ("cached_input", "cache_write", "reasoning", "audio_input", "audio_output")
-    }
-    flat = _nano(price.request) or 0
-    return Price(input=per_mtok(price.input), output=per_mtok(price.output), version="config", request=flat, **rates)
+    return Price(
+        input=per_mtok(price.input),
+        output=per_mtok(price.output),
+        cached_input=_nano(price.cached_input),
+        cache_write=_nano(price.cache_write),
+        reasoning=_nano(price.reasoning),
+        audio_input=_nano(price.audio_input),
+        audio_output=_nano(price.audio_output),
+        request=_nano(price.request) or 0,
+        version="config",
+    )
 
 
 def _nano(amount: Any) -> int | None:
@@ -259,6 +261,4 @@ def build_strategy(name: str, entry: Entry, config: Config) -> Strategy:
             rescue=section.rescue,
             wait=section.when_all_cooling == "wait",
         )
-    from headgate.config.load import references
-
     return Unbuilt(name, entry.strategy or "", [target for _, target in references(entry)])

@@ -12,8 +12,11 @@ from headgate.core.records import RequestRecord
 from headgate.core.trace import AttemptView, Trace
 from headgate.engine.snapshot import Snapshot
 from headgate.net.transport.protocol import Transport
+from headgate.upstream.deployment import Deployment
 
 TRACES = 2000
+HOMES = 50_000
+"""Responses whose provider is remembered, so that `previous_response_id` finds the account that holds it."""
 
 
 class House:
@@ -42,9 +45,15 @@ class House:
         self.on_event: list[Callable[[str, dict[str, object]], None]] = []
         self.inflight = 0
         self.draining = False
+        self._homes: OrderedDict[tuple[str, str], tuple[str, Deployment]] = OrderedDict()
+        self.on_feedback: list[Callable[[Trace, RequestRecord, float, str], None]] = []
         self._traces: OrderedDict[str, tuple[str, Trace, RequestRecord]] = OrderedDict()
 
-    def attempt_closed(self, view: AttemptView, trace: Trace) -> None:
+    def attempt_closed(self, view: AttemptView, trace: Trace, deployment: Deployment, upstream_id: str | None) -> None:
+        if upstream_id is not None and upstream_id.startswith("resp_"):
+            self._homes[trace.key_id, upstream_id] = (view.model, deployment)
+            if len(self._homes) > HOMES:
+                self._homes.popitem(last=False)
         for listener in self.on_attempt:
             listener(view, trace)
 
@@ -60,6 +69,16 @@ class House:
             self._traces.popitem(last=False)
         for listener in self.on_request:
             listener(record, trace)
+
+    def home_of(self, response_id: str, key_id: str) -> tuple[str, Deployment] | None:
+        """(model, deployment) that made this response for this key; other keys' responses do not exist."""
+        return self._homes.get((key_id, response_id))
+
+    def feedback(self, trace: Trace, record: RequestRecord, score: float, comment: str) -> None:
+        """What an answer was worth, 0 to 1. The last word counts."""
+        trace.facts["feedback"] = {"score": score, "comment": comment}
+        for listener in self.on_feedback:
+            listener(trace, record, score, comment)
 
     def trace(self, id: str, key_id: str | None) -> tuple[Trace, RequestRecord] | None:
         """One of this key's own recent requests; any key's for an operator (None)."""

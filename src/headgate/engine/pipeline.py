@@ -11,7 +11,7 @@ import msgspec
 from headgate.core.answer import Answer
 from headgate.core.dialect import Dialect, Op
 from headgate.core.envelope import Envelope
-from headgate.core.errors import HeadgateError, InternalError, Overloaded, http_status
+from headgate.core.errors import HeadgateError, InternalError, NotFound, Overloaded, http_status
 from headgate.core.ids import new_id
 from headgate.core.money import dollars
 from headgate.core.ports import Grant
@@ -91,14 +91,20 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
     peek = inbound.dialect.peek(inbound.body, model=inbound.model, stream=inbound.stream)
     options = read_options(inbound.headers, peek.options)
     resolved = snapshot.resolve(peek.model)
+    home = house.home_of(peek.state, principal.key_id) if peek.state is not None else None
+    if peek.state is not None and home is None:
+        raise NotFound(f"there is no response {peek.state[:100]!r}", param="previous_response_id")
     check_allowed(principal, resolved.name, snapshot)
     if resolved.prefer or snapshot.sticky:
         affinity = affinity_of(principal.key_id, inbound.body) if snapshot.sticky else None
         options = msgspec.structs.replace(options, prefer=resolved.prefer, affinity=affinity)
+    if home is not None:
+        options = msgspec.structs.replace(options, pin=home[1].key)
     trace = Trace(
         new_id("tr"), requested=peek.model[:200], started=started, started_at=started_at, request_id=inbound.request_id
     )
     trace.tags = (*principal.tags, *options.tags)
+    trace.key_id = principal.key_id
     request = Request(
         op=inbound.op,
         dialect=inbound.dialect,
@@ -123,11 +129,12 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
     )
     shared.on_progress = inbound.progress
     run = RequestRun(shared, Envelope(started + seconds, money=options.max_cost))
-    strategy = snapshot.strategy(resolved.name)
+    name = resolved.name if home is None else home[0]
+    strategy = snapshot.strategy(name)
     trace.strategy = strategy.kind
     plan = strategy.plan(request, run)
     trace.facts.update(plan.facts)
-    return Prepared(principal=principal, snapshot=snapshot, request=request, run=run, plan=plan, name=resolved.name)
+    return Prepared(principal=principal, snapshot=snapshot, request=request, run=run, plan=plan, name=name)
 
 
 async def reserve(house: House, inbound: Inbound, prepared: Prepared) -> Grant:

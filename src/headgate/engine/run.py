@@ -18,6 +18,7 @@ from headgate.core.trace import AttemptView, Trace
 from headgate.engine.snapshot import Snapshot, check_zone, info_of
 from headgate.net.transport.protocol import Transport
 from headgate.upstream.attempt import PLAIN, attempt
+from headgate.upstream.deployment import Deployment
 
 Progress = Callable[[str, dict[str, Any]], Awaitable[None]]
 
@@ -50,7 +51,7 @@ class Shared:
         transport: Transport,
         rng: random.Random,
         snapshot: Snapshot,
-        on_attempt: Callable[[AttemptView, Trace], None],
+        on_attempt: Callable[[AttemptView, Trace, Deployment, str | None], None],
         on_event: Callable[[str, dict[str, object]], None],
         charge_unknown: bool = True,
     ) -> None:
@@ -99,8 +100,8 @@ class RequestRun:
         self.silent = shared.silent
 
     # -- Life ------------------------------------------------------------------------------------------------------
-    def closed(self, view: AttemptView) -> None:
-        self._shared.on_attempt(view, self._shared.trace)
+    def closed(self, view: AttemptView, deployment: Deployment, upstream_id: str | None) -> None:
+        self._shared.on_attempt(view, self._shared.trace, deployment, upstream_id)
 
     def event(self, kind: str, **facts: object) -> None:
         self._shared.on_event(kind, {"trace": self.trace.id, **facts})

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
-from headgate.core.errors import AuthenticationFailed, HeadgateError, PermissionDenied
+from headgate.core.errors import AuthenticationFailed, HeadgateError, Overloaded, PermissionDenied
 from headgate.core.ids import new_id
 from headgate.engine.house import House
 from headgate.engine.pipeline import Inbound, open_exchange
 from headgate.server import doors
 from headgate.server.doors import Match
 from headgate.server.errors import reply_error
-from headgate.server.http import Request, Responder
+from headgate.server.http import JSON, Request, Responder
 from headgate.server.relay import SSE, Heart, fail_opened, relay_stream, relay_whole, unexpected
 from headgate.server.routes import count, explain, models, operations, responses, traces
+from headgate.telemetry.metrics import Metrics
 
 _CREDENTIAL_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
 _LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?", re.IGNORECASE)
@@ -32,6 +34,10 @@ class DataPlane:
     ) -> None:
         self.house = house
         self.local = local
+        self.metrics: Metrics | None = None
+        self.active: set[asyncio.Task[object]] = set()
+        self.expired = False
+        """The drain's time is over: what still runs ends with an in-band error."""
         self._on_error = on_error
         self._routes: dict[str, Route] = {
             "ask": DataPlane._ask,
@@ -50,6 +56,9 @@ class DataPlane:
     async def __call__(self, request: Request, responder: Responder) -> None:
         request_id = new_id("req")
         dialect = doors.fallback_dialect(request.path, request.headers)
+        task = asyncio.current_task()
+        assert task is not None
+        self.active.add(task)
         try:
             match = doors.match(request)
             dialect = match.door.dialect
@@ -68,6 +77,30 @@ class DataPlane:
                 await fail_opened(failed, responder, dialect, request_id)
             else:
                 await reply_error(failed, responder, dialect, request_id)
+        except asyncio.CancelledError:
+            if not self.expired:
+                raise
+            task.uncancel()
+            ended = Overloaded("the gateway was shut down before the answer was complete")
+            if responder.started:
+                await fail_opened(ended, responder, dialect, request_id)
+            else:
+                await reply_error(ended, responder, dialect, request_id)
+        finally:
+            self.active.discard(task)
+
+    async def drain(self, seconds: float) -> None:
+        """Nothing new is taken; what runs may finish, and is ended in good form when the time is over."""
+        self.house.draining = True
+        waiting = {task for task in self.active if not task.done()}
+        if waiting:
+            await asyncio.wait(waiting, timeout=seconds)
+        self.expired = True
+        rest = {task for task in self.active if not task.done()}
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=2.0)
 
     async def refuse(self, error: HeadgateError, path: str, responder: Responder) -> None:
         """An error of the front end, before there was a request."""
@@ -105,7 +138,8 @@ class DataPlane:
         inbound = self.inbound(request, match, request_id)
         heart: Heart | None = None
         if match.stream or (match.stream is None and _may_stream(request.body)):
-            heart = Heart(responder, [*SSE, ("x-request-id", request_id)], door.dialect.heartbeat)
+            form, beat = (JSON, b"\n") if match.array else (SSE, door.dialect.heartbeat)
+            heart = Heart(responder, [*form, ("x-request-id", request_id)], beat)
         try:
             exchange = await open_exchange(self.house, inbound)
         except BaseException:

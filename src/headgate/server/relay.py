@@ -79,7 +79,7 @@ async def relay_stream(exchange: Exchange, responder: Responder, dialect: Dialec
     answer = exchange.answer
     assert answer is not None
     try:
-        while (piece := await answer.pull(dialect.name)) is not None:
+        while (piece := await answer.pull(None if exchange.request.array else dialect.name)) is not None:
             data = writer.bytes_of(answer, piece)
             if answer.settled and writer.raw:
                 await exchange.close()

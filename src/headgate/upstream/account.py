@@ -143,7 +143,7 @@ class Account:
                 status=status,
             )
         )
-        self._life.closed(self.view)
+        self._life.closed(self.view, self._deployment, upstream_id)
 
     def _cost(self, usage: Usage) -> int | None:
         return None if self._price is None else cost_of(usage, self._price)

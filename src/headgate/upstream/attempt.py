@@ -116,7 +116,9 @@ async def _next(
     left: set[str],
     last: HeadgateError | None,
 ) -> Deployment:
-    deployment, why = pool.choose(model, left=left, affinity=request.options.affinity, rng=life.rng)
+    deployment, why = pool.choose(
+        model, left=left, affinity=request.options.affinity, rng=life.rng, pin=request.options.pin
+    )
     if deployment is None:
         deployment, why = await _cooling(life, model, envelope, policy, left, last)
     if len(model.deployments) > 1:
@@ -261,11 +263,15 @@ def _render(life: Life, deployment: Deployment, endpoint: Endpoint, request: Req
         life.trace.lose(*rendered.lossy)
         body, extra = rendered.body, (*extra, *rendered.headers)
     path = dialect.path(request.op, model=deployment.upstream, stream=request.stream)
+    headers = endpoint.headers
+    if extra:
+        # What the client says of its own protocol version replaces the profile's word.
+        headers = tuple(pair for pair in headers if pair[0] not in request.headers)
     return HttpRequest(
         origin=endpoint.origin,
         method="POST",
         target=endpoint.base_path + path,
-        headers=endpoint.headers,
+        headers=headers,
         body=body,
         extra=extra,
     )

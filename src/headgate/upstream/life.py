@@ -10,6 +10,7 @@ from headgate.core.ports import Ledger
 from headgate.core.principal import Principal
 from headgate.core.trace import AttemptView, Trace
 from headgate.net.transport.protocol import Transport
+from headgate.upstream.deployment import Deployment
 
 
 class Life(Protocol):
@@ -24,8 +25,8 @@ class Life(Protocol):
     silent: set[str]
     """Deployments that stayed silent in this request: not asked again in it."""
 
-    def closed(self, view: AttemptView) -> None:
-        """An attempt is over; telemetry counts it."""
+    def closed(self, view: AttemptView, deployment: Deployment, upstream_id: str | None) -> None:
+        """An attempt is over: telemetry counts it, and server-side state it may have made is found again."""
         ...
 
     def event(self, kind: str, **facts: object) -> None:

@@ -10,11 +10,14 @@ from headgate.upstream.deployment import Deployment, Model
 
 
 def choose(
-    model: Model, *, left: Collection[str], affinity: str | None, rng: random.Random
+    model: Model, *, left: Collection[str], affinity: str | None, rng: random.Random, pin: str | None = None
 ) -> tuple[Deployment | None, str]:
     """(deployment, why) among those that are well or may be probed, those in `left` excepted; None where there is none.
 
     Session affinity comes first, so that the provider's prompt cache stays warm, and yields to health."""
+    if pin is not None:
+        pinned = next((d for d in model.deployments if d.key == pin and d.key not in left), None)
+        return pinned, "it holds the conversation's state"
     open_ones = [d for d in model.deployments if d.key not in left and d.vitals.health.ready_in() <= 0]
     well = [d for d in open_ones if d.vitals.health.well]
     candidates = well or open_ones

@@ -1,0 +1,45 @@
+"""`headgate check`: exit 0 valid, 1 not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headgate.cli.output import fail, say, show_json
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument()] = Path("headgate.yaml"),
+    strict: Annotated[bool, typer.Option(help="Models without a key are errors too.")] = False,
+    json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Is the configuration valid? Every problem with its line, column and, where a name is wrong, a suggestion."""
+    from headgate.config.document import environment
+    from headgate.config.errors import ConfigError
+    from headgate.config.load import load_file
+    from headgate.engine.compile import Compiler
+
+    try:
+        loaded = load_file(file, environment())
+        missing = Compiler(environment()).missing(loaded.config)
+    except ConfigError as error:
+        if json:
+            show_json({"ok": False, "problems": error.problems})
+            raise SystemExit(1) from error
+        fail(str(error))
+    bad = strict and bool(missing)
+    if json:
+        show_json({"ok": not bad, "notices": loaded.notices, "no_key": missing, "models": list(loaded.config.models)})
+    else:
+        for notice in loaded.notices:
+            say(f"notice: {notice}")
+        for name, reason in missing.items():
+            say(f"{'error' if strict else 'notice'}: {file}: models.{name}: {reason}, it is skipped")
+        say(f"{file}: {'not ' if bad else ''}ok, {len(loaded.config.models)} models")
+    if bad:
+        raise SystemExit(1)

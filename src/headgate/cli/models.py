@@ -1,0 +1,98 @@
+"""`headgate models`: what can be asked for, at what price."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headgate.cli.output import fail, say, show_json, table
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def models(
+    config: Annotated[Path | None, typer.Option()] = None,
+    health: Annotated[bool, typer.Option(help="Ask the running gateway how each deployment is.")] = False,
+    url: Annotated[str, typer.Option(help="The running gateway.")] = "http://127.0.0.1:4100",
+    json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Entries with provider, window and price (US$ per million tokens; `unknown` is not 0)."""
+    if health:
+        _health(url, as_json=json)
+        return
+    from headgate.config.document import environment
+    from headgate.config.errors import ConfigError
+    from headgate.config.load import load_file
+    from headgate.engine.compile import Compiler
+    from headgate.engine.zero import config_from_environment
+
+    try:
+        path = config or (Path("headgate.yaml") if Path("headgate.yaml").exists() else None)
+        loaded = load_file(path, environment()).config if path else config_from_environment(environment())
+        snapshot = Compiler(environment()).compile(loaded)
+    except ConfigError as error:
+        fail(str(error))
+    rows = [_row(name, snapshot) for name in snapshot.entries]
+    if json:
+        show_json(rows)
+    elif not rows:
+        fail("no models: set a provider key or give --config FILE")
+    else:
+        cells = [[str(row[key] if row[key] is not None else "-") for key in _HEADS] for row in rows]
+        say(table(cells, [head.replace("_", " ") for head in _HEADS]))
+
+
+_HEADS = ["name", "kind", "provider", "upstream", "context", "input", "output", "features", "state"]
+
+
+def _row(name: str, snapshot) -> dict[str, Any]:
+    model = snapshot.model(name)
+    if model is None:
+        strategy = snapshot.strategy(name)
+        names = ", ".join(dict.fromkeys(ref.name for ref in strategy.refs()))
+        blank = dict.fromkeys(_HEADS)
+        return {**blank, "name": name, "kind": strategy.kind, "upstream": names, "state": "ready"}
+    first = model.deployments[0] if model.deployments else None
+    price = model.price
+    return {
+        "name": name,
+        "kind": "single",
+        "provider": first.provider if first else None,
+        "upstream": first.upstream if first else None,
+        "context": model.max_context,
+        "input": f"{price.input / 1e9:g}" if price else "unknown",
+        "output": f"{price.output / 1e9:g}" if price else "unknown",
+        "features": ",".join(sorted(model.features)) if model.features else None,
+        "state": model.missing or "ready",
+    }
+
+
+def _health(url: str, *, as_json: bool) -> None:
+    import urllib.error
+    import urllib.request
+
+    import msgspec
+
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            found = msgspec.json.decode(answer.read())
+    except (OSError, urllib.error.URLError) as error:
+        fail(f"no gateway answers at {url}: {error}")
+    if as_json:
+        show_json(found["models"])
+        return
+    rows = [
+        [
+            name,
+            deployment,
+            view["state"],
+            view.get("reason") or "-",
+            f"{view['recovers_in']:.1f} s" if "recovers_in" in view else "-",
+        ]
+        for name, model in found["models"].items()
+        for deployment, view in model["deployments"].items()
+    ]
+    say(table(rows, ["model", "deployment", "state", "reason", "recovers in"]))

@@ -1,0 +1,48 @@
+"""What commands print: text for people, JSON for programs, colour only on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, NoReturn
+
+import msgspec
+
+
+def say(text: str = "") -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def show_json(value: Any) -> None:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Ends the command: 1 the answer is no, 2 usage."""
+    sys.stderr.write(message.rstrip() + "\n")
+    raise SystemExit(code)
+
+
+def colour(text: str, code: str) -> str:
+    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+        return text
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def dim(text: str) -> str:
+    return colour(text, "2")
+
+
+def bold(text: str) -> str:
+    return colour(text, "1")
+
+
+def table(rows: list[list[str]], heads: list[str]) -> str:
+    """Columns as wide as they must be."""
+    everything = [heads, *rows]
+    widths = [max(len(row[i]) for row in everything) for i in range(len(heads))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in everything
+    ]
+    return "\n".join([bold(lines[0]), *lines[1:]])

@@ -1,0 +1,52 @@
+"""`GET/DELETE /v1/responses/{id}` and `POST …/cancel`: server-side state lives at the provider that made it.
+
+Which deployment that was is remembered by (key, response id); another key's ids do not exist."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from headgate.core.errors import MethodNotAllowed, NotFound
+from headgate.net.transport.protocol import HttpRequest, TransportError
+from headgate.server.doors import Match
+from headgate.server.http import JSON, Request, Responder
+from headgate.upstream.faults import of_transport
+
+if TYPE_CHECKING:
+    from headgate.server.app import DataPlane
+
+PATIENCE = 60.0
+
+
+async def answer(plane: DataPlane, request: Request, responder: Responder, match: Match, request_id: str) -> None:
+    house = plane.house
+    principal = house.governor.authenticate(plane.credentials(request))
+    response_id, _, action = (match.id or "").partition("/")
+    wanted = {"GET": "", "HEAD": "", "DELETE": "", "POST": "cancel"}.get(request.method)
+    if wanted is None or action not in ("", "cancel") or (action == "cancel") != (request.method == "POST"):
+        raise MethodNotAllowed("GET or DELETE a response, or POST to its cancel")
+    home = house.home_of(response_id, principal.key_id)
+    deployment = home[1] if home is not None else None
+    if deployment is None or "openai_responses" not in deployment.endpoints:
+        raise NotFound("there is no such response")
+    endpoint = deployment.endpoints["openai_responses"]
+    suffix = "/cancel" if action else ""
+    query = f"?{request.query}" if request.query and request.method == "GET" else ""
+    http = HttpRequest(
+        origin=endpoint.origin,
+        method=request.method,
+        target=f"{endpoint.base_path}/responses/{response_id}{suffix}{query}",
+        headers=endpoint.headers,
+    )
+    try:
+        found = await house.transport.send(http, deployment.limits, asyncio.get_running_loop().time() + PATIENCE)
+        body = await found.read()
+    except TransportError as error:
+        raise of_transport(error) from error
+    await found.aclose()
+    if found.status >= 400:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in found.headers}
+        raise endpoint.dialect.parse_error(found.status, headers, body)
+    kind = (found.header(b"content-type") or b"application/json").decode("latin-1")
+    await responder.reply(found.status, [("content-type", kind), *JSON[1:], ("x-request-id", request_id)], body)

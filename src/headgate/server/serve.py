@@ -1,0 +1,195 @@
+"""The running process: composition root, sockets, reload, draining."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from headgate import __version__
+from headgate.config.errors import ConfigError
+from headgate.config.load import load_file
+from headgate.config.model import Config
+from headgate.core.clock import SYSTEM
+from headgate.core.errors import HeadgateError
+from headgate.core.records import RequestRecord
+from headgate.core.trace import Trace
+from headgate.engine.compile import Compiler
+from headgate.engine.house import House
+from headgate.engine.zero import config_from_environment
+from headgate.governance.open import OpenGovernor
+from headgate.ledger.volatile import VolatileLedger
+from headgate.net.transport.aiohttp import AiohttpTransport
+from headgate.server.app import DataPlane
+from headgate.server.frontends.asgi import AsgiApp
+from headgate.server.frontends.uvicorn import bind, make_server
+from headgate.server.http import HttpLimits
+from headgate.telemetry.logs import Log
+from headgate.telemetry.metrics import Metrics
+
+WATCH_EVERY = 1.0
+
+
+class Options(msgspec.Struct, kw_only=True):
+    """How `serve` and `demo` were called. `config` None: the environment's keys make the configuration."""
+
+    config: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 4100
+    admin_port: int = 4101
+    data_dir: Path = Path(".headgate")
+    override: Callable[[Config], Config] | None = None
+    """Applied to every configuration that is loaded: the demo points its providers at the simulator."""
+    env: Mapping[str, str] = {}
+    log: bool = True
+
+
+class Process:
+    """One gateway process. `start` binds and serves; `stop` drains."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.log = Log()
+        self._compiler = Compiler(options.env)
+        self.config = self._load()
+        self.house = House(
+            snapshot=self._compiler.compile(self.config),
+            transport=AiohttpTransport(),
+            ledger=VolatileLedger(),
+            governor=OpenGovernor(),
+        )
+        self.plane = DataPlane(self.house, local=_is_loopback(options.host), on_error=self._note_error)
+        self.plane.metrics = metrics = Metrics(version=__version__, entries=lambda: self.house)
+        self.house.on_attempt.append(metrics.attempt)
+        self.house.on_request += [metrics.request, self._log_request]
+        self.house.on_event += [metrics.event, self._log_event]
+        self._stamp = self._file_stamp()
+        self.port = 0
+        self.reload_error: str | None = None
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+
+    # -- life --------------------------------------------------------------------------------------------------------
+    async def run(self, ready: Callable[[Process], Awaitable[None]] | None = None) -> None:
+        """Serves until SIGTERM or SIGINT, then drains."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        server_settings = self.config.server
+        limits = HttpLimits(body=server_settings.max_body, body_time=server_settings.body_timeout)
+        server = make_server(AsgiApp(self.plane, self.plane.refuse, limits))
+        sock = bind(self.options.host, self.options.port)
+        self.port = sock.getsockname()[1]
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server.serve(sockets=[sock]))
+            watching = tasks.create_task(self._watch())
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.005)
+            if ready is not None:
+                await ready(self)
+            await stop.wait()
+            self.log.write("draining", SYSTEM.time(), inflight=self.house.inflight)
+            watching.cancel()
+            for listener in server.servers:
+                listener.close()
+            await self.plane.drain(self.config.server.drain)
+            server.should_exit = True
+        for close in self._closers:
+            await close()
+        await self.house.transport.aclose()
+        self.log.close()
+
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        self._closers.append(close)
+
+    @property
+    def url(self) -> str:
+        host = self.options.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    # -- configuration -----------------------------------------------------------------------------------------------
+    def reload(self) -> str | None:
+        """Swaps the snapshot; a file that is not valid changes nothing. Returns what is wrong with it."""
+        try:
+            config = self._load()
+            snapshot = self._compiler.compile(config)
+        except ConfigError as error:
+            self.reload_error = str(error)
+            self.log.write("reload_failed", SYSTEM.time(), problems=[str(problem) for problem in error.problems])
+            return self.reload_error
+        self.config = config
+        self.house.snapshot = snapshot
+        self.reload_error = None
+        self.log.write("reloaded", SYSTEM.time(), config=snapshot.hash)
+        return None
+
+    def _load(self) -> Config:
+        if self.options.config is None:
+            config = config_from_environment(self.options.env)
+        else:
+            config = load_file(self.options.config, self.options.env).config
+        return self.options.override(config) if self.options.override is not None else config
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_EVERY)
+            stamp = self._file_stamp()
+            if stamp != self._stamp:
+                self._stamp = stamp
+                self.reload()
+
+    def _file_stamp(self) -> tuple[int, int] | None:
+        if self.options.config is None:
+            return None
+        try:
+            status = self.options.config.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size
+
+    # -- log ---------------------------------------------------------------------------------------------------------
+    def _log_request(self, record: RequestRecord, trace: Trace) -> None:
+        if not self.options.log:
+            return
+        self.log.write(
+            "request",
+            record.at,
+            id=record.id,
+            trace=record.trace,
+            door=record.door,
+            requested=record.requested,
+            strategy=record.strategy,
+            model=record.model,
+            provider=record.provider,
+            key=record.key_id,
+            status=record.status,
+            error=record.error,
+            attempts=record.attempts,
+            cost_nano_usd=record.cost,
+            latency_ms=round(record.latency * 1000, 2),
+            overhead_ms=round(record.overhead * 1000, 3),
+        )
+
+    def _log_event(self, kind: str, facts: dict[str, object]) -> None:
+        if self.options.log:
+            self.log.write(kind, SYSTEM.time(), **facts)
+
+    def _note_error(self, request_id: str, error: HeadgateError) -> None:
+        if self.options.log and (error.detail or error.status >= 500):
+            self.log.write(
+                "error", SYSTEM.time(), id=request_id, code=error.code, message=error.message, detail=error.detail
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
