@@ -88,7 +88,7 @@ class Process:
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(server.serve(sockets=[sock]))
             watching = tasks.create_task(self._watch())
-            while not server.started and not serving.done():
+            while not server.started and not serving.done():  # noqa: ASYNC110  uvicorn has no event for it
                 await asyncio.sleep(0.005)
             if ready is not None:
                 await ready(self)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httptools
@@ -125,7 +126,7 @@ class _Connection(asyncio.Protocol):
 
     # -- transport ------------------------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self._transport = transport
         transport.set_write_buffer_limits(high=_HIGH_WATER)
         self.port = transport.get_extra_info("sockname")[1]

@@ -1,0 +1,204 @@
+"""`headgate demo`: simulated providers, gateway, and a tour of what exists."""
+
+from __future__ import annotations
+
+import asyncio
+import json as stdlib_json
+import urllib.error
+import urllib.request
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from headgate.cli.output import bold, dim, fail, say, show_json
+
+app = typer.Typer(add_completion=False, invoke_without_command=True)
+STATE = "demo.json"
+# What the tour asks each phase, in order; a phase that is not built yet is passed over.
+TOUR = (
+    ("1 single", "claude-4.7", "What is 17 * 23? Answer with the number."),
+    ("2 fallback", "reliable", "Name three uses of a headgate in irrigation."),
+    ("3 task routing", "auto", "Analyze this financial report: revenue 4.2 M, costs 3.9 M, last year 4.0 M and 3.1 M."),
+    ("4 ensemble", "careful", "What is 17 * 23? Answer with the number."),
+    ("5 agent", "agent", "What is 12 * 12, and what is that plus 19 * 3?"),
+)
+
+
+@app.callback()
+def demo(
+    context: typer.Context,
+    host: str = "127.0.0.1",
+    port: int = 4100,
+    admin_port: int = 4101,
+    data_dir: Annotated[Path, typer.Option(help="Everything the demo writes.")] = Path(".headgate"),
+    config: Annotated[
+        Path | None, typer.Option(help="Another configuration over the same simulated providers.")
+    ] = None,
+    no_tour: Annotated[bool, typer.Option("--no-tour", help="Start the same without the tour.")] = False,
+    seed: int = 0,
+    json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Five simulated models of five providers, each spoken to in its own wire format over real HTTP. No key needed."""
+    if context.invoked_subcommand is not None:
+        context.obj = data_dir
+        return
+    from headgate.cli.serve import run_process
+    from headgate.server.serve import Options
+
+    demo_file = config or Path(str(files("headgate.config") / "example.yaml"))
+    options = Options(config=demo_file, host=host, port=port, admin_port=admin_port, data_dir=data_dir, log=False)
+    try:
+        process = _Demo(options, seed=seed)
+    except Exception as error:  # noqa: BLE001  one screen for whatever keeps the demo from starting
+        fail(str(error))
+
+    async def ready(running) -> None:
+        if json:
+            show_json(
+                {"ready": running.url, "simulator": process.control, "models": list(running.house.snapshot.entries)}
+            )
+            return
+        say(f"ready {running.url}")
+        if not no_tour:
+            await asyncio.to_thread(_tour, running.url, list(running.house.snapshot.entries))
+
+    run_process(process, ready)
+
+
+class _Demo:
+    """The gateway process with the simulator beside it."""
+
+    def __init__(self, options, *, seed: int) -> None:
+        from headgate.config.load import load_file
+
+        load_file(options.config, _environment({}))  # a bad file is told before anything starts
+        self._options = options
+        self._seed = seed
+        self.control = ""
+
+    async def run(self, ready) -> None:
+        from headgate.server.serve import Process
+        from headgate.simulator.demo import DemoSimulator
+
+        simulator = DemoSimulator(seed=self._seed)
+        urls = await simulator.start(0)
+        self.control = simulator.url
+        self._options.env = _environment(urls)
+        self._options.override = lambda config: _pointed(config, urls)
+        process = Process(self._options)
+        process.on_close(simulator.aclose)
+        self._options.data_dir.mkdir(parents=True, exist_ok=True)
+        (self._options.data_dir / STATE).write_text(stdlib_json.dumps({"control": simulator.url}), encoding="utf-8")
+        await process.run(ready)
+
+
+def _environment(urls) -> dict[str, str]:
+    """Keys that only the simulator sees: any will do."""
+    from headgate.providers.registry import Registry
+
+    names = [name for profile in Registry() for name in profile.key_env]
+    return {name: f"simulated-{name.lower()}" for name in [*names, "OPENAI_API_KEY_2"]}
+
+
+def _pointed(config, urls):
+    """The configuration with each provider's base URL at the simulator."""
+    providers = {
+        name: provider.model_copy(update={"base_url": urls[name]}) if name in urls else provider
+        for name, provider in config.providers.items()
+    }
+    return config.model_copy(update={"providers": providers})
+
+
+@app.command("break")
+def break_model(
+    context: typer.Context,
+    model: str,
+    mode: Annotated[str, typer.Option(help="500, 429, hang, cut_stream, error_in_200, ...")] = "500",
+) -> None:
+    """Break a simulated model while the demo runs."""
+    _control(context.obj, model, {"break": mode})
+    say(f"{model} now fails ({mode}); mend it with: headgate demo mend {model}")
+
+
+@app.command()
+def mend(context: typer.Context, model: str) -> None:
+    """Mend a broken model."""
+    _control(context.obj, model, {"mend": True})
+    say(f"{model} works again")
+
+
+def _control(data_dir: Path, model: str, command: dict) -> None:
+    try:
+        control = msgspec.json.decode((data_dir / STATE).read_bytes())["control"]
+        body = msgspec.json.encode(command)
+        request = urllib.request.Request(f"{control}/_sim/models/{model}", data=body, method="POST")
+        urllib.request.urlopen(request, timeout=5).close()
+    except urllib.error.HTTPError as error:
+        fail(error.read().decode()[:300])
+    except OSError as error:
+        fail(f"no demo is running here: {error}")
+
+
+def _tour(url: str, names: list[str]) -> None:
+    """One prompt per phase: the answer, who made it, why, how long, what it cost."""
+    say()
+    lines: list[str] = []
+    for phase, name, prompt in TOUR:
+        if name not in names:
+            continue
+        found = _ask(url, name, prompt)
+        if found is None:
+            say(f"{bold(phase)}: not built yet")
+            continue
+        say(f"{bold(f'{phase}: model={name!r}')}  {dim(prompt)}")
+        text, about = found
+        say(f"    {' '.join(text.split())[:300]}")
+        say(f"    {dim(about)}\n")
+        body = stdlib_json.dumps({"model": name, "messages": [{"role": "user", "content": prompt}]})
+        lines.append(f"curl -s {url}/v1/chat/completions -d '{body}'")
+    say(bold("Try it yourself"))
+    for number, line in enumerate(lines, 1):
+        say(f"  {number}. {line}")
+    say("\n  break a model:  headgate demo break claude-4.7\n  mend it:        headgate demo mend claude-4.7")
+    say(f"  any OpenAI client: base_url={url}/v1 · Anthropic: {url} · Google: {url}\n  Ctrl-C ends the demo.")
+
+
+def _ask(url: str, name: str, prompt: str) -> tuple[str, str] | None:
+    body = {"model": name, "messages": [{"role": "user", "content": prompt}]}
+    request = urllib.request.Request(
+        f"{url}/v1/chat/completions",
+        data=msgspec.json.encode(body),
+        headers={"content-type": "application/json", "x-headgate-details": "true"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found = msgspec.json.decode(answer.read())
+    except urllib.error.HTTPError as error:
+        if error.code == 501:
+            return None
+        return f"error {error.code}", error.read().decode()[:200]
+    return found["choices"][0]["message"]["content"] or "", summary(found["headgate"])
+
+
+def summary(details: dict) -> str:
+    """`auto → claude-4.7 · code 0.93 · 1 attempt · 0.4 s to first token · $0.0012 (saved $0.004) · tr_…`"""
+    chosen = details.get("chosen") or {}
+    attempts = [a for a in details.get("attempts", []) if a.get("outcome") != "skipped"]
+    parts = [f"{details['requested']} → {chosen.get('model', '?')}"]
+    if task := details.get("task"):
+        parts.append(f"{task['label']} {task['confidence']:.2f}")
+    elif chosen.get("because"):
+        parts.append(chosen["because"])
+    parts.append(f"{len(attempts)} attempt{'s' if len(attempts) != 1 else ''}")
+    first = next((a["ttft_ms"] for a in attempts if a.get("outcome") == "ok" and "ttft_ms" in a), None)
+    if first is not None:
+        parts.append(f"{first / 1000:.2f} s to first token")
+    cost = details.get("cost_usd")
+    parts.append(f"${cost}" if cost is not None else "cost unknown")
+    if saved := details.get("saved_usd"):
+        parts[-1] += f" (saved ${saved})"
+    parts.append(details["trace"])
+    return " · ".join(parts)
