@@ -1,0 +1,210 @@
+"""What a recording says, read from its raw JSON by code that shares nothing with the dialects under test.
+
+text, thinking left out · tool calls as (name, arguments as JSON values) · finish in one closed vocabulary · tokens in/out.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+
+class Said(NamedTuple):
+    text: str
+    calls: tuple[tuple[str, str], ...]
+    finish: str
+    tokens: tuple[int, int] | None
+
+
+FORMATS = {
+    "openai_chat": lambda api: (
+        (api.endswith(".chat") and not api.startswith(("cohere", "ollama."))) or api.endswith("openai_chat")
+    ),
+    "openai_responses": lambda api: api.endswith(".responses"),
+    "anthropic_messages": lambda api: api in ("anthropic.messages", "vertexai.anthropic"),
+    "gemini": lambda api: api in ("gemini.generateContent", "gemini.streamGenerateContent"),
+}
+
+
+def format_of(api: str) -> str | None:
+    return next((name for name, test in FORMATS.items() if test(api)), None)
+
+
+def canonical(arguments: Any) -> str:
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments) if arguments.strip() else {}
+        except ValueError:
+            return arguments
+    return json.dumps(arguments, sort_keys=True)
+
+
+def frames(body: str) -> list[dict[str, Any]]:
+    out = []
+    for line in body.replace("\r\n", "\n").split("\n"):
+        if line.startswith("data:") and line[5:].strip() not in ("", "[DONE]"):
+            out.append(json.loads(line[5:]))
+    return out
+
+
+def said(fmt: str, kind: str, body: str) -> Said | None:
+    """None where the recording holds no finished answer of one choice (an error, a cut stream, n > 1)."""
+    return globals()[f"_{fmt}"](frames(body) if kind == "sse" else [json.loads(body)], kind == "sse")
+
+
+def _openai_chat(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
+    text, calls, finish, usage = "", {}, None, None
+    last = None
+    for chunk in chunks:
+        if chunk.get("error"):
+            return None
+        for source in (chunk.get("usage"), (chunk.get("x_groq") or {}).get("usage")):
+            usage = source or usage
+        for choice in chunk.get("choices") or []:
+            if choice.get("index"):
+                return None
+            message = choice.get("delta" if stream else "message") or choice.get("message") or {}
+            content = message.get("content")
+            if isinstance(content, list):
+                content = "".join(p.get("text", "") for p in content if isinstance(p, dict) and p.get("type") == "text")
+            text += (content or "") + (message.get("refusal") or "")
+            for position, call in enumerate(message.get("tool_calls") or []):
+                function = call.get("function") or call.get("custom") or {}
+                key = call.get("index")
+                if key is None:
+                    key = (call.get("id"), position, len(calls)) if call.get("id") or function.get("name") else last
+                last = key
+                name, arguments = calls.get(key, ("", ""))
+                piece = function.get("arguments", function.get("input")) or ""
+                calls[key] = (
+                    name or function.get("name") or "",
+                    arguments + (piece if isinstance(piece, str) else json.dumps(piece)),
+                )
+            if message.get("function_call"):
+                name, arguments = calls.get("legacy", ("", ""))
+                call = message["function_call"]
+                calls["legacy"] = (name or call.get("name") or "", arguments + (call.get("arguments") or ""))
+            finish = choice.get("finish_reason") or finish
+    if not chunks or finish is None:
+        return None
+    word = {
+        "stop": "stop",
+        "length": "length",
+        "content_filter": "filter",
+        "tool_calls": "tools",
+        "function_call": "tools",
+    }.get(finish, "stop")
+    tokens = None
+    if usage and usage.get("prompt_tokens") is not None:
+        prompt, output = usage["prompt_tokens"], usage.get("completion_tokens") or 0
+        reasoning = (
+            (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or usage.get("reasoning_tokens") or 0
+        )
+        if reasoning and usage.get("total_tokens") == prompt + output + reasoning:
+            output += reasoning
+        tokens = (prompt, output)
+    return _done(text, calls.values(), word, tokens)
+
+
+def _openai_responses(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
+    if stream:
+        ends = [c["response"] for c in chunks if c.get("type") in ("response.completed", "response.incomplete")]
+        if not ends:
+            return None
+        final = dict(ends[-1])
+        items = {c["output_index"]: c["item"] for c in chunks if c.get("type") == "response.output_item.done"}
+        final["output"] = final.get("output") or [item for _, item in sorted(items.items())]
+    else:
+        final = chunks[0]
+    if final.get("error") or final.get("status") not in ("completed", "incomplete") or "output" not in final:
+        return None
+    text, calls = "", []
+    for item in final["output"]:
+        if item.get("type") == "message":
+            text += "".join(p.get("text") or p.get("refusal") or "" for p in item["content"])
+        elif item.get("type") == "function_call":
+            calls.append((item["name"], item.get("arguments") or ""))
+        elif item.get("type") == "custom_tool_call":
+            calls.append((item["name"], item.get("input") or ""))
+    reason = (final.get("incomplete_details") or {}).get("reason")
+    word = {"max_output_tokens": "length", "content_filter": "filter"}.get(reason, "stop")
+    usage = final.get("usage")
+    return _done(text, calls, word, (usage["input_tokens"], usage["output_tokens"]) if usage else None)
+
+
+def _anthropic_messages(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
+    blocks: dict[int, dict[str, Any]] = {}
+    usage: dict[str, Any] = {}
+    stop = None
+    if stream:
+        for event in chunks:
+            kind = event.get("type")
+            if kind == "error":
+                return None
+            if kind == "message_start":
+                usage.update(event["message"].get("usage") or {})
+            elif kind == "content_block_start":
+                blocks[event["index"]] = dict(event["content_block"])
+            elif kind == "content_block_delta":
+                block, delta = blocks[event["index"]], event["delta"]
+                if delta["type"] == "text_delta":
+                    block["text"] = block.get("text", "") + delta["text"]
+                elif delta["type"] == "input_json_delta":
+                    block["json"] = block.get("json", "") + delta["partial_json"]
+            elif kind == "message_delta":
+                usage.update({k: v for k, v in (event.get("usage") or {}).items() if v is not None})
+                stop = event["delta"].get("stop_reason") or stop
+        content = [block for _, block in sorted(blocks.items())]
+    else:
+        body = chunks[0]
+        if body.get("type") == "error":
+            return None
+        content, usage, stop = body["content"], body.get("usage") or {}, body.get("stop_reason")
+    if stop is None:
+        return None
+    text = "".join(b.get("text", "") for b in content if b["type"] == "text")
+    calls = [(b["name"], b.get("json") or b.get("input") or {}) for b in content if b["type"] == "tool_use"]
+    word = {
+        "max_tokens": "length",
+        "model_context_window_exceeded": "length",
+        "pause_turn": "pause",
+        "refusal": "refusal",
+    }.get(stop, "stop")
+    total = sum(usage.get(k) or 0 for k in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"))
+    return _done(text, calls, word, (total, usage.get("output_tokens") or 0))
+
+
+def _gemini(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
+    text, calls, finish, usage, blocked = "", [], None, None, False
+    for chunk in chunks:
+        if chunk.get("error"):
+            return None
+        usage = chunk.get("usageMetadata") or usage
+        blocked = blocked or bool((chunk.get("promptFeedback") or {}).get("blockReason"))
+        for candidate in chunk.get("candidates") or []:
+            if candidate.get("index"):
+                return None
+            for part in (candidate.get("content") or {}).get("parts") or []:
+                if "functionCall" in part:
+                    calls.append((part["functionCall"]["name"], part["functionCall"].get("args") or {}))
+                elif "text" in part and not part.get("thought"):
+                    text += part["text"]
+            finish = candidate.get("finishReason") or finish
+    if finish is None and not blocked:
+        return None
+    if finish in ("MAX_TOKENS", 2):
+        word = "length"
+    elif finish in ("STOP", 1):
+        word = "stop"
+    else:
+        word = "filter" if blocked or "TOOL_CALL" not in str(finish) else "stop"
+    tokens = None
+    if usage and (usage.get("promptTokenCount") or usage.get("candidatesTokenCount")):
+        given = (usage.get("promptTokenCount") or 0) + (usage.get("toolUsePromptTokenCount") or 0)
+        tokens = (given, (usage.get("candidatesTokenCount") or 0) + (usage.get("thoughtsTokenCount") or 0))
+    return _done(text, calls, word, tokens)
+
+
+def _done(text: str, calls: Any, word: str, tokens: tuple[int, int] | None) -> Said:
+    found = tuple((name, canonical(arguments)) for name, arguments in calls)
+    return Said(text, found, "tools" if found and word in ("stop", "tools") else word, tokens)

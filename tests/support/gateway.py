@@ -1,0 +1,102 @@
+"""A gateway for tests: a real process's parts on real sockets, in a thread with an event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from headgate.config.load import load_text
+from headgate.core.clock import SYSTEM
+from headgate.engine.compile import Compiler
+from headgate.engine.house import House
+from headgate.governance.open import OpenGovernor
+from headgate.ledger.volatile import VolatileLedger
+from headgate.net.transport.aiohttp import AiohttpTransport
+from headgate.server.app import DataPlane
+from headgate.server.frontends.asgi import AsgiApp
+from headgate.server.frontends.uvicorn import bind, make_server
+from headgate.server.http import HttpLimits
+
+ENV = {
+    name: f"canary-{name.lower()}-5f0c1e"
+    for name in (
+        "OPENAI_API_KEY",
+        "OPENAI_API_KEY_2",
+        "ANTHROPIC_API_KEY",
+        "GEMINI_API_KEY",
+        "LLAMA_API_KEY",
+        "DEEPSEEK_API_KEY",
+        "MISTRAL_API_KEY",
+        "GROQ_API_KEY",
+        "XAI_API_KEY",
+        "OPENROUTER_API_KEY",
+    )
+}
+EXAMPLE = Path(__file__).parents[2] / "src" / "headgate" / "config" / "example.yaml"
+
+
+class Loop:
+    """An event loop in a thread; `run` waits for a coroutine there."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Awaitable[Any], timeout: float = 60.0) -> Any:
+        async def wait() -> Any:
+            return await work
+
+        return asyncio.run_coroutine_threadsafe(wait(), self.loop).result(timeout)
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        async def inside() -> Any:
+            return function()
+
+        return self.run(inside())
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(5)
+        self.loop.close()
+
+
+class RunningGateway:
+    """`urls`: provider → base URL, put in place of the configuration's. Use inside its loop."""
+
+    def __init__(self, text: str, urls: dict[str, str], *, limits: HttpLimits | None = None, env: Any = None) -> None:
+        config = load_text(text, "test.yaml", env or ENV).config
+        providers = {
+            name: section.model_copy(update={"base_url": urls[name]}) if name in urls else section
+            for name, section in config.providers.items()
+        }
+        self.config = config.model_copy(update={"providers": providers})
+        self.ledger = VolatileLedger(keep=100_000)
+        self.house = House(
+            snapshot=Compiler(env or ENV).compile(self.config),
+            transport=AiohttpTransport(),
+            ledger=self.ledger,
+            governor=OpenGovernor(),
+            clock=SYSTEM,
+        )
+        self.plane = DataPlane(self.house)
+        self._limits = limits or HttpLimits()
+        self.url = ""
+
+    async def start(self) -> RunningGateway:
+        self._server = make_server(AsgiApp(self.plane, self.plane.refuse, self._limits), grace=1.0)
+        sock = bind("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[sock]))
+        while not self._server.started:  # noqa: ASYNC110  uvicorn has no event for it
+            await asyncio.sleep(0.002)
+        return self
+
+    async def stop(self) -> None:
+        self._server.should_exit = True
+        self._server.force_exit = True
+        await self._task
+        await self.house.transport.aclose()
