@@ -201,6 +201,9 @@ class _Response:
             pieces.append(piece)
         return b"".join(pieces)
 
+    def release(self) -> None:
+        self.end()
+
     async def aclose(self) -> None:
         self.end()
 

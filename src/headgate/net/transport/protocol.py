@@ -52,6 +52,11 @@ class TransportError(Exception):
 
     sent = True
 
+    def __init__(self, message: str = "", *, sent: bool | None = None) -> None:
+        super().__init__(message)
+        if sent is not None:
+            self.sent = sent
+
 
 class ConnectFailed(TransportError):
     """Refused, unreachable, or the name is not known."""
@@ -71,38 +76,47 @@ class TlsFailed(ConnectFailed):
     """The certificate is expired, for another name or from an unknown authority, or the handshake broke."""
 
 
+class EgressRefused(ConnectFailed):
+    """Our own policy forbids to connect there (see net.egress)."""
+
+
 class FirstByteTimeout(TransportError):
-    pass
+    """No status line in time after the request was sent, or the server stopped reading the request."""
 
 
 class IdleTimeout(TransportError):
-    pass
+    """The body fell silent."""
 
 
 class TotalTimeout(TransportError):
-    pass
+    """The caller's deadline passed."""
 
 
 class ConnectionLost(TransportError):
-    """The connection broke before the answer was complete; whether the server worked on the request is unknown."""
+    """The connection broke before the answer was complete; whether the server worked on the request is unknown. That
+    holds for a kept connection too, which the server may have closed just before the request reached it: nothing is
+    sent again in silence."""
 
 
 class ProtocolViolation(TransportError):
-    """The server does not speak HTTP/1.1 as it must: broken chunks, CL with TE, surplus bytes."""
+    """The server does not speak HTTP/1.1 as it must: broken chunks, CL with TE, an encoding nobody asked for. Bytes
+    after a complete answer are no error of that answer; their connection is not used again."""
 
 
 class HeaderTooLarge(TransportError):
-    pass
+    """The head (or the trailers) outgrew `Limits.header_bytes`."""
 
 
 class BodyTooLarge(TransportError):
-    pass
+    """The body, as it came or decoded, outgrew `Limits.body_bytes`."""
 
 
 class HttpResponse(Protocol):
+    """Interim (1xx) answers are swallowed. A gzip body is decoded, within the limits."""
+
     status: int
     headers: Sequence[tuple[bytes, bytes]]
-    """Names in lower case."""
+    """Names in lower case, in order of arrival."""
 
     def header(self, name: bytes) -> bytes | None: ...
 
@@ -114,8 +128,13 @@ class HttpResponse(Protocol):
         """The rest of the body."""
         ...
 
+    def release(self) -> None:
+        """For who has all that it wants of the body and knows it to be at its end (a stream's last event): the
+        connection is kept if HTTP's own end follows within a moment, else closed. Does not wait."""
+        ...
+
     async def aclose(self) -> None:
-        """Idempotent. A connection whose answer was not read to its clean end is closed, never pooled."""
+        """Idempotent. A connection whose answer has not completely arrived is closed at once, never pooled."""
         ...
 
 
