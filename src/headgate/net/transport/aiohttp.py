@@ -79,7 +79,7 @@ class AiohttpTransport:
             async with sending.timeout:
                 response = await self._request(request, limits, sending)
         except TimeoutError as error:
-            raise sending.too_late(loop.time()) from error
+            raise sending.too_late() from error
         except aiohttp.ClientError as error:
             raise _translated(error, opened=False) from error
         try:
@@ -131,8 +131,8 @@ class _Sending:
         if not self.timeout.expired():
             self.timeout.reschedule(min(now + self.limits.first_byte, self.deadline))
 
-    def too_late(self, now: float) -> net.TransportError:
-        if now >= self.deadline:
+    def too_late(self) -> net.TransportError:
+        if self.timeout.when() == self.deadline:
             return net.TotalTimeout("the deadline passed before the answer was complete", sent=self.connected)
         if self.connected:
             return net.FirstByteTimeout(f"nothing came within {self.limits.first_byte:g} s")
