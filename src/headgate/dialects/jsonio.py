@@ -35,6 +35,8 @@ FORBIDDEN: frozenset[str] = frozenset(
 )
 # Pairs and escaped backslashes are kept, a surrogate on its own is replaced.
 _SURROGATES = re.compile(rb"(\\\\|\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w)|\\u[dD][89a-fA-F]\w\w")
+_SURROGATE = re.compile(rb"\\u[dD]")  # a regular expression with a literal head scans faster than `in`
+_ESCAPED_LETTER = re.compile(rb"\\u00[67]")
 _PATH = re.compile(r" - at `\$\.?([^`]*)`")
 
 
@@ -62,7 +64,7 @@ def check_text(body: bytes) -> None:
             body.decode()
         except UnicodeDecodeError as error:
             raise InvalidRequest("the request body is not valid UTF-8") from error
-    if (b"\\ud" in body or b"\\uD" in body) and any(match[1] is None for match in _SURROGATES.finditer(body)):
+    if b"\\" in body and _SURROGATE.search(body) and any(match[1] is None for match in _SURROGATES.finditer(body)):
         raise InvalidRequest("the request body holds a surrogate that is no part of a pair")
 
 
@@ -133,9 +135,10 @@ def splice_string(body: bytes, key: str, old: str, new: str) -> bytes | None:
     Safe where `"key"` occurs exactly once, the value read by the caller's typed skim is right behind it, and no escape
     could spell the key another way (`\\u006dodel`)."""
     needle = b'"%b"' % key.encode()
-    at = body.find(needle)
-    if at < 0 or body.find(needle, at + 1) >= 0 or b"\\u006" in body or b"\\u007" in body:
+    places = [match.start() for match in re.finditer(needle, body)]
+    if len(places) != 1 or (b"\\" in body and _ESCAPED_LETTER.search(body)):
         return None
+    at = places[0]
     start = at + len(needle)
     tail = body[start : start + 64 + 6 * len(old)]
     value = re.match(rb"\s*:\s*", tail)

@@ -12,9 +12,11 @@ from headgate.core.events import ChatAnswer
 from headgate.dialects import sse
 from headgate.dialects.jsonio import attach_field, decode, encode
 from headgate.dialects.openai_chat import answer as _answer
+from headgate.dialects.openai_chat import chunks as _chunks
 from headgate.dialects.openai_chat import errors as _errors
 from headgate.dialects.openai_chat import parse as _parse
 from headgate.dialects.openai_chat import peek as _peek
+from headgate.dialects.openai_chat import skim as _skim
 from headgate.dialects.openai_chat import stream as _stream
 from headgate.dialects.openai_chat.render import RequestRenderer
 
@@ -29,6 +31,7 @@ class OpenAiChat:
         return _peek.peek(body, model=model, stream=stream)
 
     def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> ChatRequest:
+        _peek.peek(body, model=model, stream=stream)  # every check that typed fields make
         return _parse.parse_request(decode(body), model=model, stream=stream)
 
     def splice(self, body: bytes, peek: Peek, *, model: str, quirks: Quirks) -> bytes | None:
@@ -46,7 +49,7 @@ class OpenAiChat:
         return _answer.parse_answer(body, quirks)
 
     def inspect_answer(self, body: bytes, quirks: Quirks) -> Facts:
-        return _answer.inspect_answer(body, quirks)
+        return _skim.inspect_answer(body, quirks)
 
     def render_answer(self, answer: ChatAnswer, view: View) -> Rendered:
         wire, lossy = _answer.render_answer(answer, view)
@@ -58,33 +61,26 @@ class OpenAiChat:
     def event_parser(self, quirks: Quirks) -> _stream.EventParser:
         return _stream.EventParser(quirks)
 
-    def event_renderer(self, view: View) -> _stream.EventRenderer:
-        return _stream.EventRenderer(view)
+    def event_renderer(self, view: View) -> _chunks.EventRenderer:
+        return _chunks.EventRenderer(view)
 
     def inspect_frame(self, frame: bytes, quirks: Quirks) -> Facts | None:
-        return _stream.inspect_frame(frame, quirks)
+        return _skim.inspect_frame(frame, quirks)
 
     def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFault:
         return _errors.parse_error(status, headers, body)
 
     def render_error(self, error: HeadgateError, request_id: str) -> bytes:
-        return encode(_stream.render_error(error))
+        return encode(_chunks.render_error(error))
 
     def render_stream_error(self, error: HeadgateError, request_id: str) -> bytes:
-        return _stream.render_stream_error(error, request_id)
+        return _chunks.render_stream_error(error)
 
     def attach(self, body: bytes, details: Mapping[str, Any]) -> bytes:
         return attach_field(body, "headgate", encode(details))
 
     def attach_frame(self, frames: bytes, details: Mapping[str, Any]) -> bytes:
-        """On the last chunk before the end mark."""
-        done = frames.rfind(b"data: [DONE]")
-        head, tail = (frames[:done], frames[done:]) if done >= 0 else (frames, b"")
-        cut = head.rstrip()
-        at = cut.rfind(b"data:")
-        if at < 0 or not cut.endswith(b"}"):
-            return frames
-        return b"%b%b\n\n%b" % (cut[:at], attach_field(cut[at:], "headgate", encode(details)), tail)
+        return _chunks.attach_details(frames, details)
 
 
 DIALECT = OpenAiChat()

@@ -5,33 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from headgate.core.chat import (
-    Audio,
     ChatRequest,
-    Document,
-    Image,
     Message,
-    Opaque,
     OutputFormat,
-    Part,
-    Reasoning,
     ReasoningOptions,
-    Refusal,
-    Source,
-    Text,
     Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
-    Video,
 )
 from headgate.core.errors import InvalidRequest
+from headgate.dialects.openai_chat.parts import NAME, parse_message
 from headgate.dialects.residue import extension, leftover
 
-NAME = "openai_chat"
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MOST_MESSAGES = 20_000
-_MESSAGE = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "refusal", "function_call"})
-_REASONING_FIELDS = ("reasoning_content", "reasoning")
 _PLAIN = (
     "temperature",
     "top_p",
@@ -70,225 +57,65 @@ _REQUEST = frozenset(
 
 
 def parse_request(body: dict[str, Any], *, model: str | None, stream: bool | None) -> ChatRequest:
-    """`body` is a decoded JSON object. Raises InvalidRequest with `param`."""
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise InvalidRequest("messages must be a list with at least one message", param="messages")
-    if len(messages) > MOST_MESSAGES:
-        raise InvalidRequest(f"more than {MOST_MESSAGES} messages", param="messages")
+    """`body` is a decoded JSON object that peek let through. Raises InvalidRequest with `param`."""
     rest = leftover(body, _REQUEST)
-    notes: dict[str, Any] = {}
-    if isinstance(body.get("stop"), str):
-        notes["stop"] = "string"
-    if "max_completion_tokens" in body or "max_tokens" in body:
-        notes["max"] = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
-    options = body.get("stream_options") or {}
-    if options:
-        notes["stream_options"] = options
-    if "stream" in body:
-        notes["stream"] = True
+    output = _output(body.get("response_format"))
+    if output is None and body.get("response_format") is not None:
+        rest["response_format"] = body["response_format"]
+    if body.get("tool_choice") is not None and body.get("function_call") is not None:
+        rest["function_call"] = body["function_call"]
+    options = body.get("stream_options")
+    field = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
+    maximum = body.get(field)
+    if field == "max_completion_tokens" and body.get("max_tokens") is not None:
+        rest["max_tokens"] = body["max_tokens"]
     request = ChatRequest(
         model=model if model is not None else _string(body.get("model"), "model"),
-        messages=[parse_message(message, f"messages[{i}]") for i, message in enumerate(messages)],
+        messages=_pair_legacy([parse_message(raw, f"messages[{i}]") for i, raw in enumerate(body["messages"])]),
         stream=bool(body.get("stream")) if stream is None else stream,
-        include_usage=bool(options.get("include_usage")),
+        include_usage=bool(options and options.get("include_usage")),
         tools=[_tool(tool) for tool in body.get("tools") or []]
         + [_legacy_function(function) for function in body.get("functions") or []],
         tool_choice=_tool_choice(body),
-        output=_output(body.get("response_format")),
+        output=output,
         reasoning=_reasoning(body),
-        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+        max_tokens=None if maximum is None else int(maximum),
         stop=_stop(body.get("stop")),
         modalities=body.get("modalities") or [],
         **_plain(body),
     )
-    request.extensions = extension(NAME, rest, **notes)
+    request.extensions = extension(
+        NAME,
+        rest,
+        stop="string" if isinstance(body.get("stop"), str) else None,
+        max=None if maximum is None else field,
+        stream_options=options,
+        stream=None if body.get("stream") is None else True,
+    )
     return request
+
+
+def _pair_legacy(messages: list[Message]) -> list[Message]:
+    """Legacy calls have no ids; the format's rule is that a function's result follows its call. Repeated calls of one
+    function are numbered, so that other formats, which insist on ids, can tell them apart."""
+    counts: dict[str, int] = {}
+    for message in messages:
+        for part in message.content:
+            if isinstance(part, ToolCall) and part.extensions.get(NAME, {}).get("form") == "legacy":
+                counts[part.name] = counts.get(part.name, 0) + 1
+                part.id = _legacy_id(part.name, counts)
+            elif isinstance(part, ToolResult) and message.extensions.get(NAME, {}).get("legacy"):
+                part.call_id = _legacy_id(part.name or "", counts)
+    return messages
+
+
+def _legacy_id(name: str, counts: dict[str, int]) -> str:
+    number = counts.get(name, 0)
+    return f"call_{name}_{number}" if number > 1 else f"call_{name}"
 
 
 def _plain(body: dict[str, Any]) -> dict[str, Any]:
     return {key: body.get(key) for key in _PLAIN}
-
-
-def parse_message(raw: Any, where: str) -> Message:
-    if not isinstance(raw, dict):
-        raise InvalidRequest(f"{where} must be an object", param=where)
-    role = raw.get("role")
-    if role not in ROLES:
-        raise InvalidRequest(f"{where}.role must be one of {', '.join(sorted(ROLES))}", param=f"{where}.role")
-    if role in ("tool", "function"):
-        return _tool_message(raw, where)
-    content = raw.get("content")
-    parts = _reasoning_parts(raw) + _content(content, where)
-    if isinstance(raw.get("refusal"), str):
-        parts.append(Refusal(text=raw["refusal"], extensions=extension(NAME, {}, form="field")))
-    parts += [parse_call(call) for call in raw.get("tool_calls") or []]
-    if isinstance(raw.get("function_call"), dict):
-        call = raw["function_call"]
-        parts.append(
-            ToolCall(
-                id=f"call_{call.get('name', '')}",
-                name=str(call.get("name", "")),
-                arguments=call.get("arguments") or "{}",
-                extensions=extension(NAME, leftover(call, frozenset({"name", "arguments"})), form="legacy"),
-            )
-        )
-    form = "string" if isinstance(content, str) else "list" if isinstance(content, list) else None
-    return Message(
-        role=role,
-        content=parts,
-        name=raw.get("name"),
-        extensions=extension(NAME, leftover(raw, _MESSAGE), form=form, absent=None if "content" in raw else True),
-    )
-
-
-def _tool_message(raw: dict[str, Any], where: str) -> Message:
-    content = raw.get("content")
-    legacy = raw["role"] == "function"
-    name = raw.get("name")
-    call_id = str(name or "") if legacy else str(raw.get("tool_call_id") or "")
-    form = "string" if isinstance(content, str) else "list" if isinstance(content, list) else None
-    result = ToolResult(call_id=call_id, name=name, content=_content(content, where))
-    known = _MESSAGE - ({"tool_call_id"} if raw.get("tool_call_id") == "" else set())
-    return Message(
-        role="tool",
-        content=[result],
-        extensions=extension(NAME, leftover(raw, known), form=form, legacy=legacy or None),
-    )
-
-
-def _reasoning_parts(raw: dict[str, Any]) -> list[Part]:
-    """The text of thinking, for others; this dialect puts the fields back as they came (they stay in the rest)."""
-    for field in _REASONING_FIELDS:
-        if isinstance(raw.get(field), str) and raw[field]:
-            return [Reasoning(text=raw[field], extensions=extension(NAME, {}, form="field"))]
-    return []
-
-
-def _content(content: Any, where: str) -> list[Part]:
-    if content is None:
-        return []
-    if isinstance(content, str):
-        return [Text(text=content)]
-    if not isinstance(content, list):
-        raise InvalidRequest(f"{where}.content must be a string or a list", param=f"{where}.content")
-    return [parse_part(part, f"{where}.content[{i}]") for i, part in enumerate(content)]
-
-
-def parse_part(raw: Any, where: str) -> Part:
-    if isinstance(raw, str):
-        return Text(text=raw, extensions=extension(NAME, {}, form="bare"))
-    if not isinstance(raw, dict):
-        raise InvalidRequest(f"{where} must be an object", param=where)
-    kind = raw.get("type")
-    if kind == "text" and isinstance(raw.get("text"), str):
-        cache = raw.get("cache_control")
-        return Text(
-            text=raw["text"],
-            cache=cache,
-            extensions=extension(NAME, leftover(raw, frozenset({"type", "text", "cache_control"}))),
-        )
-    if kind == "image_url" and (found := _url_of(raw.get("image_url"))):
-        url, detail, inner, bare = found
-        return Image(
-            source=source_of(url),
-            detail=detail,
-            cache=raw.get("cache_control"),
-            extensions=extension(
-                NAME,
-                leftover(raw, frozenset({"type", "image_url", "cache_control"})),
-                inner=inner or None,
-                bare=bare or None,
-                url=url if url.startswith("data:") else None,
-            ),
-        )
-    if kind == "input_audio" and isinstance(raw.get("input_audio"), dict):
-        audio = raw["input_audio"]
-        return Audio(
-            source=Source(data=audio.get("data"), media_type=f"audio/{audio.get('format', 'wav')}"),
-            format=audio.get("format"),
-            extensions=extension(NAME, leftover(raw, frozenset({"type", "input_audio"}))),
-        )
-    if kind == "file" and isinstance(raw.get("file"), dict):
-        return _file(raw)
-    if kind == "video_url" and (found := _url_of(raw.get("video_url"))) and not found[2]:
-        return Video(source=source_of(found[0]), extensions=extension(NAME, {}, url=found[0], bare=found[3] or None))
-    if kind == "refusal" and isinstance(raw.get("refusal"), str):
-        return Refusal(text=raw["refusal"])
-    return Opaque(dialect=NAME, data=raw)
-
-
-def _url_of(value: Any) -> tuple[str, str | None, dict[str, Any], bool] | None:
-    """(url, detail, other fields, whether it was a bare string)."""
-    if isinstance(value, str):
-        return value, None, {}, True
-    if isinstance(value, dict) and isinstance(value.get("url"), str):
-        return value["url"], value.get("detail"), leftover(value, frozenset({"url", "detail"})), False
-    return None
-
-
-def source_of(url: str) -> Source:
-    """A data URL's parts, or the URL."""
-    if url.startswith("data:"):
-        head, comma, data = url[5:].partition(",")
-        media_type, _, encoding = head.partition(";")
-        if comma and encoding.endswith("base64"):
-            return Source(media_type=media_type or None, data=data)
-    return Source(url=url)
-
-
-def _file(raw: dict[str, Any]) -> Part:
-    file = raw["file"]
-    data = file.get("file_data")
-    source = source_of(data) if isinstance(data, str) else Source(file_id=file.get("file_id"))
-    return Document(
-        source=source,
-        name=file.get("filename"),
-        extensions=extension(
-            NAME,
-            leftover(raw, frozenset({"type", "file"})),
-            inner=leftover(file, frozenset({"file_data", "filename", "file_id"})) or None,
-            data=data,
-        ),
-    )
-
-
-def parse_call(raw: Any) -> ToolCall:
-    if not isinstance(raw, dict):
-        raise InvalidRequest("a tool call must be an object", param="messages.tool_calls")
-    if raw.get("type") == "custom":
-        custom = raw.get("custom") or {}
-        return ToolCall(
-            id=str(raw.get("id") or ""),
-            name=str(custom.get("name", "")),
-            arguments=custom.get("input") or "",
-            custom=True,
-            extensions=extension(NAME, leftover(raw, frozenset({"id", "type", "custom"}))),
-        )
-    function = raw.get("function") or {}
-    arguments = function.get("arguments")
-    extra = (raw.get("extra_content") or {}).get("google") or {}
-    return ToolCall(
-        id=str(raw.get("id") or ""),
-        name=str(function.get("name", "")),
-        arguments=arguments if isinstance(arguments, str) and arguments else _text(arguments),
-        signature=extra.get("thought_signature"),
-        cache=raw.get("cache_control"),
-        extensions=extension(
-            NAME,
-            leftover(raw, frozenset({"id", "type", "function", "cache_control"})),
-            inner=leftover(function, frozenset({"name", "arguments"})) or None,
-            untyped=None if "type" in raw else True,
-            raw=arguments if arguments is not None and not (isinstance(arguments, str) and arguments) else None,
-        ),
-    )
-
-
-def _text(arguments: Any) -> str:
-    """Some servers send arguments as an object, or nothing at all."""
-    from headgate.dialects.jsonio import encode
-
-    return encode(arguments).decode() if isinstance(arguments, dict) else "{}"
 
 
 def _tool(raw: Any) -> Tool:
@@ -347,14 +174,29 @@ def _tool_choice(body: dict[str, Any]) -> ToolChoice | None:
         raise InvalidRequest("tool_choice must be a string or an object", param="tool_choice")
     if legacy:
         return ToolChoice(mode="named", names=[str(raw.get("name", ""))], extensions=extension(NAME, {}, legacy=True))
-    function = raw.get("function")
-    if isinstance(function, dict) and isinstance(function.get("name"), str):
-        untyped = None if "type" in raw else True
-        return ToolChoice(mode="named", names=[function["name"]], extensions=extension(NAME, {}, untyped=untyped))
-    return ToolChoice(mode="auto", extensions=extension(NAME, {}, raw=raw))
+    for kind in ("function", "custom"):
+        inner = raw.get(kind)
+        if isinstance(inner, dict) and isinstance(inner.get("name"), str):
+            plain = kind == "function" and "type" in raw
+            return ToolChoice(
+                mode="named", names=[inner["name"]], extensions=extension(NAME, {}, raw=None if plain else raw)
+            )
+    allowed = raw.get("allowed_tools")
+    if isinstance(allowed, dict) and isinstance(allowed.get("tools"), list):
+        names = [_allowed(tool) for tool in allowed["tools"]]
+        mode = "named" if allowed.get("mode") == "required" else "auto"
+        return ToolChoice(mode=mode, names=names, extensions=extension(NAME, {}, raw=raw))
+    # A server-side tool: only this format can force it.
+    return ToolChoice(mode="named", names=[str(raw.get("type", ""))], extensions=extension(NAME, {}, raw=raw))
+
+
+def _allowed(tool: Any) -> str:
+    inner = tool.get(tool.get("type", "function"), tool) if isinstance(tool, dict) else {}
+    return str(inner.get("name", "")) if isinstance(inner, dict) else ""
 
 
 def _output(raw: Any) -> OutputFormat | None:
+    """None also for the kinds that only some servers of this format know."""
     if raw is None:
         return None
     if not isinstance(raw, dict) or not isinstance(raw.get("type"), str):
@@ -375,7 +217,7 @@ def _output(raw: Any) -> OutputFormat | None:
         )
     if raw["type"] in ("text", "json_object"):
         return OutputFormat(kind=raw["type"], extensions=extension(NAME, leftover(raw, frozenset({"type"}))))
-    raise InvalidRequest("response_format.type must be text, json_object or json_schema", param="response_format.type")
+    return None  # a server's own kind (grammar, structural_tag): it stays in the rest
 
 
 def _reasoning(body: dict[str, Any]) -> ReasoningOptions | None:

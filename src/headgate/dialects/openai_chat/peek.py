@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -9,17 +10,37 @@ import msgspec
 from headgate.core.dialect import Peek, Quirks
 from headgate.core.errors import InvalidRequest
 from headgate.dialects.bounds import input_bound
-from headgate.dialects.jsonio import FORBIDDEN, check_text, decode, invalid, splice_string
-from headgate.dialects.openai_chat.parse import MOST_MESSAGES, ROLES
+from headgate.dialects.jsonio import FORBIDDEN, check_text, invalid, splice_string
+from headgate.dialects.openai_chat.parse import MOST_MESSAGES
+from headgate.dialects.openai_chat.parts import ROLES
+from headgate.dialects.openai_chat.render import max_tokens_field
 
 MOST_N = 128
 MOST_TOKENS = 10**9
 _FORBIDDEN_FIELDS = [(name, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for name in sorted(FORBIDDEN)]
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     role: str
     content: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Part(msgspec.Struct, gc=False):
+    """A part of list content: its kind, and how large its medium is."""
+
+    type: str | None = None
+    image_url: msgspec.Raw = msgspec.Raw()
+    input_audio: msgspec.Raw = msgspec.Raw()
+    file: msgspec.Raw = msgspec.Raw()
+    video_url: msgspec.Raw = msgspec.Raw()
+    document_url: msgspec.Raw = msgspec.Raw()
+
+
+class ChatPeek(Peek, kw_only=True):
+    """`bare`: the body has no stream_options. `limit`: the fields in which it limits the output."""
+
+    bare: bool = True
+    limit: tuple[str, ...] = ()
 
 
 class _StreamOptions(msgspec.Struct):
@@ -34,13 +55,13 @@ class _Fields(msgspec.Struct, kw_only=True):
     model: str | None = None
     messages: list[_Message]
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: _StreamOptions | msgspec.UnsetType | None = msgspec.UNSET
     temperature: float | None = None
     top_p: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
+    max_tokens: int | float | None = None
+    max_completion_tokens: int | float | None = None
     n: int | None = None
     seed: int | None = None
     logprobs: bool | None = None
@@ -49,6 +70,10 @@ class _Fields(msgspec.Struct, kw_only=True):
     functions: list[msgspec.Raw] | None = None
     response_format: _Format | None = None
     modalities: list[str] | None = None
+    reasoning_effort: str | None = None
+    reasoning: msgspec.Raw = msgspec.Raw(b"null")
+    thinking: msgspec.Raw = msgspec.Raw(b"null")
+    web_search_options: msgspec.Raw = msgspec.Raw(b"null")
     headgate: dict[str, Any] | None = None
     input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -56,9 +81,11 @@ class _Fields(msgspec.Struct, kw_only=True):
 # One struct with the forbidden names beside the known ones: their presence is seen in the same pass.
 _Body: Any = msgspec.defstruct("_Body", _FORBIDDEN_FIELDS, bases=(_Fields,), kw_only=True)
 _decoder = msgspec.json.Decoder(_Body)
+_parts_decoder = msgspec.json.Decoder(list[_Part | str])
+_LIMITS = ("max_tokens", "max_completion_tokens")
 
 
-def peek(body: bytes, *, model: str | None, stream: bool | None) -> Peek:
+def peek(body: bytes, *, model: str | None, stream: bool | None) -> ChatPeek:
     check_text(body)
     try:
         raw = _decoder.decode(body)
@@ -68,60 +95,56 @@ def peek(body: bytes, *, model: str | None, stream: bool | None) -> Peek:
     if raw.input is not msgspec.UNSET:
         raise InvalidRequest("a chat request has messages or input, not both", param="input")
     _check_numbers(raw)
-    _check_messages(raw.messages)
-    maximum = raw.max_completion_tokens if raw.max_completion_tokens is not None else raw.max_tokens
+    kinds, bulk = _check_messages(raw.messages)
+    limit = tuple(name for name in _LIMITS if getattr(raw, name) is not None)
     name = model if model is not None else raw.model
     if not name:
         raise InvalidRequest("you must provide a model", param="model")
-    media, bulk = _media(body)
-    return Peek(
+    return ChatPeek(
         model=name,
         stream=bool(raw.stream) if stream is None else stream,
         include_usage=bool(raw.stream_options and raw.stream_options.include_usage),
-        max_tokens=maximum,
+        max_tokens=int(getattr(raw, limit[-1])) if limit else None,
         n=raw.n or 1,
-        needs=_needs(raw, body),
-        input_bound=input_bound(max(len(body) - bulk, 0), len(raw.messages), media),
+        needs=_needs(raw, kinds),
+        input_bound=input_bound(max(len(body) - bulk, 0), len(raw.messages), sum(kinds.values())),
         spliceable=raw.headgate is None,
         multi_turn=any(message.role == "assistant" for message in raw.messages),
         options=raw.headgate,
+        bare=raw.stream_options is msgspec.UNSET,
+        limit=limit,
     )
 
 
 def splice(body: bytes, peeked: Peek, *, model: str, quirks: Quirks) -> bytes | None:
-    if not peeked.spliceable:
+    if not peeked.spliceable or not isinstance(peeked, ChatPeek):
         return None
-    out = body
-    if peeked.model != model:
-        spliced = splice_string(body, "model", peeked.model, model)
-        if spliced is None:
-            return None
-        out = spliced
-    if peeked.stream and not peeked.include_usage and quirks.stream_usage == "ask":
-        if b'"stream_options"' in body:
-            return None
-        at = out.find(b"{")
-        out = b'%b"stream_options":{"include_usage":true},%b' % (out[: at + 1], out[at + 1 :])
-    if quirks.max_tokens_field != "max_tokens" and b'"max_tokens"' in body and quirks.extra.get("rename_max_tokens"):
+    if any(max_tokens_field(field, quirks) != field for field in peeked.limit):
         return None
+    out = splice_string(body, "model", peeked.model, model)
+    if out is not None and peeked.stream and not peeked.include_usage and quirks.stream_usage == "ask":
+        return _ask_for_usage(out, peeked.bare)
     return out
 
 
+def _ask_for_usage(body: bytes, bare: bool) -> bytes | None:
+    """With include_usage set; None where the client's own stream_options say otherwise or cannot be told apart."""
+    if bare:
+        at = body.find(b"{") + 1
+        return b'%b"stream_options":{"include_usage":true},%b' % (body[:at], body[at:])
+    found = list(_OPTIONS.finditer(body))
+    if len(found) != 1 or b'"include_usage"' in body:
+        return None
+    return b'%b"include_usage":true,%b' % (body[: found[0].end()], body[found[0].end() :])
+
+
+_OPTIONS = re.compile(rb'"stream_options"\s*:\s*\{(?=\s*")')
+
+
 def _explain(body: bytes, error: Exception) -> InvalidRequest:
-    """The skim's own words name types; a missing field or no object at all deserve clearer ones."""
-    if isinstance(error, RecursionError):
-        return InvalidRequest("the request body is nested too deeply")
-    if not isinstance(error, msgspec.ValidationError):
-        return InvalidRequest(f"the request body is not valid JSON: {error}")
-    text = str(error)
-    if "missing required field `messages`" in text and b'"input"' not in body:
+    """The skim's own words name types; the commonest mistake deserves clearer ones."""
+    if "missing required field `messages`" in str(error) and b'"input"' not in body:
         return InvalidRequest("messages is missing", param="messages")
-    if text.startswith("Expected `object`, got") and "at `$" not in text:
-        return InvalidRequest("the request body must be a JSON object")
-    try:
-        decode(body)
-    except InvalidRequest as other:
-        return other
     return invalid(error)
 
 
@@ -134,43 +157,54 @@ def _check_forbidden(raw: Any) -> None:
 def _check_numbers(raw: Any) -> None:
     for name in ("max_tokens", "max_completion_tokens"):
         value = getattr(raw, name)
-        if value is not None and not 1 <= value <= MOST_TOKENS:
-            raise InvalidRequest(f"{name} must be between 1 and {MOST_TOKENS}", param=name)
+        if value is not None and not (1 <= value <= MOST_TOKENS and value == int(value)):
+            raise InvalidRequest(f"{name} must be a whole number between 1 and {MOST_TOKENS}", param=name)
     if raw.n is not None and not 1 <= raw.n <= MOST_N:
         raise InvalidRequest(f"n must be between 1 and {MOST_N}", param="n")
     if raw.top_logprobs is not None and not 0 <= raw.top_logprobs <= 20:
         raise InvalidRequest("top_logprobs must be between 0 and 20", param="top_logprobs")
 
 
-def _check_messages(messages: list[_Message]) -> None:
+def _check_messages(messages: list[_Message]) -> tuple[dict[str, int], int]:
+    """(how many media of each kind, the bytes that they take: base64 is not text and must not count as tokens)."""
     if not messages:
         raise InvalidRequest("messages must be a list with at least one message", param="messages")
     if len(messages) > MOST_MESSAGES:
         raise InvalidRequest(f"more than {MOST_MESSAGES} messages", param="messages")
+    kinds: dict[str, int] = {}
+    bulk = 0
     for index, message in enumerate(messages):
         if message.role not in ROLES:
             where = f"messages[{index}].role"
             raise InvalidRequest(f"{where} must be one of {', '.join(sorted(ROLES))}", param=where)
-        first = bytes(message.content)[:1] if len(message.content) < 64 else memoryview(message.content)[:1]
-        if first in (b"{", b"t", b"f") or bytes(first).isdigit():
-            where = f"messages[{index}].content"
-            raise InvalidRequest(f"{where} must be a string or a list", param=where)
+        match bytes(memoryview(message.content)[:1]):
+            case b'"' | b"n":
+                pass
+            case b"[":
+                bulk += _count_media(message.content, f"messages[{index}].content", kinds)
+            case _:
+                where = f"messages[{index}].content"
+                raise InvalidRequest(f"{where} must be a string or a list", param=where)
+    return kinds, bulk
 
 
-def _media(body: bytes) -> tuple[int, int]:
-    """(number of media, bytes of base64 in them): base64 is not text and must not count as tokens."""
-    count = bulk = 0
-    at = body.find(b";base64,")
-    while at >= 0:
-        end = body.find(b'"', at)
-        bulk += max(end - at, 0)
-        count += 1
-        at = body.find(b";base64,", end if end > at else at + 8)
-    count += body.count(b'"image_url"') + body.count(b'"input_audio"')
-    return count, bulk
+def _count_media(content: msgspec.Raw, where: str, kinds: dict[str, int]) -> int:
+    try:
+        parts = _parts_decoder.decode(content)
+    except msgspec.DecodeError as error:
+        found = invalid(error)
+        param = f"{where}{found.param or ''}"
+        raise InvalidRequest(f"{where} must be a list of content parts", param=param) from error
+    bulk = 0
+    for part in parts:
+        if isinstance(part, str) or part.type not in _NEEDS:
+            continue
+        kinds[part.type] = kinds.get(part.type, 0) + 1
+        bulk += len(memoryview(getattr(part, part.type)))
+    return bulk
 
 
-def _needs(raw: Any, body: bytes) -> frozenset[str]:
+def _needs(raw: Any, kinds: dict[str, int]) -> frozenset[str]:
     needs: list[str] = []
     if raw.tools or raw.functions:
         needs.append("tools")
@@ -182,17 +216,25 @@ def _needs(raw: Any, body: bytes) -> frozenset[str]:
         needs.append("n")
     if raw.modalities is not None and "audio" in raw.modalities:
         needs.append("audio_output")
-    for mark, need in _MARKS:
-        if mark in body and need not in needs:
-            needs.append(need)
+    if raw.reasoning_effort not in (None, "none") or _is_on(raw.reasoning) or _is_on(raw.thinking):
+        needs.append("reasoning")
+    if bytes(raw.web_search_options) != b"null":
+        needs.append("web_search")
+    needs += [_NEEDS[kind] for kind in kinds]
     return frozenset(needs) if needs else _NOTHING
 
 
+def _is_on(switch: msgspec.Raw) -> bool:
+    """OpenRouter's `reasoning` and DeepSeek's `thinking`."""
+    said = bytes(switch)
+    return said != b"null" and not any(word in said for word in (b"false", b'"disabled"', b'"none"'))
+
+
 _NOTHING: frozenset[str] = frozenset()
-# As keys of a content part: inside text the quotes would be escaped.
-_MARKS = (
-    (b'"image_url"', "vision"),
-    (b'"input_audio"', "audio"),
-    (b'"file_data"', "documents"),
-    (b'"video_url"', "video"),
-)
+_NEEDS = {
+    "image_url": "vision",
+    "input_audio": "audio",
+    "file": "documents",
+    "document_url": "documents",
+    "video_url": "video",
+}

@@ -1,0 +1,161 @@
+"""What raw passthrough must know of frames and answers, by typed skims of their bytes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from headgate.core.dialect import Facts, Quirks
+from headgate.core.errors import UpstreamFault
+from headgate.core.events import CONTENT, ReasoningDelta, TextDelta
+from headgate.dialects.jsonio import decode_upstream
+from headgate.dialects.openai_chat.answer import error_of, parse_answer
+from headgate.dialects.openai_chat.finish import BROKEN, finish_of
+from headgate.dialects.openai_chat.stream import DONE, EventParser, failure_of, payload_of
+from headgate.dialects.openai_chat.usage import parse_usage
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+
+
+class _Message(msgspec.Struct):
+    tool_calls: list[msgspec.Raw] | None = None
+    function_call: _Function | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+    message: _Message | None = None
+    delta: msgspec.Raw = msgspec.Raw(b"null")
+    error: Any = None
+
+
+class _Skim(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+    x_groq: Any = None
+
+
+_skim = msgspec.json.Decoder(_Skim)
+
+
+def inspect_answer(body: bytes, quirks: Quirks) -> Facts:
+    """Usage, finish and ids without decoding the words; what the skim does not settle, the parser does."""
+    try:
+        skim = _skim.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        skim = _Skim()
+    choices = skim.choices
+    if skim.error or not choices or any(c.error or c.finish_reason in BROKEN for c in choices):
+        return _inspect_slowly(body, quirks)
+    first = choices[0]
+    said = first.message or _Message()
+    legacy = said.function_call is not None and bool(said.function_call.name)
+    return Facts(
+        content=True,
+        usage=parse_usage(skim.usage, quirks),
+        finish=finish_of(first.finish_reason, calls=bool(said.tool_calls) or legacy, refused=bool(said.refusal)),
+        terminal=True,
+        id=skim.id,
+        model=skim.model,
+    )
+
+
+def _inspect_slowly(body: bytes, quirks: Quirks) -> Facts:
+    try:
+        answer = parse_answer(body, quirks)
+    except UpstreamFault as error:
+        return Facts(error=error)
+    return Facts(
+        content=True,
+        usage=answer.usage,
+        finish=answer.choices[0].finish,
+        terminal=True,
+        id=answer.id or None,
+        model=answer.model or None,
+    )
+
+
+def inspect_frame(frame: bytes, quirks: Quirks) -> Facts | None:
+    """A byte scan selects: usage that holds an object, a finish that is not null, an error, the end mark. Raises the
+    invalid_answer fault where a frame is no JSON."""
+    if not _selected(frame):
+        return None
+    data = payload_of(frame)
+    if data is None:
+        return None
+    if data.startswith(DONE):
+        return Facts(terminal=True)
+    try:
+        raw = _skim.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _inspect_loosely(data, frame, quirks)
+    if raw.error:
+        return Facts(error=error_of(raw.error, None, {}))
+    if frame.startswith(b"event:"):
+        return _inspect_loosely(data, frame, quirks)
+    native = None
+    for choice in raw.choices or ():
+        if choice.error or choice.finish_reason in BROKEN:
+            return _inspect_loosely(data, frame, quirks)
+        native = native or choice.finish_reason
+    groq = raw.x_groq.get("usage") if isinstance(raw.x_groq, dict) else None
+    return _facts(frame, raw.usage or groq, native, bool(raw.choices), raw.id, raw.model, quirks)
+
+
+def _inspect_loosely(data: bytes, frame: bytes, quirks: Quirks) -> Facts | None:
+    """A frame that the skim's types do not fit, or one with an error in a choice."""
+    raw = decode_upstream(data)
+    if not isinstance(raw, dict):
+        return None
+    if (error := failure_of(frame, raw)) is not None:
+        return Facts(error=error)
+    choices = raw.get("choices") or []
+    native = next((c["finish_reason"] for c in choices if isinstance(c.get("finish_reason"), str)), None)
+    groq = raw["x_groq"].get("usage") if isinstance(raw.get("x_groq"), dict) else None
+    ids = [raw[key] if isinstance(raw.get(key), str) else None for key in ("id", "model")]
+    return _facts(frame, raw.get("usage") or groq, native, bool(choices), ids[0], ids[1], quirks)
+
+
+def _facts(
+    frame: bytes, wire: Any, native: str | None, choices: bool, id: str | None, model: str | None, quirks: Quirks
+) -> Facts | None:
+    usage = parse_usage(wire, quirks)
+    if usage is None and not native:
+        return None
+    calls = b'"tool_calls":' in frame and b'"tool_calls":null' not in frame
+    return Facts(
+        content=choices and _has_content(frame, quirks),
+        usage=usage,
+        finish=finish_of(native, calls=calls, refused=False) if native else None,
+        usage_only=usage is not None and not choices,
+        id=id,
+        model=model,
+    )
+
+
+def _has_content(frame: bytes, quirks: Quirks) -> bool:
+    for event in EventParser(quirks).feed(frame):
+        if isinstance(event, TextDelta | ReasoningDelta):
+            if event.text:
+                return True
+        elif isinstance(event, CONTENT):
+            return True
+    return False
+
+
+def _selected(frame: bytes) -> bool:
+    if not frame.endswith((b"}\n\n", b"}\r\n\r\n")) and not frame.startswith(b":"):
+        return True  # the end mark, or something broken: look at it
+    return _MARKS.search(frame) is not None or frame.startswith(b"event:")
+
+
+# Usage that holds an object, a finish that is a word, an error that is not null. In text the quotes are escaped.
+_MARKS = re.compile(rb'"(?:finish_reason"\s*:\s*"|usage"\s*:\s*\{|error"\s*:\s*[^n\s])')
