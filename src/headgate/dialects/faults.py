@@ -68,6 +68,8 @@ _MODEL_CODES = frozenset({"model_not_found", "DeploymentNotFound"})
 
 
 def _kind(status: int | None, text: str, code: str | None, type: str | None) -> FaultKind:
+    if status in (None, 200) and code is not None and code.isdigit() and 400 <= int(code) < 600:
+        status = int(code)  # routers tell their upstream's status inside a 200
     if code in _MODEL_FAULTS or type in _MODEL_FAULTS:
         return "invalid_answer"
     if _KEY.search(text):
@@ -97,17 +99,13 @@ def _kind(status: int | None, text: str, code: str | None, type: str | None) -> 
     if status == 409 or (status is not None and status >= 500):
         return "unavailable"
     if status is None or status < 400:
-        return _inside_200(code, type)
+        return _inside_200(type)
     return "bad_request"
 
 
-def _inside_200(code: str | None, type: str | None) -> FaultKind:
+def _inside_200(type: str | None) -> FaultKind:
     """An error inside a 200 that nothing else places: the model's or the provider's failing, worth another target."""
-    if code and code.isdigit() and 400 <= int(code) < 500:
-        return "bad_request" if int(code) != 429 else "rate_limit"
-    if type == "invalid_request_error" and code != "tool_use_failed":
-        return "bad_request"
-    return "invalid_answer"
+    return "bad_request" if type == "invalid_request_error" else "invalid_answer"
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from headgate.core.chat import Audio, Choice, Image, Opaque, Part, Reasoning, Refusal, Source, Text, ToolCall, text_of
 from headgate.core.dialect import Quirks, View
-from headgate.core.errors import UpstreamFault, fault
+from headgate.core.errors import InvalidRequest, UpstreamFault, fault
 from headgate.core.events import ChatAnswer
 from headgate.dialects.faults import classify
 from headgate.dialects.jsonio import decode_upstream
@@ -75,7 +75,7 @@ def _choice(raw: dict[str, Any]) -> Choice:
     native = native if isinstance(native, str) else None
     try:
         parts, consumed = message_parts(message)
-    except ValueError as error:
+    except InvalidRequest as error:
         raise fault("invalid_answer", "the provider's answer is not what this format allows") from error
     return Choice(
         parts=parts,
@@ -159,7 +159,7 @@ def render_answer(answer: ChatAnswer, view: View) -> tuple[dict[str, Any], list[
         "object": notes.get("object") or "chat.completion",
         "created": answer.created or view.created,
         "model": answer.model or view.model,
-        "choices": [_render_choice(choice, index, legacy, lossy) for index, choice in enumerate(answer.choices)],
+        "choices": [_render_choice(answer, index, legacy, lossy) for index in range(len(answer.choices))],
         **rest_of(answer, NAME),
     }
     if answer.usage is not None:
@@ -174,7 +174,8 @@ def speaks_functions(view: View) -> bool:
     return bool(tools) and all(notes_of(tool, NAME).get("legacy") for tool in tools)
 
 
-def _render_choice(choice: Choice, index: int, legacy: bool, lossy: list[str]) -> dict[str, Any]:
+def _render_choice(answer: ChatAnswer, index: int, legacy: bool, lossy: list[str]) -> dict[str, Any]:
+    choice = answer.choices[index]
     notes, own = notes_of(choice, NAME), NAME in choice.extensions
     out: dict[str, Any] = {**rest_of(choice, NAME), "index": index}
     if not (notes.get("absent") and not choice.parts):
@@ -183,7 +184,7 @@ def _render_choice(choice: Choice, index: int, legacy: bool, lossy: list[str]) -
     if logprobs is not None or not own:
         out["logprobs"] = logprobs
     if not own:
-        out["finish_reason"] = native_of(choice.finish, choice.native_finish)
+        out["finish_reason"] = native_of(choice.finish, choice.native_finish, own=NAME in answer.extensions)
         if legacy and out["finish_reason"] == "tool_calls":
             out["finish_reason"] = "function_call"
     elif choice.native_finish is not None:

@@ -41,6 +41,7 @@ class EventRenderer:
         self._id = self._model = ""
         self._created = 0
         self._more: dict[str, Any] = {}
+        self._own = False
         self._calls: dict[tuple[int, int], int] = {}
         self._counts: dict[int, int] = {}
         self._customs: set[tuple[int, int]] = set()
@@ -68,7 +69,7 @@ class EventRenderer:
             if index in self._citations:
                 out.append(self._delta(index, {"annotations": self._citations[index]}))
             end = self._finished.get(index) or Finished("tool_calls" if self._counts.get(index) else "stop")
-            native = native_of(end.reason, end.native)
+            native = native_of(end.reason, end.native, own=self._own)
             if self._legacy and native == "tool_calls":
                 native = "function_call"
             chunks.append(self._chunk(index, {}, finish=native, logprobs=merged_logprobs(end.logprobs)))
@@ -120,7 +121,10 @@ class EventRenderer:
         self._id = event.id or self._view.id
         self._model = event.model or self._view.model
         self._created = event.created or self._view.created
-        self._more = dict(event.extensions.get(NAME, {}).get("rest", {}))
+        self._own = NAME in event.extensions
+        self._more = (
+            dict(event.extensions.get(NAME, {}).get("rest", {})) if "streamed" in event.extensions.get(NAME, {}) else {}
+        )
 
     def _whole(self, event: PartAdded) -> bytes | None:
         part = event.value

@@ -58,6 +58,9 @@ def finish_of_parts(native: Any, parts: Iterable[Part]) -> FinishReason:
     )
 
 
-def native_of(reason: FinishReason, native: str | None) -> str:
-    """What a client of this format reads: the provider's word where it is one of the format's own and agrees."""
-    return native if native is not None and native in OWN and FINISH[native] == reason else NATIVE[reason]
+def native_of(reason: FinishReason, native: str | None, *, own: bool) -> str:
+    """What a client of this format reads. An answer of this format (`own`) keeps its word even where another would fit
+    better (OpenAI says stop to a forced call); of other formats a word is kept where it means the same here."""
+    if native is not None and native in OWN and (own or FINISH[native] == reason):
+        return native
+    return NATIVE[reason]

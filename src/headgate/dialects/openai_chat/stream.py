@@ -158,7 +158,7 @@ class EventParser:
                 id=str(raw.get("id") or ""),
                 model=str(raw.get("model") or ""),
                 created=int(created) if isinstance(created, int | float) else 0,
-                extensions=extension(NAME, kept),
+                extensions=extension(NAME, kept, streamed=True),
             )
         )
 
