@@ -28,7 +28,7 @@ from headgate.dialects.jsonio import attach_field, encode
 from headgate.dialects.openai_chat.answer import image_wire, merged_logprobs, speaks_functions
 from headgate.dialects.openai_chat.finish import native_of
 from headgate.dialects.openai_chat.parts import NAME
-from headgate.dialects.openai_chat.stream import DONE
+from headgate.dialects.openai_chat.stream import CONSTANT, DONE
 from headgate.dialects.openai_chat.usage import render_usage
 
 
@@ -122,9 +122,8 @@ class EventRenderer:
         self._model = event.model or self._view.model
         self._created = event.created or self._view.created
         self._own = NAME in event.extensions
-        self._more = (
-            dict(event.extensions.get(NAME, {}).get("rest", {})) if "streamed" in event.extensions.get(NAME, {}) else {}
-        )
+        rest = event.extensions.get(NAME, {}).get("rest", {})
+        self._more = {key: rest[key] for key in CONSTANT if rest.get(key)}
 
     def _whole(self, event: PartAdded) -> bytes | None:
         part = event.value

@@ -41,7 +41,7 @@ from headgate.dialects.residue import extension, leftover
 
 DONE = b"[DONE]"
 _CALL = frozenset({"index", "id", "type", "function", "custom"})
-_KEPT = ("service_tier", "system_fingerprint", "provider")
+CONSTANT = ("service_tier", "system_fingerprint", "provider")
 """Fields of every chunk that are also fields of the complete answer."""
 
 
@@ -152,7 +152,7 @@ class EventParser:
             return
         self._started = True
         created = raw.get("created")
-        kept = {key: raw[key] for key in _KEPT if raw.get(key)}
+        kept = {key: raw[key] for key in CONSTANT if raw.get(key)}
         self._out.append(
             Started(
                 id=str(raw.get("id") or ""),
