@@ -24,8 +24,11 @@ def error_headers(error: HeadgateError, request_id: str) -> Headers:
     out = [("x-request-id", request_id), ("request-id", request_id)]
     if error.trace_id:
         out.append(("x-headgate-trace", error.trace_id))
-    if error.retry_after is not None:
-        wait = min(max(error.retry_after, 0.0), LONGEST_RETRY_AFTER)
+    retry_after = error.retry_after
+    if retry_after is None and http_status(error) == 429:
+        retry_after = 1.0  # a provider that names no time; its deployment cools for as long
+    if retry_after is not None:
+        wait = min(max(retry_after, 0.0), LONGEST_RETRY_AFTER)
         out += [("retry-after-ms", str(math.ceil(wait * 1000))), ("retry-after", str(math.ceil(wait)))]
     if error.should_retry is not None:
         out.append(("x-should-retry", "true" if error.should_retry else "false"))

@@ -321,8 +321,13 @@ def error_of(raw: Any, status: int | None, headers: Mapping[str, str]) -> Upstre
         (_DELAY.fullmatch(str(d["retryDelay"])) for d in details or [] if isinstance(d, dict) and "retryDelay" in d),
         None,
     )
-    if wait is not None and found.retry_after is None:
-        found.retry_after = float(wait[1])
+    if wait is not None:
+        # Gemini words its rate limits as quotas; one that says when to come back is a rate limit.
+        kind = "rate_limit" if found.kind == "quota" else found.kind
+        after = found.retry_after if found.retry_after is not None else float(wait[1])
+        return fault(
+            kind, found.message, upstream_status=found.upstream_status, native_code=found.native_code, retry_after=after
+        )
     return found
 
 
