@@ -112,9 +112,6 @@ def part(kind: str, **fields: Any) -> list[dict[str, Any]]:
         ({"messages": part("video_url", video_url={"url": "https://a"})}, {"video"}),
         ({"reasoning_effort": "low"}, {"reasoning"}),
         ({"reasoning_effort": "none"}, set()),
-        ({"reasoning": {"effort": "high"}}, {"reasoning"}),
-        ({"thinking": {"type": "disabled"}}, set()),
-        ({"web_search_options": {}}, {"web_search"}),
         # Only looks like media: a parameter of a tool, and words about it.
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"image_url": {"type": "string"}}}}],
           "messages": [{"role": "user", "content": '{"type":"image_url"}'}]}, {"tools"}),

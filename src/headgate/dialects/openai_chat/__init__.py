@@ -9,11 +9,11 @@ from headgate.core.chat import ChatRequest
 from headgate.core.dialect import Facts, Op, Peek, Quirks, Rendered, View
 from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.events import ChatAnswer
+from headgate.dialects import openai_error as _error
 from headgate.dialects import sse
 from headgate.dialects.jsonio import attach_field, decode, encode
 from headgate.dialects.openai_chat import answer as _answer
 from headgate.dialects.openai_chat import chunks as _chunks
-from headgate.dialects.openai_chat import errors as _errors
 from headgate.dialects.openai_chat import parse as _parse
 from headgate.dialects.openai_chat import peek as _peek
 from headgate.dialects.openai_chat import skim as _skim
@@ -68,10 +68,10 @@ class OpenAiChat:
         return _skim.inspect_frame(frame, quirks)
 
     def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFault:
-        return _errors.parse_error(status, headers, body)
+        return _error.parse_error(status, headers, body)
 
     def render_error(self, error: HeadgateError, request_id: str) -> bytes:
-        return encode(_chunks.render_error(error))
+        return encode(_error.render_error(error))
 
     def render_stream_error(self, error: HeadgateError, request_id: str) -> bytes:
         return _chunks.render_stream_error(error)

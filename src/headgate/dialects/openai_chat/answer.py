@@ -9,7 +9,6 @@ from headgate.core.chat import Audio, Choice, Image, Opaque, Part, Reasoning, Re
 from headgate.core.dialect import Quirks, View
 from headgate.core.errors import InvalidRequest, UpstreamFault, fault
 from headgate.core.events import ChatAnswer
-from headgate.dialects.faults import classify
 from headgate.dialects.jsonio import decode_upstream
 from headgate.dialects.openai_chat.finish import BROKEN, finish_of_parts, native_of
 from headgate.dialects.openai_chat.parts import (
@@ -23,6 +22,7 @@ from headgate.dialects.openai_chat.parts import (
 )
 from headgate.dialects.openai_chat.turns import render_call, render_legacy
 from headgate.dialects.openai_chat.usage import parse_usage, render_usage, says
+from headgate.dialects.openai_error import error_of
 from headgate.dialects.residue import extension, leftover, notes_of, rest_of
 
 _ANSWER = frozenset({"id", "object", "created", "model", "choices", "usage"})
@@ -276,21 +276,3 @@ def merged_logprobs(logprobs: Any) -> Any:
             else:
                 merged.setdefault(key, tokens)
     return merged
-
-
-def error_of(raw: Any, status: int | None, headers: Mapping[str, str]) -> UpstreamFault:
-    """The fault in OpenAI's `error` object, or whatever stands in its place."""
-    if not isinstance(raw, dict):
-        return classify(status=status, headers=headers, message=str(raw))
-    code = raw.get("code")
-    message = raw.get("message")
-    if isinstance((meta := raw.get("metadata")), dict) and isinstance(meta.get("raw"), str):
-        message = f"{message}: {meta['raw']}"  # OpenRouter: the provider's own words are behind its own
-    inside = raw.get("status_code") or raw.get("status")
-    return classify(
-        status=inside if status is None and isinstance(inside, int) else status,
-        headers=headers,
-        message=message if isinstance(message, str) else str(raw)[:500],
-        code=None if code is None else str(code),
-        type=raw.get("type") if isinstance(raw.get("type"), str) else None,
-    )

@@ -7,7 +7,7 @@ from typing import Any
 
 from headgate.core.chat import Audio, Image
 from headgate.core.dialect import View
-from headgate.core.errors import HeadgateError, wire_type
+from headgate.core.errors import HeadgateError
 from headgate.core.events import (
     CitationAdded,
     Event,
@@ -30,6 +30,7 @@ from headgate.dialects.openai_chat.finish import native_of
 from headgate.dialects.openai_chat.parts import NAME
 from headgate.dialects.openai_chat.stream import CONSTANT, DONE
 from headgate.dialects.openai_chat.usage import render_usage
+from headgate.dialects.openai_error import render_error
 
 
 class EventRenderer:
@@ -192,11 +193,6 @@ class EventRenderer:
         return out
 
 
-def render_error(error: HeadgateError) -> dict[str, Any]:
-    kind, code = wire_type(error)
-    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": code}}
-
-
 def render_stream_error(error: HeadgateError) -> bytes:
     """A chunk whose top-level `error` the SDKs raise; no end mark follows."""
     return sse.frame(encode(render_error(error)))
@@ -225,4 +221,4 @@ def attach_details(frames: bytes, details: Mapping[str, Any]) -> bytes:
     return b"".join(pieces)
 
 
-__all__ = ["EventRenderer", "attach_details", "render_error", "render_stream_error"]
+__all__ = ["EventRenderer", "attach_details", "render_stream_error"]

@@ -71,9 +71,6 @@ class _Fields(msgspec.Struct, kw_only=True):
     response_format: _Format | None = None
     modalities: list[str] | None = None
     reasoning_effort: str | None = None
-    reasoning: msgspec.Raw = msgspec.Raw(b"null")
-    thinking: msgspec.Raw = msgspec.Raw(b"null")
-    web_search_options: msgspec.Raw = msgspec.Raw(b"null")
     headgate: dict[str, Any] | None = None
     input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -216,18 +213,10 @@ def _needs(raw: Any, kinds: dict[str, int]) -> frozenset[str]:
         needs.append("n")
     if raw.modalities is not None and "audio" in raw.modalities:
         needs.append("audio_output")
-    if raw.reasoning_effort not in (None, "none") or _is_on(raw.reasoning) or _is_on(raw.thinking):
+    if raw.reasoning_effort not in (None, "none"):
         needs.append("reasoning")
-    if bytes(raw.web_search_options) != b"null":
-        needs.append("web_search")
     needs += [_NEEDS[kind] for kind in kinds]
     return frozenset(needs) if needs else _NOTHING
-
-
-def _is_on(switch: msgspec.Raw) -> bool:
-    """OpenRouter's `reasoning` and DeepSeek's `thinking`."""
-    said = bytes(switch)
-    return said != b"null" and not any(word in said for word in (b"false", b'"disabled"', b'"none"'))
 
 
 _NOTHING: frozenset[str] = frozenset()

@@ -11,10 +11,11 @@ from headgate.core.dialect import Facts, Quirks
 from headgate.core.errors import UpstreamFault
 from headgate.core.events import CONTENT, ReasoningDelta, TextDelta
 from headgate.dialects.jsonio import decode_upstream
-from headgate.dialects.openai_chat.answer import error_of, parse_answer
+from headgate.dialects.openai_chat.answer import parse_answer
 from headgate.dialects.openai_chat.finish import BROKEN, finish_of
 from headgate.dialects.openai_chat.stream import DONE, EventParser, failure_of, payload_of
 from headgate.dialects.openai_chat.usage import parse_usage
+from headgate.dialects.openai_error import error_of
 
 
 class _Function(msgspec.Struct):

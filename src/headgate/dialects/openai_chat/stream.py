@@ -31,12 +31,12 @@ from headgate.dialects.openai_chat.answer import (
     citations_of,
     content_parts,
     error_in,
-    error_of,
     image_parts,
 )
 from headgate.dialects.openai_chat.finish import finish_of
 from headgate.dialects.openai_chat.parts import NAME, REASONING_FIELDS, signature_of, text_of_details
 from headgate.dialects.openai_chat.usage import parse_usage
+from headgate.dialects.openai_error import error_of
 from headgate.dialects.residue import extension, leftover
 
 DONE = b"[DONE]"

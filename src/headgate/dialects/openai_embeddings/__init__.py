@@ -1,4 +1,6 @@
-"""The wire format `openai_embeddings` (POST /v1/embeddings): routed and metered, its vectors passed on untouched."""
+"""The wire format `openai_embeddings` (POST /v1/embeddings). Requests and answers pass as bytes, in whatever form the
+vectors have (lists of numbers or base64); only routing, accounting and errors read them. It has no other dialect to be
+turned into: what concerns conversations raises UnsupportedFeature."""
 
 from __future__ import annotations
 
@@ -9,20 +11,20 @@ import msgspec
 
 from headgate.core.chat import ChatRequest
 from headgate.core.dialect import EventParser, EventRenderer, Facts, Op, Peek, Quirks, Rendered, View
-from headgate.core.errors import HeadgateError, InvalidRequest, UnsupportedFeature, UpstreamFault, fault, wire_type
+from headgate.core.errors import HeadgateError, UnsupportedFeature, UpstreamFault, fault
 from headgate.core.events import ChatAnswer
 from headgate.core.usage import Usage
+from headgate.dialects import openai_error as _error
 from headgate.dialects import sse
-from headgate.dialects.faults import classify
-from headgate.dialects.jsonio import attach_field, decode, encode, splice_string
-
-MOST_INPUTS = 2048
+from headgate.dialects.jsonio import attach_field, decode_upstream, encode
+from headgate.dialects.openai_embeddings import peek as _peek
 
 
 class _Skim(msgspec.Struct):
+    id: str | None = None
     model: str | None = None
     data: list[msgspec.Raw] | None = None
-    usage: Any = None
+    usage: dict[str, Any] | None = None
     error: Any = None
 
 
@@ -30,129 +32,98 @@ _skim = msgspec.json.Decoder(_Skim)
 
 
 class OpenAiEmbeddings:
-    """core.dialect.Dialect for one operation. What belongs to chats raises UnsupportedFeature."""
+    """core.dialect.Dialect, but for conversations and streams."""
 
     name = "openai_embeddings"
     heartbeat = sse.PING
 
     def peek(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Peek:
-        raw = decode(body)
-        name = model if model is not None else raw.get("model")
-        if not isinstance(name, str) or not name:
-            raise InvalidRequest("you must provide a model", param="model")
-        _check_input(raw.get("input"))
-        for key, kinds in (("dimensions", int), ("encoding_format", str)):
-            value = raw.get(key)
-            if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
-                raise InvalidRequest(f"{key} has the wrong type", param=key)
-        options = raw.get("headgate")
-        if options is not None and not isinstance(options, dict):
-            raise InvalidRequest("headgate must be an object", param="headgate")
-        return Peek(
-            model=name,
-            needs=frozenset({"embeddings"}),
-            input_bound=len(body) // 3 + 8,
-            max_tokens=1,
-            spliceable=options is None,
-            options=options,
-        )
+        return _peek.peek(body, model=model)
 
     def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> ChatRequest:
-        raw = decode(body)
-        rest = {key: value for key, value in raw.items() if key not in ("model", "headgate")}
-        name = model or str(raw.get("model") or "")
-        return ChatRequest(model=name, messages=[], extensions={self.name: {"rest": rest}})
+        _no_chat()
 
     def splice(self, body: bytes, peek: Peek, *, model: str, quirks: Quirks) -> bytes | None:
-        if not peek.spliceable:
-            return None
-        return body if peek.model == model else splice_string(body, "model", peek.model, model)
+        return _peek.splice(body, peek, model)
 
     def render_request(self, request: ChatRequest, *, model: str, quirks: Quirks) -> Rendered:
-        rest = request.extensions.get(self.name, {}).get("rest")
-        if rest is None:
-            raise UnsupportedFeature("this model only makes embeddings", param="model")
-        return Rendered(encode({**rest, "model": model}))
+        _no_chat()
 
     def path(self, op: Op, *, model: str, stream: bool) -> str:
         return "/embeddings"
 
     def parse_answer(self, body: bytes, quirks: Quirks) -> ChatAnswer:
-        self._no_chat()
+        _no_chat()
 
     def inspect_answer(self, body: bytes, quirks: Quirks) -> Facts:
         try:
-            raw = _skim.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return Facts(error=fault("invalid_answer", "the provider's answer is not JSON"))
-        if raw.error or not raw.data:
-            error = raw.error if isinstance(raw.error, dict) else {"message": "the provider's answer holds no vectors"}
-            return Facts(error=classify(status=None, message=str(error.get("message"))))
-        count = (raw.usage or {}).get("prompt_tokens") if isinstance(raw.usage, dict) else None
-        usage = Usage(input=count) if isinstance(count, int) else None
-        return Facts(content=True, usage=usage, finish="stop", terminal=True, model=raw.model)
+            skim = _skim.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            try:
+                skim = _loose(body)
+            except UpstreamFault as error:
+                return Facts(error=error)
+        if skim.error:
+            return Facts(error=_error.error_of(skim.error, None, {}))
+        if not skim.data:
+            return Facts(error=fault("invalid_answer", "the provider's answer holds no embeddings"))
+        return Facts(content=True, usage=_usage(skim.usage), finish="stop", terminal=True, id=skim.id, model=skim.model)
 
     def render_answer(self, answer: ChatAnswer, view: View) -> Rendered:
-        self._no_chat()
+        _no_chat()
 
     def splitter(self) -> sse.SseSplitter:
         return sse.SseSplitter()
 
     def event_parser(self, quirks: Quirks) -> EventParser:
-        self._no_chat()
+        _no_chat()
 
     def event_renderer(self, view: View) -> EventRenderer:
-        self._no_chat()
+        _no_chat()
 
     def inspect_frame(self, frame: bytes, quirks: Quirks) -> Facts | None:
-        return None
+        _no_chat()
 
     def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFault:
-        try:
-            raw: Any = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raw = None
-        error = raw.get("error") if isinstance(raw, dict) else None
-        if not isinstance(error, dict):
-            return classify(status=status, headers=headers, message=str(error or "")[:500])
-        code = error.get("code")
-        message = str(error.get("message") or "")
-        return classify(
-            status=status,
-            headers=headers,
-            message=message,
-            code=None if code is None else str(code),
-            type=error.get("type"),
-        )
+        return _error.parse_error(status, headers, body)
 
     def render_error(self, error: HeadgateError, request_id: str) -> bytes:
-        kind, code = wire_type(error)
-        return encode({"error": {"message": error.message, "type": kind, "param": error.param, "code": code}})
+        return encode(_error.render_error(error))
 
     def render_stream_error(self, error: HeadgateError, request_id: str) -> bytes:
-        return sse.frame(self.render_error(error, request_id))
+        return sse.frame(encode(_error.render_error(error)))
 
     def attach(self, body: bytes, details: Mapping[str, Any]) -> bytes:
         return attach_field(body, "headgate", encode(details))
 
     def attach_frame(self, frames: bytes, details: Mapping[str, Any]) -> bytes:
-        return frames
-
-    def _no_chat(self) -> NoReturn:
-        raise UnsupportedFeature("embeddings have no chat form: use an embeddings model", param="model")
+        _no_chat()
 
 
-def _check_input(value: Any) -> None:
-    """A string, strings, tokens, or lists of tokens."""
-    if isinstance(value, str) and value:
-        return
-    if isinstance(value, list) and 0 < len(value) <= MOST_INPUTS:
-        kinds = {type(item) for item in value}
-        if kinds <= {str} or kinds <= {int} or kinds <= {list}:
-            return
-    elif isinstance(value, list) and len(value) > MOST_INPUTS and all(isinstance(item, int) for item in value):
-        return  # one long text as tokens
-    raise InvalidRequest(f"input must be text or up to {MOST_INPUTS} texts, or their tokens", param="input")
+def _no_chat() -> NoReturn:
+    raise UnsupportedFeature("embeddings cannot be turned into another format", param="input")
+
+
+def _loose(body: bytes) -> _Skim:
+    """An answer whose ids or the like have unexpected types."""
+    raw = decode_upstream(body)
+    if not isinstance(raw, dict):
+        raise fault("invalid_answer", "the provider's answer is not an object")
+    data, usage = raw.get("data"), raw.get("usage")
+    return _Skim(
+        data=[msgspec.Raw(b"null")] * len(data) if isinstance(data, list) else None,
+        usage=usage if isinstance(usage, dict) else None,
+        error=raw.get("error"),
+    )
+
+
+def _usage(raw: Mapping[str, Any] | None) -> Usage | None:
+    """prompt_tokens, or total_tokens alone (Voyage)."""
+    for key in ("prompt_tokens", "total_tokens", "input_tokens"):
+        value = raw.get(key) if raw else None
+        if isinstance(value, int) and not isinstance(value, bool):
+            return Usage(input=max(value, 0))
+    return None
 
 
 DIALECT = OpenAiEmbeddings()

@@ -1,4 +1,4 @@
-"""Error answers of OpenAI's format and of those who nearly speak it."""
+"""Error answers in the words of OpenAI, and of those who nearly speak them: read, and written."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.errors import UpstreamFault
+from headgate.core.errors import HeadgateError, UpstreamFault, wire_type
 from headgate.dialects.faults import classify
-from headgate.dialects.openai_chat.answer import error_of
 
 
 def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFault:
@@ -34,3 +33,26 @@ def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> Upstrea
             message = msgspec.json.encode(message).decode()[:500]
         return error_of({"message": message, "type": raw.get("type"), "code": raw.get("code")}, status, headers)
     return classify(status=status, headers=headers, message=str(raw)[:500])
+
+
+def error_of(raw: Any, status: int | None, headers: Mapping[str, str]) -> UpstreamFault:
+    """The fault in OpenAI's `error` object, or whatever stands in its place."""
+    if not isinstance(raw, dict):
+        return classify(status=status, headers=headers, message=str(raw))
+    code = raw.get("code")
+    message = raw.get("message")
+    if isinstance((meta := raw.get("metadata")), dict) and isinstance(meta.get("raw"), str):
+        message = f"{message}: {meta['raw']}"  # OpenRouter: the provider's own words are behind its own
+    inside = raw.get("status_code") or raw.get("status")
+    return classify(
+        status=inside if status is None and isinstance(inside, int) else status,
+        headers=headers,
+        message=message if isinstance(message, str) else str(raw)[:500],
+        code=None if code is None else str(code),
+        type=raw.get("type") if isinstance(raw.get("type"), str) else None,
+    )
+
+
+def render_error(error: HeadgateError) -> dict[str, Any]:
+    kind, code = wire_type(error)
+    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": code}}
