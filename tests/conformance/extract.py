@@ -100,7 +100,9 @@ def _openai_chat(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
         reasoning = (
             (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or usage.get("reasoning_tokens") or 0
         )
-        if reasoning and usage.get("total_tokens") == prompt + output + reasoning:
+        # Left out of completion_tokens: the total says so (xAI), or there is more of it than of all output (Gemini models
+        # behind routers, whose own `cost` in the same recordings is that of the sum).
+        if reasoning and (usage.get("total_tokens") == prompt + output + reasoning or reasoning > output * 1.25):
             output += reasoning
         tokens = (prompt, output)
     return _done(text, calls.values(), word, tokens)

@@ -336,7 +336,9 @@ class StreamAnswer:
             raise facts.error
         if facts.usage is not None:
             self._usage = facts.usage if self._usage is None else _widest(self._usage, facts.usage)
-        self._finished = self._finished or facts.finish is not None
+        # Some servers never say why they ended; final usage and the protocol's own end mark say that they did.
+        counted_and_closed = facts.terminal and self._usage is not None
+        self._finished = self._finished or facts.finish is not None or counted_and_closed
         self._terminal = self._terminal or facts.terminal
         self._id = facts.id or self._id
 
