@@ -432,3 +432,10 @@ def test_edits_win_over_what_was_kept() -> None:
         "temperature": 0.1,
         "stop": ["s", "t"],
     }
+
+
+def test_many_parts_cost_linear_time() -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://a/b.png"}}
+    refusal = {"type": "refusal", "refusal": "no"}
+    body = {"model": "m", "messages": [{"role": "assistant", "content": [image, refusal] * 20_000}]}
+    assert again(body) == body

@@ -251,7 +251,7 @@ class EventParser:
         key, name, id = raw.get("index"), function.get("name"), raw.get("id")
         found = choice.by_index.get(key) if key is not None else None
         if key is None and not name:
-            found = next((call for call in choice.calls if id and call.id == id), choice.last)
+            found = next((call for call in choice.calls if call.id == id), choice.last) if id else choice.last
         if found is not None and not (found.told and name and id and found.id and id != found.id):
             return found
         if not (name or id or function.get("arguments") or function.get("input")):

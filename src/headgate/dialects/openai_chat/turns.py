@@ -102,19 +102,21 @@ class MessageRenderer:
     def _assistant(self, out: dict[str, Any], parts: Sequence[Part], notes: dict[str, Any]) -> None:
         form = notes.get("form")
         spoken = [part for part in parts if isinstance(part, Text) or _stays(part, form)]
-        calls = [part for part in parts if isinstance(part, ToolCall)]
+        said = {id(part) for part in spoken}
+        rest = [part for part in parts if id(part) not in said]
+        calls = [part for part in rest if isinstance(part, ToolCall)]
         if spoken or form:
             out["content"] = self._content(spoken, form, "assistant")
         elif "content" not in out and not notes.get("absent"):
             out["content"] = None if calls or notes else ""
-        refusal = "".join(part.text for part in parts if isinstance(part, Refusal) and part not in spoken)
-        if refusal or any(isinstance(part, Refusal) and _beside(part) for part in parts):
-            out["refusal"] = refusal
-        self._reason(out, [p for p in parts if isinstance(p, Reasoning) and p not in spoken])
-        for part in parts:
+        refusals = [part for part in rest if isinstance(part, Refusal)]
+        if refusals:
+            out["refusal"] = "".join(part.text for part in refusals)
+        self._reason(out, [part for part in rest if isinstance(part, Reasoning)])
+        for part in rest:
             if isinstance(part, Audio) and part.id and NAME in part.extensions:
                 out["audio"] = {"id": part.id}
-            elif not isinstance(part, Text | Reasoning | Refusal | ToolCall) and part not in spoken:
+            elif not isinstance(part, Reasoning | Refusal | ToolCall):
                 self.lossy.append(_name(part))
         legacy = [call for call in calls if notes_of(call, NAME).get("form") == "legacy"]
         if legacy:
