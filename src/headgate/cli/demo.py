@@ -61,9 +61,10 @@ def demo(
                 {"ready": running.url, "simulator": process.control, "models": list(running.house.snapshot.entries)}
             )
             return
+        say(f"console {running.admin.url}  admin token: {running.admin.token}")
         say(f"ready {running.url}")
         if not no_tour:
-            await asyncio.to_thread(_tour, running.url, list(running.house.snapshot.entries))
+            await asyncio.to_thread(_tour, running.url, running.admin.url, list(running.house.snapshot.entries))
 
     run_process(process, ready)
 
@@ -142,7 +143,7 @@ def _control(data_dir: Path, model: str, command: dict) -> None:
         fail(f"no demo is running here: {error}")
 
 
-def _tour(url: str, names: list[str]) -> None:
+def _tour(url: str, console: str, names: list[str]) -> None:
     """One prompt per phase: the answer, who made it, why, how long, what it cost."""
     say()
     lines: list[str] = []
@@ -163,7 +164,8 @@ def _tour(url: str, names: list[str]) -> None:
     for number, line in enumerate(lines, 1):
         say(f"  {number}. {line}")
     say("\n  break a model:  headgate demo break claude-4.7\n  mend it:        headgate demo mend claude-4.7")
-    say(f"  any OpenAI client: base_url={url}/v1 · Anthropic: {url} · Google: {url}\n  Ctrl-C ends the demo.")
+    say(f"  any OpenAI client: base_url={url}/v1 · Anthropic: {url} · Google: {url}\n")
+    say(f"  console:        {console}\n  Ctrl-C ends the demo.")
 
 
 def _ask(url: str, name: str, prompt: str) -> tuple[str, str] | None:

@@ -56,6 +56,11 @@ def announce(process, *, as_json: bool = False) -> None:
     skipped = [f"{m.name} ({m.missing})" for m in house.snapshot.models() if m.missing]
     if skipped:
         say(f"skipped: {', '.join(skipped)}")
+    admin = process.admin
+    say(
+        f"console {admin.url}"
+        + (f"  admin token: {admin.token}" if admin.token_is_new else "  (sign in with the admin token)")
+    )
     say(f"ready {process.url}")
 
 

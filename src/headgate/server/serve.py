@@ -24,6 +24,7 @@ from headgate.engine.zero import config_from_environment
 from headgate.governance.open import OpenGovernor
 from headgate.ledger.volatile import VolatileLedger
 from headgate.net.transport.aiohttp import AiohttpTransport
+from headgate.server.admin import AdminPlane
 from headgate.server.app import DataPlane
 from headgate.server.frontends.asgi import AsgiApp
 from headgate.server.frontends.uvicorn import bind, make_server
@@ -71,6 +72,14 @@ class Process:
         self.port = 0
         self.reload_error: str | None = None
         self._closers: list[Callable[[], Awaitable[None]]] = []
+        self.admin = AdminPlane(
+            self.house,
+            data_dir=options.data_dir,
+            host=options.host if self.plane.local else "127.0.0.1",
+            port=options.admin_port,
+            config=lambda: self.config,
+            reload=self.reload,
+        )
 
     # -- life --------------------------------------------------------------------------------------------------------
     async def run(self, ready: Callable[[Process], Awaitable[None]] | None = None) -> None:
@@ -85,6 +94,7 @@ class Process:
         server = make_server(AsgiApp(self.plane, self.plane.refuse, limits))
         sock = bind(self.options.host, self.options.port)
         self.port = sock.getsockname()[1]
+        self.admin.start(self.url)
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(server.serve(sockets=[sock]))
             watching = tasks.create_task(self._watch())
@@ -99,6 +109,7 @@ class Process:
                 listener.close()
             await self.plane.drain(self.config.server.drain)
             server.should_exit = True
+        self.admin.stop()
         for close in self._closers:
             await close()
         await self.house.transport.aclose()

@@ -1,0 +1,188 @@
+"""The admin plane: the JSON API under /admin/v1 and the pages that show it. An app of its own, on a port of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from headgate.console.auth import COOKIE, SESSION, Sessions
+from headgate.console.openapi import ADMIN_API
+from headgate.console.views import Admin
+
+HERE = Path(__file__).parent
+SECURITY = {
+    "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cache-control": "no-store",
+}
+Play = Callable[[bytes], AsyncIterator[bytes]]
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def make_console(admin: Admin, sessions: Sessions, play: Play) -> Starlette:
+    """ASGI. Everything but the sign-in and the static files needs the admin token (API) or a session (pages)."""
+    return Starlette(routes=_Console(admin, sessions, play).routes())
+
+
+class _Console:
+    def __init__(self, admin: Admin, sessions: Sessions, play: Play) -> None:
+        self._admin = admin
+        self._sessions = sessions
+        self._play = play
+        self._pages = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=select_autoescape(["html"], default=True),
+            undefined=StrictUndefined,
+        )
+        self._pages.filters["clock"] = lambda at: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+    def routes(self) -> list[Route | Mount]:
+        api = {
+            "/admin/v1/status": lambda request: self._admin.status(),
+            "/admin/v1/models": lambda request: self._admin.models(),
+            "/admin/v1/requests": self._requests,
+            "/admin/v1/traces/{id}": self._trace,
+            "/admin/v1/config": lambda request: self._admin.config(),
+        }
+        pages = {
+            "/": (
+                "overview.html",
+                lambda request: {"status": self._admin.status(), "rows": self._admin.requests(limit=10)},
+            ),
+            "/requests": ("requests.html", self._requests_page),
+            "/requests/{id}": ("trace.html", lambda request: {"trace": self._trace(request)}),
+            "/models": ("models.html", lambda request: {"models": self._admin.models()}),
+            "/playground": ("playground.html", lambda request: {"names": [m["name"] for m in self._admin.models()]}),
+        }
+        out: list[Route | Mount] = [Route(path, self._api(make)) for path, make in api.items()]
+        out += [Route("/admin/v1/reload", self._api(self._reload), methods=["POST"])]
+        out += [Route("/admin/v1/openapi.json", self._api(lambda request: ADMIN_API))]
+        for path, (template, make) in pages.items():
+            out.append(Route(f"{path}.json" if path != "/" else "/overview.json", self._twin(make)))
+            out.append(Route(path, self._page(template, make)))
+        out += [
+            Route("/playground/ask", self._ask, methods=["POST"]),
+            Route("/sign-in", self._sign_in, methods=["GET", "POST"]),
+            Route("/sign-out", self._sign_out, methods=["POST"]),
+            Mount("/static", StaticFiles(directory=HERE / "static")),
+        ]
+        return out
+
+    # -- the three kinds of route --------------------------------------------------------------------------------------
+    def _api(self, make: Callable[[Request], Any]) -> Handler:
+        """JSON for programs: bearer only, so that no page of another origin can use a session."""
+
+        async def handle(request: Request) -> Response:
+            scheme, _, token = request.headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not self._sessions.is_token(token.strip()):
+                return _json_error(
+                    401, "the admin API needs 'Authorization: Bearer ADMIN-TOKEN'", "invalid_admin_token"
+                )
+            found = make(request)
+            if found is None:
+                return _json_error(404, "there is no such thing", "not_found")
+            return JSONResponse(found, headers=SECURITY)
+
+        return handle
+
+    def _twin(self, make: Callable[[Request], Any]) -> Handler:
+        async def handle(request: Request) -> Response:
+            if not self._sessions.is_open(request.cookies.get(COOKIE)):
+                return _json_error(401, "sign in first", "not_signed_in")
+            return JSONResponse(make(request), headers=SECURITY)
+
+        return handle
+
+    def _page(self, template: str, make: Callable[[Request], dict[str, Any]]) -> Handler:
+        async def handle(request: Request) -> Response:
+            cookie = request.cookies.get(COOKIE)
+            if not self._sessions.is_open(cookie):
+                return RedirectResponse("/sign-in", 303, headers=SECURITY)
+            values = make(request)
+            if values.get("trace", "") is None:
+                return self._html("missing.html", request, 404)
+            return self._html(template, request, 200, **values)
+
+        return handle
+
+    def _html(self, template: str, request: Request, status: int, **values: Any) -> Response:
+        csrf = self._sessions.csrf(request.cookies.get(COOKIE))
+        text = self._pages.get_template(template).render(path=request.url.path, csrf=csrf, **values)
+        return HTMLResponse(text, status, headers=SECURITY)
+
+    # -- values ----------------------------------------------------------------------------------------------------------
+    def _requests(self, request: Request) -> list[dict[str, Any]]:
+        arguments = request.query_params
+        limit = arguments.get("limit", "100")
+        return self._admin.requests(
+            model=arguments.get("model") or None,
+            failed=arguments.get("failed") == "1",
+            limit=int(limit) if limit.isdigit() else 100,
+        )
+
+    def _requests_page(self, request: Request) -> dict[str, Any]:
+        arguments = request.query_params
+        return {
+            "rows": self._requests(request),
+            "model": arguments.get("model", ""),
+            "failed": arguments.get("failed") == "1",
+            "names": [model["name"] for model in self._admin.models()],
+        }
+
+    def _trace(self, request: Request) -> dict[str, Any] | None:
+        return self._admin.trace(request.path_params["id"].removesuffix(".json"))
+
+    def _reload(self, request: Request) -> dict[str, Any]:
+        problem = self._admin.reload()
+        return {"ok": problem is None, "problem": problem}
+
+    # -- actions ---------------------------------------------------------------------------------------------------------
+    async def _ask(self, request: Request) -> Response:
+        """The playground: the body goes to the data plane as any client's would, and its stream comes back."""
+        if not self._is_own(request):
+            return _json_error(403, "only the console's own pages may ask", "foreign_origin")
+        body = await request.body()
+        return StreamingResponse(self._play(body), media_type="text/event-stream", headers=SECURITY)
+
+    async def _sign_in(self, request: Request) -> Response:
+        if request.method == "GET":
+            return self._html("sign-in.html", request, 200, wrong=False)
+        form = await request.form()
+        if not self._same_origin(request) or not self._sessions.is_token(str(form.get("token", "")).strip()):
+            return self._html("sign-in.html", request, 401, wrong=True)
+        answer = RedirectResponse("/", 303, headers=SECURITY)
+        answer.set_cookie(COOKIE, self._sessions.open(), max_age=SESSION, httponly=True, samesite="strict")
+        return answer
+
+    async def _sign_out(self, request: Request) -> Response:
+        answer = RedirectResponse("/sign-in", 303, headers=SECURITY)
+        if self._same_origin(request):
+            answer.delete_cookie(COOKIE)
+        return answer
+
+    def _is_own(self, request: Request) -> bool:
+        cookie = request.cookies.get(COOKIE)
+        given = request.headers.get("x-csrf-token", "")
+        return self._sessions.is_open(cookie) and self._same_origin(request) and given == self._sessions.csrf(cookie)
+
+    @staticmethod
+    def _same_origin(request: Request) -> bool:
+        origin = request.headers.get("origin")
+        return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
+def _json_error(status: int, message: str, code: str) -> Response:
+    body = {"error": {"message": message, "type": "admin_error", "param": None, "code": code}}
+    return JSONResponse(body, status, headers=SECURITY)

@@ -1,0 +1,122 @@
+"""What the admin API and the pages show: plain values, made from the house's own state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from headgate.core.money import NANO, dollars
+from headgate.core.records import RequestRecord
+from headgate.core.trace import Trace
+from headgate.engine.house import House
+
+
+class Admin:
+    """The admin API's functions. `reload` swaps the configuration and returns what is wrong with it, or None."""
+
+    def __init__(
+        self, house: House, *, version: str, config: Callable[[], dict[str, Any]], reload: Callable[[], str | None]
+    ) -> None:
+        self._house = house
+        self._version = version
+        self._config = config
+        self._reload = reload
+
+    def status(self) -> dict[str, Any]:
+        recent = self._house.recent(1000)
+        failed = sum(record.status >= 400 for _, record in recent)
+        cost = sum(record.cost or 0 for _, record in recent)
+        return {
+            "version": self._version,
+            "config": self._house.snapshot.hash,
+            "draining": self._house.draining,
+            "inflight": self._house.inflight,
+            "open": self._house.governor.open,
+            "recent": {"requests": len(recent), "failed": failed, "cost_usd": dollars(cost)},
+        }
+
+    def models(self) -> list[dict[str, Any]]:
+        out: list[dict[str, Any]] = []
+        snapshot = self._house.snapshot
+        for name, strategy in snapshot.entries.items():
+            model = snapshot.model(name)
+            row: dict[str, Any] = {"name": name, "display": snapshot.display.get(name, name), "kind": strategy.kind}
+            if model is None:
+                row["members"] = list(dict.fromkeys(ref.name for ref in strategy.refs()))
+            else:
+                price = model.price
+                row |= {
+                    "missing": model.missing,
+                    "context": model.max_context,
+                    "capabilities": list(model.capabilities),
+                    "features": sorted(model.features or ()),
+                    "zone": model.zone,
+                    "input_usd_per_mtok": None if price is None else price.input / NANO,
+                    "output_usd_per_mtok": None if price is None else price.output / NANO,
+                    "price_version": None if price is None else price.version,
+                    "deployments": [
+                        {
+                            "name": d.name,
+                            "provider": d.provider,
+                            "health": msgspec.to_builtins(d.vitals.health.view()),
+                            "outstanding": d.vitals.outstanding,
+                            "latency_ms": None if d.vitals.latency is None else round(d.vitals.latency * 1000, 1),
+                        }
+                        for d in model.deployments
+                    ],
+                }
+            out.append(row)
+        return out
+
+    def requests(self, *, model: str | None = None, failed: bool = False, limit: int = 100) -> list[dict[str, Any]]:
+        rows = [_row(trace, record) for trace, record in self._house.recent(2000)]
+        if model:
+            rows = [row for row in rows if model in (row["requested"], row["model"])]
+        if failed:
+            rows = [row for row in rows if row["status"] >= 400]
+        return rows[: max(1, min(limit, 500))]
+
+    def trace(self, id: str) -> dict[str, Any] | None:
+        found = self._house.trace(id, None)
+        if found is None:
+            return None
+        trace, record = found
+        out = trace.details(overhead_ms=record.overhead * 1000)
+        out["request"] = _row(trace, record)
+        out["decisions"] = [msgspec.to_builtins(decision) for decision in trace.decisions]
+        out["lossy"] = list(trace.lossy)
+        return out
+
+    def config(self) -> dict[str, Any]:
+        """The configuration in force; secrets are ***."""
+        return self._config()
+
+    def reload(self) -> str | None:
+        return self._reload()
+
+
+def _row(trace: Trace, record: RequestRecord) -> dict[str, Any]:
+    return {
+        "trace": record.trace,
+        "id": record.id,
+        "at": record.at,
+        "door": record.door,
+        "requested": record.requested,
+        "strategy": record.strategy,
+        "model": record.model,
+        "provider": record.provider,
+        "key": record.key_id,
+        "tags": list(record.tags),
+        "stream": record.stream,
+        "status": record.status,
+        "error": record.error,
+        "attempts": record.attempts,
+        "tokens_in": record.usage.input if record.usage else None,
+        "tokens_out": record.usage.output if record.usage else None,
+        "cost_usd": None if record.cost is None else dollars(record.cost),
+        "ttft_ms": None if record.ttft is None else round(record.ttft * 1000, 1),
+        "latency_ms": round(record.latency * 1000, 1),
+        "overhead_ms": round(record.overhead * 1000, 2),
+    }

@@ -1,0 +1,102 @@
+"""The admin plane in a thread of its own: whatever it computes, the serving loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from headgate import __version__
+from headgate.config.model import Config
+from headgate.console.app import make_console
+from headgate.console.auth import Sessions, load_token
+from headgate.console.views import Admin
+from headgate.core.clock import SYSTEM
+from headgate.engine.house import House
+from headgate.net.transport.aiohttp import AiohttpTransport
+from headgate.net.transport.protocol import HttpRequest, Limits, Origin, TransportError
+from headgate.server.frontends.uvicorn import bind, make_server
+
+PLAY_TIME = 600.0
+
+
+class AdminPlane:
+    """`start` binds and returns; `stop` ends the thread. `token_is_new`: show it once."""
+
+    def __init__(self, house: House, *, data_dir: Path, host: str, port: int, config, reload) -> None:
+        self.token, self.token_is_new = load_token(data_dir)
+        self._admin = Admin(
+            house,
+            version=__version__,
+            config=lambda: _shown(config()),
+            reload=reload,
+        )
+        self._host = host
+        self._wanted = port
+        self._thread: threading.Thread | None = None
+        self._server = None
+        self._sock: socket.socket | None = None
+        self.port = 0
+        self.data_url = ""
+
+    def start(self, data_url: str) -> None:
+        """Raises OSError where the address is taken."""
+        self.data_url = data_url
+        self._sock = bind(self._host, self._wanted)
+        self.port = self._sock.getsockname()[1]
+        self._thread = threading.Thread(target=self._run, name="admin", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(3.0)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self._host}:{self.port}"
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        transport = AiohttpTransport()
+
+        async def play(body: bytes) -> AsyncIterator[bytes]:
+            async for piece in _ask(transport, self.data_url, body):
+                yield piece
+
+        app = make_console(self._admin, Sessions(self.token, SYSTEM), play)
+        self._server = make_server(app, grace=1.0)
+        await self._server.serve(sockets=[self._sock] if self._sock is not None else None)
+        await transport.aclose()
+
+
+async def _ask(transport: AiohttpTransport, url: str, body: bytes) -> AsyncIterator[bytes]:
+    """One request to the data plane, as any client would make it; its stream, or its error as a frame."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    request = HttpRequest(
+        origin=Origin("http", host.strip("[]"), int(port)),
+        method="POST",
+        target="/v1/chat/completions",
+        headers=(("content-type", "application/json"), ("authorization", "Bearer console")),
+        body=body,
+    )
+    deadline = asyncio.get_running_loop().time() + PLAY_TIME
+    try:
+        response = await transport.send(request, Limits(idle=60.0), deadline)
+    except TransportError as error:
+        yield b'data: {"error":{"message":"the data plane does not answer (%b)"}}\n\n' % type(error).__name__.encode()
+        return
+    try:
+        while piece := await response.next():
+            yield piece
+    finally:
+        await response.aclose()
+
+
+def _shown(config: Config) -> dict:
+    return config.model_dump(mode="json", by_alias=True)
