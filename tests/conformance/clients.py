@@ -47,10 +47,10 @@ class Doors:
         if not stream:
             answer = self._openai.responses.create(model=model, input="hello")
         else:
-            with self._openai.responses.stream(model=model, input="hello") as events:
-                for _ in events:
-                    pass
-                answer = events.get_final_response()
+            # the SDK's own accumulator raises on response.incomplete, the provider's as well as ours
+            last = list(self._openai.responses.create(model=model, input="hello", stream=True))[-1]
+            assert last.type in ("response.completed", "response.incomplete"), last
+            answer = last.response
         text, calls = "", []
         for item in answer.output:
             if item.type == "message":

@@ -53,7 +53,7 @@ def said(fmt: str, kind: str, body: str) -> Said | None:
 
 
 def _openai_chat(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
-    text, calls, finish, usage = "", {}, None, None
+    text, calls, finish, usage, refused = "", {}, None, None, False
     last = None
     for chunk in chunks:
         if chunk.get("error"):
@@ -68,6 +68,7 @@ def _openai_chat(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
             if isinstance(content, list):
                 content = "".join(p.get("text", "") for p in content if isinstance(p, dict) and p.get("type") == "text")
             text += (content or "") + (message.get("refusal") or "")
+            refused = refused or bool(message.get("refusal"))
             for position, call in enumerate(message.get("tool_calls") or []):
                 function = call.get("function") or call.get("custom") or {}
                 key = call.get("index")
@@ -94,16 +95,19 @@ def _openai_chat(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
         "tool_calls": "tools",
         "function_call": "tools",
     }.get(finish, "stop")
+    if refused and word == "stop":
+        word = "refusal"
     tokens = None
     if usage and usage.get("prompt_tokens") is not None:
         prompt, output = usage["prompt_tokens"], usage.get("completion_tokens") or 0
         reasoning = (
             (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or usage.get("reasoning_tokens") or 0
         )
-        # Left out of completion_tokens: the total says so (xAI), or there is more of it than of all output (Gemini models
-        # behind routers, whose own `cost` in the same recordings is that of the sum).
-        if reasoning and (usage.get("total_tokens") == prompt + output + reasoning or reasoning > output * 1.25):
-            output += reasoning
+        total = usage.get("total_tokens") or 0
+        if reasoning > output + output // 4 and total <= prompt + output:
+            output += reasoning  # more thinking than output cannot be part of it
+        elif prompt and output:
+            output = max(output, total - prompt)  # what the total holds beyond the parts is thinking too
         tokens = (prompt, output)
     return _done(text, calls.values(), word, tokens)
 
@@ -129,7 +133,10 @@ def _openai_responses(chunks: list[dict[str, Any]], stream: bool) -> Said | None
         elif item.get("type") == "custom_tool_call":
             calls.append((item["name"], item.get("input") or ""))
     reason = (final.get("incomplete_details") or {}).get("reason")
-    word = {"max_output_tokens": "length", "content_filter": "filter"}.get(reason, "stop")
+    refused = any(
+        p.get("type") == "refusal" for i in final["output"] if i.get("type") == "message" for p in i["content"]
+    )
+    word = {"max_output_tokens": "length", "content_filter": "filter"}.get(reason, "refusal" if refused else "stop")
     usage = final.get("usage")
     return _done(text, calls, word, (usage["input_tokens"], usage["output_tokens"]) if usage else None)
 

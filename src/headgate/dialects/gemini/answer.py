@@ -68,7 +68,7 @@ _CANDIDATE = frozenset({"content", "finishReason", "index", "logprobsResult"})
 def finish_of(native: Any, parts: list[Part]) -> FinishReason:
     """STOP is said even where functions were called."""
     reason = FINISH.get(str(native), "other") if native is not None else "stop"
-    if reason == "stop" and any(isinstance(part, ToolCall) for part in parts):
+    if reason in ("stop", "other") and any(isinstance(part, ToolCall) for part in parts):
         return "tool_calls"
     return reason
 

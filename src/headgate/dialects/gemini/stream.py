@@ -84,7 +84,7 @@ class EventParser:
         native = raw.get("finishReason")
         if native is not None:
             reason = FINISH.get(str(native), "other")
-            if reason == "stop" and choice in self._called:
+            if reason in ("stop", "other") and choice in self._called:
                 reason = "tool_calls"
             out.append(Finished(reason, str(native), choice=choice, logprobs=raw.get("logprobsResult")))
 

@@ -74,7 +74,7 @@ def parse_usage(raw: Any) -> Usage | None:
         input=prompt,
         output=said,
         cached_input=min(_count(inward, "cached_tokens"), prompt),
-        cache_write=min(_count(inward, "cache_write_tokens"), prompt),
+        cache_write=min(_count(inward, "cache_write_tokens"), prompt - min(_count(inward, "cached_tokens"), prompt)),
         reasoning=min(_count(outward, "reasoning_tokens"), said),
     )
 
