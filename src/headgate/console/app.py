@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from starlette.applications import Starlette
@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 SECURITY = {
     "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",
     "x-frame-options": "DENY",
     "cache-control": "no-store",
 }
@@ -159,8 +159,8 @@ class _Console:
     async def _sign_in(self, request: Request) -> Response:
         if request.method == "GET":
             return self._html("sign-in.html", request, 200, wrong=False)
-        form = await request.form()
-        if not self._same_origin(request) or not self._sessions.is_token(str(form.get("token", "")).strip()):
+        form = parse_qs((await request.body())[:10_000].decode("utf-8", "replace"))
+        if not self._same_origin(request) or not self._sessions.is_token(form.get("token", [""])[0].strip()):
             return self._html("sign-in.html", request, 401, wrong=True)
         answer = RedirectResponse("/", 303, headers=SECURITY)
         answer.set_cookie(COOKIE, self._sessions.open(), max_age=SESSION, httponly=True, samesite="strict")
