@@ -1,6 +1,7 @@
 # The verbs of the project. Each sets up what it needs; nothing has to be installed by hand but Python 3.11 and make.
 PY := .venv/bin/python
 STAMP := .venv/.synced
+JOBS ?= 2
 
 .PHONY: setup demo serve test conformance soak fmt lint type bench docs clean
 setup: $(STAMP)
@@ -14,20 +15,35 @@ demo: setup
 serve: setup
 	.venv/bin/headgate serve
 
+test: setup lint type
+	sh scripts/browser.sh
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not slow"
+
+# All of the recorded traffic through every door, by the official SDKs; `make test` takes a sample.
+conformance: setup
+	HEADGATE_CONFORMANCE=all $(PY) -m pytest -n $(JOBS) --timeout 2400 tests/conformance
+
+# Memory and stability over many requests.
+soak: setup
+	$(PY) bench/soak.py
+
 lint: setup
-	.venv/bin/ruff check src tests scripts
-	.venv/bin/ruff format --check src tests scripts
+	.venv/bin/ruff check src tests scripts bench
+	.venv/bin/ruff format --check src tests scripts bench
 	.venv/bin/lint-imports
 
 type: setup
 	.venv/bin/pyright
 
 fmt: setup
-	.venv/bin/ruff check --fix src tests scripts
-	.venv/bin/ruff format src tests scripts
+	.venv/bin/ruff check --fix src tests scripts bench
+	.venv/bin/ruff format src tests scripts bench
 
-test: setup lint type
-	$(PY) -m pytest -n 2 -m "not slow"
+bench: setup
+	sh bench/run.sh
+
+docs: setup
+	$(PY) scripts/docs.py
 
 clean:
 	rm -rf .venv .tools node_modules

@@ -60,11 +60,10 @@ def load_text(text: str, file: str = "", env: Mapping[str, str] | None = None) -
 
 
 def _unbuilt(data: dict[str, Any], document: Document) -> list[Problem]:
-    problems = [
-        document.problem((name,), f"`{name}:` is not built yet")
-        for name in list(data)
-        if name in _NOT_BUILT and data.pop(name, 1)
-    ]
+    problems: list[Problem] = []
+    for name in [name for name in data if name in _NOT_BUILT]:
+        del data[name]
+        problems.append(document.problem((name,), f"`{name}:` is not built yet"))
     tools = data.get("tools")
     if isinstance(tools, dict):
         for name in [name for name in tools if name in _TOOLS_NOT_BUILT]:

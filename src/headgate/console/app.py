@@ -117,10 +117,10 @@ class _Console:
 
         return handle
 
-    def _html(self, template: str, request: Request, status: int, **values: Any) -> Response:
+    def _html(self, template: str, request: Request, code: int, **values: Any) -> Response:
         csrf = self._sessions.csrf(request.cookies.get(COOKIE))
         text = self._pages.get_template(template).render(path=request.url.path, csrf=csrf, **values)
-        return HTMLResponse(text, status, headers=SECURITY)
+        return HTMLResponse(text, code, headers=SECURITY)
 
     # -- values ----------------------------------------------------------------------------------------------------------
     def _requests(self, request: Request) -> list[dict[str, Any]]:

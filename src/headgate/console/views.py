@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from headgate.config.model import BUILT_STRATEGIES
 from headgate.core.money import NANO, dollars
 from headgate.core.records import RequestRecord
 from headgate.core.trace import Trace
@@ -44,6 +45,7 @@ class Admin:
             model = snapshot.model(name)
             row: dict[str, Any] = {"name": name, "display": snapshot.display.get(name, name), "kind": strategy.kind}
             if model is None:
+                row["built"] = strategy.kind in BUILT_STRATEGIES
                 row["members"] = list(dict.fromkeys(ref.name for ref in strategy.refs()))
             else:
                 price = model.price

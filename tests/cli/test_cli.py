@@ -1,0 +1,100 @@
+"""Commands that need no running gateway: their words, their JSON, their exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "src" / "headgate" / "config" / "example.yaml"
+
+
+def run(*arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "headgate.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=cwd,
+        env=None if env is None else {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **env},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_example_of_the_contract_passes_check():
+    code, out, _ = run("check", str(EXAMPLE))
+    assert code == 0
+    assert "ok, 9 models" in out
+
+
+def test_strict_fails_on_models_without_a_key():
+    code, out, _ = run("check", "--strict", str(EXAMPLE), env={})
+    assert code == 1
+    assert "no key" in out
+
+
+def test_problems_have_places_and_suggestions(tmp_path):
+    file = tmp_path / "bad.yaml"
+    file.write_text("providers: {openai: {}}\nmodels:\n  a: {provder: openai}\n  b: {fallback: [c]}\n")
+    code, _, err = run("check", str(file))
+    assert code == 1
+    assert f"{file}:3:7: unknown key 'provder' (did you mean 'provider'?)" in err
+    code, out, _ = run("check", "--json", str(file))
+    assert json.loads(out)["problems"][0]["line"] == 3
+
+
+def test_init_writes_a_file_that_passes_and_never_overwrites(tmp_path):
+    assert run("init", cwd=tmp_path)[0] == 0
+    assert run("check", cwd=tmp_path)[0] == 0
+    code, _, err = run("init", cwd=tmp_path)
+    assert code == 1
+    assert "exists already" in err
+
+
+def test_models_show_prices_and_what_is_unknown(tmp_path):
+    code, out, _ = run("models", "--config", str(EXAMPLE), "--json", env={"OPENAI_API_KEY": "x"})
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert code == 0
+    assert rows["gpt-5.5"]["input"] == "20"
+    assert rows["claude-4.7"]["state"] == "no key"
+    file = tmp_path / "m.yaml"
+    file.write_text(
+        "providers: {x: {kind: openai-compatible, base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {m: {provider: x}}\n"
+    )
+    rows = json.loads(run("models", "--config", str(file), "--json")[1])
+    assert rows[0]["input"] == "unknown"
+
+
+def test_no_file_at_all_offers_what_the_keys_reach(tmp_path):
+    code, out, _ = run("models", "--json", cwd=tmp_path, env={"ANTHROPIC_API_KEY": "x", "OPENAI_API_KEY": "y"})
+    names = [row["name"] for row in json.loads(out)]
+    assert code == 0
+    assert {"reliable", "auto", "careful", "agent", "gpt-5.5", "claude-opus-4-7"} <= set(names)
+    code, _, err = run("serve", cwd=tmp_path, env={})
+    assert code == 1
+    assert "no model to serve" in err
+
+
+def test_config_show_hides_secrets(tmp_path):
+    file = tmp_path / "s.yaml"
+    file.write_text("providers: {openai: {api_key: sk-canary-123}}\nmodels: {m: {provider: openai}}\n")
+    code, out, _ = run("config", "show", str(file))
+    assert code == 0
+    assert "canary" not in out
+
+
+@pytest.mark.parametrize("client", ["claude-code", "codex", "openai", "cursor", "open-webui", "langchain", "vercel-ai"])
+def test_connect_prints_lines_for_each_client(client):
+    code, out, _ = run("connect", client, "--url", "http://127.0.0.1:4100")
+    assert code == 0
+    assert "127.0.0.1:4100" in out
+
+
+def test_a_gateway_that_is_not_there_is_told_plainly():
+    code, _, err = run("chat", "--url", "http://127.0.0.1:9", "hi")
+    assert code == 1
+    assert "no gateway answers" in err

@@ -1,0 +1,101 @@
+"""The configuration: everything readable, everything located, nothing executed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.config.errors import ConfigError
+from headgate.config.load import load_text
+from headgate.config.values import Secret, duration, size
+
+PROVIDER = "providers: {openai: {}}\n"
+
+
+def problems(text: str, env: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, "f.yaml", env or {})
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models:\n\ta: {}\n", "f.yaml:2:1"),
+        ("models: {a: {provider: openai}, a: {provider: openai}}", "is there twice"),
+        ("x: !!python/object:os.system {}", "is not allowed"),
+        ("modles: {}", "unknown key 'modles' (did you mean 'models'?)"),
+        (PROVIDER + "models: {a: {provider: opnai}}", "there is no provider 'opnai' (did you mean 'openai'?)"),
+        (PROVIDER + "models: {a: {fallback: [b]}, b: {fallback: [a]}}", "go round in a circle: a → b → a"),
+        (PROVIDER + "models: {a: {provider: openai, fallback: [a]}}", "exactly one strategy"),
+        (PROVIDER + "models: {a: {provider: openai, price: {input: 1, output: 2}, cost_per_1k: 1}}", "say the same"),
+        (PROVIDER + "models: {a: {provider: openai, timeout: {total: soon}}}", "is no duration"),
+        (PROVIDER + "models: {a: }", "an empty section is written {}"),
+        ("providers: {openai: {api_key: '${NOPE}'}}", "NOPE is not set"),
+        ("limits: {}", "is not built yet"),
+        ("tools: {search: {searxng: x}}", "the tool `search` is not built yet"),
+        (PROVIDER + "models: {a: {agent: {planner: a, models: [x], autonomy: reversible}}}", "is not built yet"),
+        (
+            PROVIDER + "models: {m: {provider: openai}, e: {ensemble: {members: [m, f]}}, f: {fallback: [e, m]}}",
+            "circle",
+        ),
+        (
+            PROVIDER
+            + "models: {m: {provider: openai}, n: {provider: openai}, e: {ensemble: {members: [m, n]}},"
+            + " f: {ensemble: {members: [m, e]}}}",
+            "ensembles do not nest",
+        ),
+    ],
+)
+def test_mistakes_are_told_with_place_and_reason(text, said):
+    assert any(said in problem for problem in problems(text)), problems(text)
+
+
+def test_an_anchor_bomb_is_refused():
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{c}: &{c} [{','.join([f'*{p}'] * 10)}]\n" for p, c in zip("abcdefg", "bcdefgh", strict=True)
+    )
+    assert any("too large" in problem for problem in problems(bomb))
+
+
+def test_scalars_stay_text_until_the_schema_types_them():
+    config = load_text(
+        PROVIDER + "models:\n  4.10: {provider: openai, upstream: 2024-10-21, max_context: 500_000}\n", "f", {}
+    ).config
+    assert config.models["4.10"].upstream == "2024-10-21"
+    assert config.models["4.10"].max_context == 500_000
+
+
+def test_variables_are_expanded_in_values_after_parsing(tmp_path):
+    secret = tmp_path / "key"
+    secret.write_text("from-file\n")
+    text = f"providers: {{openai: {{api_key: '${{file:{secret}}}', base_url: '${{BASE:-http://x/v1}}'}}}}"
+    config = load_text(text, "f", {"INJECT": "}, evil: {"}).config
+    assert config.providers["openai"].api_key == Secret("from-file")
+    assert config.providers["openai"].base_url == "http://x/v1"
+    injected = load_text("providers: {openai: {base_url: '${INJECT}'}}", "f", {"INJECT": "}\nmodels: {x"}).config
+    assert injected.providers["openai"].base_url == "}\nmodels: {x"
+
+
+def test_secrets_never_show_themselves():
+    secret = Secret("sk-canary")
+    config = load_text("providers: {openai: {api_key: sk-canary, headers: {x: sk-canary}}}", "f", {}).config
+    for text in (repr(secret), str(secret), f"{secret}", repr(config), str(config), config.model_dump_json()):
+        assert "canary" not in text
+
+
+def test_people_write_amounts_as_they_like():
+    assert duration("1h30m") == 5400
+    assert duration("250ms") == 0.25
+    assert size("32MB") == 32_000_000
+    assert size("64KiB") == 65_536
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_a_configuration_or_a_located_error(text):
+    try:
+        load_text(text, "f.yaml", {})
+    except ConfigError as error:
+        if not error.problems:
+            raise

@@ -1,0 +1,168 @@
+"""The console as a person uses it: Chromium, the real admin plane, the demo's models."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from headgate.server.admin import AdminPlane
+from headgate.simulator.app import Simulator
+from support.browser import executable
+from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
+from support.sim import INSTANT
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+class Stage:
+    def __init__(self, data_dir: Any) -> None:
+        self.loop = Loop()
+        self.sim = Simulator(INSTANT)
+        urls = self.loop.run(self.sim.start(0))
+        text = EXAMPLE.read_text(encoding="utf-8")
+        self.gateway = self.loop.call(lambda: RunningGateway(text, urls, env=ENV))
+        self.loop.run(self.gateway.start())
+        self.admin = AdminPlane(
+            self.gateway.house,
+            data_dir=data_dir,
+            host="127.0.0.1",
+            port=0,
+            config=lambda: self.gateway.config,
+            reload=lambda: None,
+        )
+        self.admin.start(self.gateway.url)
+
+    def close(self) -> None:
+        self.admin.stop()
+        self.loop.run(self.gateway.stop())
+        self.loop.run(self.sim.aclose())
+        self.loop.close()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    found = Stage(tmp_path_factory.mktemp("data"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as play:
+        found = play.chromium.launch(executable_path=executable(), args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Browser, stage: Stage) -> Iterator[Page]:
+    context = browser.new_context()
+    found = context.new_page()
+    problems: list[str] = []
+    found.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    found.on("pageerror", lambda error: problems.append(str(error)))
+    found.goto(stage.admin.url)
+    found.fill("#token", stage.admin.token)
+    found.click("button")
+    found.get_by_role("heading", name="Overview").wait_for()
+    yield found
+    assert problems == []
+    context.close()
+
+
+def api(stage: Stage, path: str, token: str | None) -> tuple[int, Any]:
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(stage.admin.url + path, headers=headers), timeout=10
+        ) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read() or b"{}")
+
+
+def test_the_playground_streams_and_the_request_is_there_to_read(page, stage):
+    page.get_by_role("link", name="Playground", exact=True).click()
+    page.select_option("select[name=model]", "reliable")
+    page.fill("#prompt", "What is a weir?")
+    page.get_by_role("button", name="Ask").click()
+    page.locator("#about", has_text="tr_").wait_for()
+    assert "[simulated]" in page.locator("#answer").inner_text()
+    page.get_by_role("link", name="Requests").click()
+    page.locator("tbody a").first.click()
+    page.get_by_role("heading", name="Attempts").wait_for()
+    assert "anthropic/claude-opus-4-7" in page.inner_text("main")
+
+
+def test_what_a_model_says_is_text_never_markup(page, stage):
+    # the simulated model repeats words of the prompt
+    page.goto(stage.admin.url + "/playground")
+    page.fill("#prompt", "<img src=x onerror=alert(1)> what is this?")
+    page.get_by_role("button", name="Ask").click()
+    page.locator("#about", has_text="tr_").wait_for()
+    assert page.locator("#answer img").count() == 0
+
+
+def test_models_show_state_and_price(page):
+    page.get_by_role("link", name="Models").click()
+    row = page.get_by_role("row", name="claude-4.7").first.inner_text()
+    assert "15.00" in row
+    assert "closed" in row
+
+
+def test_every_page_has_a_json_twin(page, stage):
+    for path in ("/overview.json", "/requests.json", "/models.json"):
+        answer = page.request.get(stage.admin.url + path)
+        assert answer.status == 200
+        assert answer.json()
+
+
+def test_without_signing_in_there_is_nothing(stage, browser):
+    page = browser.new_context().new_page()
+    page.goto(stage.admin.url + "/requests")
+    assert page.url.endswith("/sign-in")
+    page.fill("#token", "wrong")
+    page.click("button")
+    assert "not the admin token" in page.inner_text("main")
+    page.context.close()
+
+
+def test_every_admin_route_refuses_strangers(stage):
+    from headgate.console.openapi import ADMIN_API
+
+    for path, methods in ADMIN_API["paths"].items():
+        if "get" not in methods:
+            continue
+        for token in (None, "wrong", "hg-datakey"):
+            assert api(stage, path.replace("{id}", "tr_1"), token)[0] == 401
+
+
+def test_every_route_of_the_app_is_documented_or_a_page(stage):
+    from starlette.routing import Route
+
+    from headgate.console.app import _Console
+    from headgate.console.openapi import ADMIN_API
+
+    routes = [r.path for r in _Console(None, None, None).routes() if isinstance(r, Route)]  # type: ignore[arg-type]
+    assert {path for path in routes if path.startswith("/admin/")} == set(ADMIN_API["paths"])
+
+
+def test_the_configuration_shows_no_key(stage):
+    status, config = api(stage, "/admin/v1/config", stage.admin.token)
+    assert status == 200
+    assert "canary" not in json.dumps(config)
+    assert config["models"]["gpt-5.5"]["deployments"][1]["api_key"] == "***"

@@ -1,0 +1,111 @@
+"""`headgate demo` as a new user starts it: a process, its tour, breaking and mending a model, the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+COMMAND = [sys.executable, "-m", "headgate.cli"]
+
+
+def free(argument: str) -> list[str]:
+    return [argument, "0"]
+
+
+def start(tmp_path: Path, *more: str) -> subprocess.Popen[str]:
+    command = [*COMMAND, "demo", "--port", "0", "--admin-port", "0", "--data-dir", str(tmp_path / "data"), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+
+
+def until(process: subprocess.Popen[str], word: str, seconds: float = 40.0) -> list[str]:
+    assert process.stdout is not None
+    lines: list[str] = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        line = process.stdout.readline()
+        if not line:
+            break
+        lines.append(line.rstrip())
+        if word in line:
+            return lines
+    raise AssertionError(f"{word!r} never came: {lines} {process.stderr.read() if process.poll() is not None else ''}")
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def ask(url: str, model: str) -> tuple[int, dict[str, str], Any]:
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "What is a weir?"}]}).encode()
+    with urllib.request.urlopen(urllib.request.Request(f"{url}/v1/chat/completions", data=body), timeout=30) as answer:
+        return answer.status, dict(answer.headers), json.loads(answer.read())
+
+
+@pytest.mark.timeout(120)
+def test_the_demo_tours_breaks_mends_and_ends(tmp_path):
+    process = start(tmp_path)
+    try:
+        lines = until(process, "Ctrl-C ends the demo")
+        text = "\n".join(lines)
+        url = next(line.removeprefix("ready ") for line in lines if line.startswith("ready "))
+        assert "[simulated]" in text
+        assert "1 single" in text
+        assert "2 fallback" in text
+        assert "reliable → claude-4.7" in text
+        assert "headgate demo break claude-4.7" in text
+        data = str(tmp_path / "data")
+        assert run("demo", "--data-dir", data, "break", "claude-4.7")[0] == 0
+        status, headers, _ = ask(url, "reliable")
+        assert (status, headers["x-headgate-model"]) == (200, "gpt-5.5")
+        assert run("demo", "--data-dir", data, "mend", "claude-4.7")[0] == 0
+        code, out, _ = run("chat", "--url", url, "-m", "gpt-5.5", "What is a weir?")
+        assert code == 0
+        assert "[simulated]" in out
+        assert "gpt-5.5 → gpt-5.5" in out
+        code, out, _ = run("explain", "--url", url, "-m", "reliable", "hello")
+        assert code == 0
+        assert "reliable" in out
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="any")
+        stream = client.chat.completions.create(
+            model="reliable", messages=[{"role": "user", "content": "What is a weir?"}], stream=True
+        )
+        assert "[simulated]" in "".join(c.choices[0].delta.content or "" for c in stream if c.choices)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert "Traceback" not in (process.stderr.read() if process.stderr else "")
+
+
+@pytest.mark.timeout(60)
+def test_sigterm_lets_a_stream_finish_and_readiness_goes_first(tmp_path):
+    process = start(tmp_path, "--no-tour")
+    url = until(process, "ready ")[-1].removeprefix("ready ")
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0)
+    stream = client.chat.completions.create(
+        model="claude-4.7", messages=[{"role": "user", "content": "Tell me a long story about a river."}], stream=True
+    )
+    chunks = iter(stream)
+    next(chunks)
+    process.send_signal(signal.SIGTERM)
+    finish = [c.choices[0].finish_reason for c in chunks if c.choices][-1]
+    assert finish == "stop"
+    assert process.wait(20) == 0
+
+
+def test_the_version_is_instant_and_unknown_commands_are_usage_errors():
+    code, out, _ = run("--version")
+    assert (code, out.split()[0]) == (0, "headgate")
+    code, _, err = run("chekc")
+    assert code == 2
+    assert "did you mean 'check'" in err
