@@ -16,8 +16,8 @@ from headgate.governance.open import OpenGovernor
 from headgate.ledger.volatile import VolatileLedger
 from headgate.net.transport.aiohttp import AiohttpTransport
 from headgate.server.app import DataPlane
-from headgate.server.frontends.asgi import AsgiApp
-from headgate.server.frontends.uvicorn import bind, make_server
+from headgate.server.frontends.sockets import bind
+from headgate.server.frontends.uvicorn import UvicornFrontEnd
 from headgate.server.http import HttpLimits
 
 ENV = {
@@ -87,16 +87,12 @@ class RunningGateway:
         self.url = ""
 
     async def start(self) -> RunningGateway:
-        self._server = make_server(AsgiApp(self.plane, self.plane.refuse, self._limits), grace=1.0)
+        self._front = UvicornFrontEnd(self.plane, self.plane.refuse, self._limits)
         sock = bind("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[sock]))
-        while not self._server.started:  # noqa: ASYNC110  uvicorn has no event for it
-            await asyncio.sleep(0.002)
+        await self._front.start(sock)
         return self
 
     async def stop(self) -> None:
-        self._server.should_exit = True
-        self._server.force_exit = True
-        await self._task
+        await self._front.close(0.0)
         await self.house.transport.aclose()

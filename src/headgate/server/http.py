@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
+
+from headgate.core.errors import HeadgateError
 
 Headers = Sequence[tuple[str, str]]
 JSON: Headers = (("content-type", "application/json"),)
@@ -33,7 +36,8 @@ class Request(msgspec.Struct):
 
 class Responder(Protocol):
     """Either `reply` once, or `start`, any number of `write`s and `finish`. Writing waits while the client is slow.
-    The handler's task is cancelled when the client leaves (a half-close counts)."""
+    The handler's task is cancelled when the client leaves (a half-close counts); a handler that ends without having
+    finished its answer cuts the connection, so that half an answer never looks whole."""
 
     started: bool
 
@@ -46,11 +50,39 @@ class Responder(Protocol):
 Handler = Callable[[Request, Responder], Awaitable[None]]
 
 
+Refuse = Callable[[HeadgateError, str, Responder], Awaitable[None]]
+"""Renders an error that happened before there was a request to handle: (error, path as far as known, responder)."""
+
+
 class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes and seconds."""
 
     body: int = 32 * 1024 * 1024
     header_bytes: int = 65_536
     headers: int = 200
+    head_time: float = 15.0
+    """Seconds for a request's head, from its first byte to its last; also for the first byte on a new connection."""
     body_time: float = 30.0
     """Seconds that a client has to send its whole body, plus one for each 100 KB of it."""
+    write_time: float = 60.0
+    """Seconds that a client may take nothing of an answer that waits for it."""
+    keepalive: float = 75.0
+    """Seconds that an idle connection is kept."""
+    connections: int = 10_000
+    """At a time; who comes beyond is told to come again. 0: no bound."""
+
+
+class FrontEnd(Protocol):
+    """What listens. `start` once, then `drain` and `close`."""
+
+    async def start(self, sock: socket.socket) -> None:
+        """Serves on a bound socket; may be called for several."""
+        ...
+
+    def drain(self) -> None:
+        """No new connections; idle ones are closed, the others after the answer they wait for, which says so."""
+        ...
+
+    async def close(self, grace: float) -> None:
+        """Waits up to `grace` seconds for what runs, then cuts it."""
+        ...

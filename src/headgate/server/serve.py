@@ -26,13 +26,15 @@ from headgate.ledger.volatile import VolatileLedger
 from headgate.net.transport.aiohttp import AiohttpTransport
 from headgate.server.admin import AdminPlane
 from headgate.server.app import DataPlane
-from headgate.server.frontends.asgi import AsgiApp
-from headgate.server.frontends.uvicorn import bind, make_server
+from headgate.server.frontends.sockets import bind
+from headgate.server.frontends.uvicorn import UvicornFrontEnd
 from headgate.server.http import HttpLimits
 from headgate.telemetry.logs import Log
 from headgate.telemetry.metrics import Metrics
 
 WATCH_EVERY = 1.0
+CUT_AFTER = 2.0
+"""Seconds that the last bytes of drained answers may take to reach their clients."""
 
 
 class Options(msgspec.Struct, kw_only=True):
@@ -91,24 +93,21 @@ class Process:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         server_settings = self.config.server
         limits = HttpLimits(body=server_settings.max_body, body_time=server_settings.body_timeout)
-        server = make_server(AsgiApp(self.plane, self.plane.refuse, limits))
+        front = UvicornFrontEnd(self.plane, self.plane.refuse, limits)
         sock = bind(self.options.host, self.options.port)
         self.port = sock.getsockname()[1]
+        await front.start(sock)
         self.admin.start(self.url)
         async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server.serve(sockets=[sock]))
             watching = tasks.create_task(self._watch())
-            while not server.started and not serving.done():  # noqa: ASYNC110  uvicorn has no event for it
-                await asyncio.sleep(0.005)
             if ready is not None:
                 await ready(self)
             await stop.wait()
             self.log.write("draining", SYSTEM.time(), inflight=self.house.inflight)
             watching.cancel()
-            for listener in server.servers:
-                listener.close()
+            front.drain()
             await self.plane.drain(self.config.server.drain)
-            server.should_exit = True
+            await front.close(CUT_AFTER)
         self.admin.stop()
         for close in self._closers:
             await close()

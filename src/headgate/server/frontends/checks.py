@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from headgate.core.errors import (
     HeadersTooLarge,
@@ -16,65 +19,115 @@ from headgate.core.errors import (
 )
 from headgate.server.http import HttpLimits
 
-_HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
-_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
+_BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+_WATCHED = frozenset(("host", "content-length", "transfer-encoding", "content-encoding", "expect"))
+_VERSIONS = ("1.1", "1.0")
 
 
-def check_head(headers: Sequence[tuple[bytes, bytes]], limits: HttpLimits) -> int | None:
-    """Content-Length, None where the body is chunked or absent. Raises what a bad head deserves (see RELIABILITY 12-23)."""
-    if len(headers) > limits.headers or sum(len(n) + len(v) for n, v in headers) > limits.header_bytes:
+class Head(msgspec.Struct):
+    """A request's headers: `first` value of each name, all `pairs`; `length` of the body as announced (0
+    where there is none), None where it is chunked; `expects`: the client waits to be asked for its body."""
+
+    first: dict[str, str]
+    pairs: list[tuple[str, str]]
+    length: int | None
+    expects: bool
+
+
+def read_head(raw: Sequence[tuple[bytes, bytes]], limits: HttpLimits, version: str) -> Head:
+    """Names come in lower case. Raises what a bad head deserves (RELIABILITY 12-23)."""
+    if version not in _VERSIONS:
+        raise InvalidRequest("only HTTP/1.1 and HTTP/1.0 are spoken here")
+    if len(raw) > limits.headers:
+        raise HeadersTooLarge("the request has too many headers")
+    size = 0
+    first: dict[str, str] = {}
+    pairs: list[tuple[str, str]] = []
+    watched: list[tuple[str, str]] = []
+    for name, value in raw:
+        size += len(name) + len(value)
+        pair = key, text = name.decode("latin-1"), value.decode("latin-1")
+        pairs.append(pair)
+        if key not in first:
+            first[key] = text
+        if key in _WATCHED:
+            watched.append(pair)
+    if size > limits.header_bytes:
         raise HeadersTooLarge("the request's headers are too large")
-    lengths: list[bytes] = []
-    hosts: list[bytes] = []
-    chunked = False
-    for name, value in headers:
-        if _BAD_VALUE.search(value):
-            raise InvalidRequest("a header holds a control character")
-        if name == b"content-length":
-            lengths.append(value)
-        elif name == b"transfer-encoding":
-            chunked = True
-        elif name == b"host":
+    if _BAD_VALUE.search(" ".join([text for _, text in pairs])):
+        raise InvalidRequest("a header holds a control character")
+    length, expects = _framing(watched, limits, version)
+    return Head(first, pairs, length, expects)
+
+
+def _framing(watched: list[tuple[str, str]], limits: HttpLimits, version: str) -> tuple[int | None, bool]:
+    """(announced length, waits to be asked for its body)."""
+    hosts: list[str] = []
+    lengths: list[str] = []
+    codings: list[str] = []
+    expects = False
+    for name, value in watched:
+        if name == "host":
             hosts.append(value)
-        elif name == b"content-encoding" and value.lower() != b"identity":
+        elif name == "content-length":
+            lengths.append(value)
+        elif name == "transfer-encoding":
+            codings.append(value.strip().lower())
+        elif name == "expect":
+            expects = value.strip().lower() == "100-continue"
+        elif value.strip().lower() not in ("", "identity"):
             raise UnsupportedMediaType("compressed request bodies are not accepted")
-    if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+    if (hosts or version != "1.0") and (len(hosts) != 1 or not _HOST.fullmatch(hosts[0])):
         raise InvalidRequest("the Host header is missing or invalid")
-    if lengths and chunked:
+    if lengths and codings:
         raise InvalidRequest("a request has either Content-Length or Transfer-Encoding, not both")
-    if len(lengths) > 1 or (lengths and not lengths[0].isdigit()):
-        raise InvalidRequest("the Content-Length header is invalid")
+    if codings and (codings != ["chunked"] or version == "1.0"):
+        raise InvalidRequest("the only Transfer-Encoding is chunked, in HTTP/1.1")
     if not lengths:
-        return None
+        return (None if codings else 0), expects
+    if len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
+        raise InvalidRequest("the Content-Length header is invalid")
     length = int(lengths[0][:20])
     if length > limits.body:
         raise too_large(limits)
-    return length
+    return length, expects
 
 
 def too_large(limits: HttpLimits) -> HeadgateError:
     return PayloadTooLarge(f"the request body is larger than {limits.body} bytes")
 
 
+def body_seconds(limits: HttpLimits, length: int | None) -> float:
+    """How long the body may take to arrive."""
+    return limits.body_time + (length or 0) / 100_000
+
+
+def split_target(target: bytes) -> tuple[bytes, str]:
+    """(path, query) of a request target, which may name the host once more (absolute-form)."""
+    if not target.startswith(b"/"):
+        scheme, separator, rest = target.partition(b"://")
+        if not separator or scheme.lower() not in (b"http", b"https"):
+            raise InvalidRequest("the request's target is not a path")
+        target = b"/" + rest.partition(b"/")[2]
+    if b"#" in target:
+        raise InvalidRequest("the request's target holds a fragment")
+    path, _, query = target.partition(b"?")
+    return path, query.decode("latin-1")
+
+
+@functools.lru_cache(maxsize=512)
 def decode_path(raw: bytes) -> str:
     """The path, percent-decoded once. What could be read in two ways is nobody's route: NotFound."""
     path = raw.partition(b"?")[0]
-    if not path.startswith(b"/") or b"//" in path or b";" in path or len(path) > 2048:
+    if not path.startswith(b"/") or b";" in path or len(path) > 2048:
         raise NotFound("there is nothing at this path")
     try:
         decoded = unquote_to_bytes(path).decode()
     except UnicodeDecodeError as error:
         raise NotFound("there is nothing at this path") from error
     segments = decoded.split("/")
-    if any(segment in (".", "..") for segment in segments) or "\\" in decoded or "\x00" in decoded:
+    if "//" in decoded or _CONTROL.search(decoded) or any(segment in (".", "..") for segment in segments):
         raise NotFound("there is nothing at this path")
     return decoded
-
-
-def text_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """(first value of each name, all pairs), in latin-1 as HTTP has it."""
-    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-    first: dict[str, str] = {}
-    for name, value in pairs:
-        first.setdefault(name, value)
-    return first, pairs

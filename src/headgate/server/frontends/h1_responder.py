@@ -1,0 +1,76 @@
+"""Answers on our own front end's connections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headgate.server.frontends import wire
+from headgate.server.http import Headers
+
+if TYPE_CHECKING:
+    from headgate.server.frontends.h1_connection import Connection
+
+_BIG = 64 * 1024
+
+
+class H1Responder:
+    """core of server.http.Responder. `keep`: the connection may serve another request after this one."""
+
+    __slots__ = ("_chunked", "_connection", "_method", "_silent", "_version", "finished", "keep", "started")
+
+    def __init__(self, connection: Connection, method: str, version: str, keep: bool) -> None:
+        self._connection = connection
+        self._method = method
+        self._version = version
+        self._chunked = False
+        self._silent = False
+        self.keep = keep
+        self.started = False
+        self.finished = False
+
+    async def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        self._begin()
+        if wire.without_body(self._method, status):
+            announced = b"" if self._method != "HEAD" else b"content-length: %d\r\n" % len(body)
+            data, body = wire.head(status, headers, announced + self._stays()), b""
+        else:
+            data = wire.head(status, headers, b"content-length: %d\r\n%s" % (len(body), self._stays()))
+        self.finished = True
+        if len(body) < _BIG:
+            self._connection.write(data + body)
+        else:
+            self._connection.write(data)
+            self._connection.write(body)
+
+    async def start(self, status: int, headers: Headers) -> None:
+        self._begin()
+        self._silent = wire.without_body(self._method, status)
+        self._chunked = self._version == "1.1" and not self._silent
+        if not self._chunked and not self._silent:
+            self.keep = False  # the end of the connection is the end of the body
+        framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        self._connection.write(wire.head(status, headers, framing + self._stays()))
+
+    async def write(self, data: bytes) -> None:
+        if not data or self._silent:
+            return
+        self._connection.write(wire.chunk(data) if self._chunked else data)
+        if self._connection.paused:
+            await self._connection.drained()
+
+    async def finish(self) -> None:
+        self.finished = True
+        if self._chunked:
+            self._connection.write(wire.LAST_CHUNK)
+
+    def _begin(self) -> None:
+        if self.started:
+            raise RuntimeError("an answer is begun only once")
+        self.started = True
+        if self._connection.closing:
+            self.keep = False
+
+    def _stays(self) -> bytes:
+        if not self.keep:
+            return b"connection: close\r\n"
+        return b"connection: keep-alive\r\n" if self._version == "1.0" else b""
