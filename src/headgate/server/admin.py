@@ -17,7 +17,8 @@ from headgate.core.clock import SYSTEM
 from headgate.engine.house import House
 from headgate.net.transport.aiohttp import AiohttpTransport
 from headgate.net.transport.protocol import HttpRequest, Limits, Origin, TransportError
-from headgate.server.frontends.uvicorn import bind, make_server
+from headgate.server.frontends.sockets import bind
+from headgate.server.frontends.uvicorn import make_server
 
 PLAY_TIME = 600.0
 

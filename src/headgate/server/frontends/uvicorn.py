@@ -27,19 +27,8 @@ class UvicornFrontEnd:
     """core of server.http.FrontEnd."""
 
     def __init__(self, handler: Handler, refuse: Refuse, limits: HttpLimits) -> None:
-        self._config = uvicorn.Config(
-            AsgiApp(handler, refuse, limits),
-            http=_Connection,
-            loop="none",
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            access_log=False,
-            log_level="critical",
-            server_header=False,
-            proxy_headers=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=int(limits.keepalive) or 1,
+        self._config = _config(
+            AsgiApp(handler, refuse, limits), http=_Connection, timeout_keep_alive=int(limits.keepalive) or 1
         )
         self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
 
@@ -73,6 +62,29 @@ class UvicornFrontEnd:
             ticker.cancel()  # it only renders the date
             await asyncio.wait([ticker])
         self._servers.clear()
+
+
+def make_server(app: Callable[..., Any], *, grace: float = 5.0) -> uvicorn.Server:
+    """A server for any ASGI application (the admin plane). `grace`: seconds that it waits for open connections when
+    told to exit."""
+    return _Server(_config(app, timeout_graceful_shutdown=int(grace) or 1, timeout_keep_alive=75))
+
+
+def _config(app: Callable[..., Any], **more: Any) -> uvicorn.Config:
+    options: dict[str, Any] = {"http": "httptools", **more}
+    return uvicorn.Config(
+        app,
+        loop="none",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        access_log=False,
+        log_level="critical",
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        **options,
+    )
 
 
 class _Server(uvicorn.Server):
