@@ -215,5 +215,5 @@ def _gemini(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
 
 
 def _done(text: str, calls: Any, word: str, tokens: tuple[int, int] | None) -> Said:
-    found = tuple((name, canonical(arguments)) for name, arguments in calls)
+    found = tuple((name, canonical(arguments)) for name, arguments in calls if name)  # a call of nothing is none
     return Said(text, found, "tools" if found and word in ("stop", "tools") else word, tokens)

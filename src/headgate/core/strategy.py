@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -84,6 +85,7 @@ class Run(Protocol):
     envelope: Envelope
     trace: Trace
     clock: Clock
+    rng: random.Random
 
     def strategy(self, name: str) -> Strategy:
         """The entry; ModelNotFound where there is none or the principal may not use it."""

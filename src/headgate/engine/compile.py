@@ -13,6 +13,7 @@ from headgate.config.errors import ConfigError, Problem
 from headgate.config.load import did_you_mean, references
 from headgate.config.model import Config, Entry, Provider
 from headgate.config.model import Price as ConfigPrice
+from headgate.config.strategies import Ensemble as EnsembleSection
 from headgate.config.values import Secret
 from headgate.core.answer import Answer
 from headgate.core.clock import SYSTEM, Clock
@@ -31,6 +32,8 @@ from headgate.providers.registry import (
     find_key,
     split_base,
 )
+from headgate.strategies.ensemble import Ensemble, Member
+from headgate.strategies.ensemble.judge import Judge
 from headgate.strategies.fallback import Fallback, Target
 from headgate.strategies.single import Single
 from headgate.upstream.deployment import Deployment, Endpoint, Hedge, Model, Timeouts, Vitals
@@ -246,7 +249,23 @@ def _price(entry: Entry) -> Price | None:
 
 
 def _nano(amount: Any) -> int | None:
-    return None if amount is None else per_mtok(amount)
+    return None if amount is None else per_mtok(amount)  # US$ -> nano-US$: the same factor
+
+
+def _ensemble(name: str, section: EnsembleSection) -> Ensemble:
+    judge = section.judge
+    return Ensemble(
+        name,
+        [Member(m.model, m.weight, m.role) for m in section.members for _ in range(m.samples)],
+        mode=section.mode,
+        temperature=section.temperature,
+        judge=None if judge is None else Judge(judge.model, timeout=judge.timeout),
+        pairwise=judge is not None and judge.style == "pairwise",
+        tags=frozenset(section.when.tags) if section.when is not None else frozenset(),
+        max_cost=_nano(section.budget.max_cost),
+        deadline=section.budget.deadline,
+        grace=section.grace,
+    )
 
 
 def build_strategy(name: str, entry: Entry, config: Config) -> Strategy:
@@ -261,4 +280,6 @@ def build_strategy(name: str, entry: Entry, config: Config) -> Strategy:
             rescue=section.rescue,
             wait=section.when_all_cooling == "wait",
         )
+    if entry.ensemble is not None:
+        return _ensemble(name, entry.ensemble)
     return Unbuilt(name, entry.strategy or "", [target for _, target in references(entry)])
