@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from headgate.catalog.catalog import Row, lookup
 from headgate.config.errors import ConfigError, Problem
 from headgate.config.load import did_you_mean, references
-from headgate.config.model import Config, Entry, Provider
+from headgate.config.model import Config, Entry, Provider, PythonTool
 from headgate.config.model import Price as ConfigPrice
+from headgate.config.strategies import Agent as AgentSection
 from headgate.config.strategies import Ensemble as EnsembleSection
 from headgate.config.values import Secret
 from headgate.core.answer import Answer
@@ -32,10 +33,16 @@ from headgate.providers.registry import (
     find_key,
     split_base,
 )
+from headgate.strategies.agent import Agent
+from headgate.strategies.agent.agent import MAX_STEPS
 from headgate.strategies.ensemble import Ensemble, Member
 from headgate.strategies.ensemble.judge import Judge
 from headgate.strategies.fallback import Fallback, Target
 from headgate.strategies.single import Single
+from headgate.tools.broker import Broker, ToolSource
+from headgate.tools.files import Files
+from headgate.tools.mcp import Mcp
+from headgate.tools.python import Python
 from headgate.upstream.deployment import Deployment, Endpoint, Hedge, Model, Timeouts, Vitals
 
 NO_KEY = "no key"
@@ -252,6 +259,33 @@ def _nano(amount: Any) -> int | None:
     return None if amount is None else per_mtok(amount)  # US$ -> nano-US$: the same factor
 
 
+def _agent(name: str, section: AgentSection, config: Config) -> Agent:
+    wanted, budget = config.tools, section.budget
+    python = wanted.python or PythonTool()
+    sandbox = Python(timeout=python.timeout, memory=python.memory)
+    sources: dict[str, ToolSource] = {}
+    if wanted.files is not None:
+        sources["files"] = Files(wanted.files.root, max_bytes=wanted.files.max_bytes)
+    if wanted.python is not None:
+        sources["python"] = sandbox
+    for server, mcp in wanted.mcp.items():
+        env = {key: value.reveal() for key, value in mcp.env.items()}
+        sources[server] = Mcp(server, command=mcp.command, url=mcp.url, allow=mcp.allow, env=env)
+    return Agent(
+        name,
+        planner=section.planner,
+        validator=section.validator,
+        models=section.models,
+        tools=section.tools,
+        broker=Broker(sources),
+        sandbox=sandbox,
+        plan_only=section.autonomy == "plan_only",
+        max_cost=_nano(budget.max_cost),
+        max_steps=budget.max_steps or MAX_STEPS,
+        deadline=budget.deadline,
+    )
+
+
 def _ensemble(name: str, section: EnsembleSection) -> Ensemble:
     judge = section.judge
     return Ensemble(
@@ -280,6 +314,8 @@ def build_strategy(name: str, entry: Entry, config: Config) -> Strategy:
             rescue=section.rescue,
             wait=section.when_all_cooling == "wait",
         )
+    if entry.agent is not None:
+        return _agent(name, entry.agent, config)
     if entry.ensemble is not None:
         return _ensemble(name, entry.ensemble)
     return Unbuilt(name, entry.strategy or "", [target for _, target in references(entry)])

@@ -92,6 +92,7 @@ class Gateway:
     ) -> None:
         house, self._house = self._house, None
         if house is not None:
+            await house.snapshot.aclose()
             await house.transport.aclose()
 
     def models(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -12,6 +13,12 @@ from headgate.core.principal import Principal
 from headgate.core.strategy import ModelInfo, Strategy
 from headgate.strategies.single import Single
 from headgate.upstream.deployment import Model
+
+
+@runtime_checkable
+class Closable(Protocol):
+    async def aclose(self) -> None: ...
+
 
 SUFFIXES = ("cheap", "fast", "best")
 
@@ -86,6 +93,12 @@ class Snapshot:
         if self.model(name) is not None:
             return Single(name)
         raise ModelNotFound(f"The model {name[:100]!r} does not exist or is not offered here.", param="model")
+
+    async def aclose(self) -> None:
+        """Ends what strategies keep open: tool servers, sandboxes."""
+        for entry in self.entries.values():
+            if isinstance(entry, Closable):
+                await entry.aclose()
 
     def models(self) -> Sequence[Model]:
         return list(self._models.values())

@@ -111,6 +111,7 @@ class Process:
         self.admin.stop()
         for close in self._closers:
             await close()
+        await self.house.snapshot.aclose()
         await self.house.transport.aclose()
         self.log.close()
 

@@ -1,0 +1,83 @@
+"""The tools of a configuration behind one interface: listed for planners, called with caps, closed together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from headgate.core.errors import HeadgateError
+
+LONGEST_RESULT = 100_000
+"""Characters of a tool's result that are kept; the cut is marked."""
+CALL_TIME = 30.0
+
+
+class ToolFailed(HeadgateError):
+    """A tool refused, failed or was too slow. The message is safe to show."""
+
+    status = 502
+    type = "tool_error"
+    code = "tool_failed"
+
+
+class Tool(Protocol):
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    """JSON Schema of the arguments."""
+
+    async def call(self, arguments: Mapping[str, Any]) -> str:
+        """The result as text. Raises ToolFailed."""
+        ...
+
+
+class ToolSource(Protocol):
+    """Where tools come from; opened when first asked for."""
+
+    async def tools(self) -> Sequence[Tool]: ...
+    async def aclose(self) -> None: ...
+
+
+class Broker:
+    """`sources` by the name that an agent's `tools:` uses."""
+
+    def __init__(self, sources: Mapping[str, ToolSource]) -> None:
+        self._sources = sources
+
+    async def offered(self, names: Sequence[str]) -> dict[str, Tool]:
+        """The tools of these sources by their own names. A source that cannot be reached raises ToolFailed."""
+        out: dict[str, Tool] = {}
+        for name in names:
+            source = self._sources.get(name) or self._sources.get(name.removeprefix("mcp."))
+            if source is None:
+                raise ToolFailed(f"there is no tool {name!r}")
+            for tool in await source.tools():
+                out[tool.name] = tool
+        return out
+
+    async def aclose(self) -> None:
+        for source in self._sources.values():
+            await source.aclose()
+
+
+async def call(tool: Tool, arguments: Mapping[str, Any], *, seconds: float = CALL_TIME) -> str:
+    """One call with its caps: time, and size of what comes back."""
+    _check(tool, arguments)
+    try:
+        async with asyncio.timeout(seconds):
+            found = await tool.call(arguments)
+    except TimeoutError as error:
+        raise ToolFailed(f"the tool {tool.name!r} gave no answer within {seconds:g} s") from error
+    if len(found) > LONGEST_RESULT:
+        return found[:LONGEST_RESULT] + f"\n[cut: {len(found)} characters in all]"
+    return found
+
+
+def _check(tool: Tool, arguments: Mapping[str, Any]) -> None:
+    from jsonschema import validators
+
+    validator = validators.validator_for(dict(tool.schema), default=validators.Draft202012Validator)(dict(tool.schema))
+    error = next(validator.iter_errors(dict(arguments)), None)
+    if error is not None:
+        raise ToolFailed(f"the arguments of {tool.name!r} do not fit: {error.message[:200]}")

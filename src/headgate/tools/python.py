@@ -1,0 +1,61 @@
+"""Python in a sandbox (pydantic-monty: a worker process, deny by default, a subset of the language)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headgate.tools.broker import Tool, ToolFailed
+
+
+class Python:
+    """core of ToolSource: `python`. The pool starts with the first call and is kept."""
+
+    def __init__(self, *, timeout: float, memory: int) -> None:
+        self._timeout = timeout
+        self._memory = memory
+        self._pool: Any = None
+
+    async def tools(self) -> Sequence[Tool]:
+        return [_Run(self)]
+
+    async def aclose(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.__aexit__(None, None, None)
+
+    async def run(self, code: str, inputs: Mapping[str, Any] | None = None) -> str:
+        """What was printed, then the value of the last expression. Raises ToolFailed."""
+        import pydantic_monty as monty
+
+        if self._pool is None:
+            self._pool = monty.AsyncMonty(max_processes=2)
+            await self._pool.__aenter__()
+        printed = monty.CollectString()
+        limits: Any = {"max_feed_duration_secs": self._timeout, "max_memory": self._memory}
+        try:
+            async with self._pool.checkout(limits=limits) as session:
+                value = await session.feed_run(code, inputs=dict(inputs or {}), print_callback=printed)
+        except monty.MontyError as error:
+            raise ToolFailed(f"python: {str(error)[:500]}") from error
+        shown = getattr(printed, "output", "") or ""
+        return shown + ("" if value is None else str(value))
+
+
+class _Run:
+    name = "python"
+    description = (
+        "Runs a short Python program in a sandbox (no files, no network) and gives what it prints and its last value."
+    )
+    schema: Mapping[str, Any] = {
+        "type": "object",
+        "properties": {"code": {"type": "string"}},
+        "required": ["code"],
+        "additionalProperties": False,
+    }
+
+    def __init__(self, python: Python) -> None:
+        self._python = python
+
+    async def call(self, arguments: Mapping[str, Any]) -> str:
+        return await self._python.run(str(arguments["code"]))
