@@ -11,7 +11,7 @@ from headgate.core.errors import BudgetExceeded, DeadlineExceeded, HeadgateError
 from headgate.core.events import ChatAnswer, Event, ReasoningDelta, Started, collect
 from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
-from headgate.strategies.agent.execute import Executor, Outcome, ask_text
+from headgate.strategies.agent.execute import STEP_TOKENS, Executor, Outcome, ask_text
 from headgate.strategies.agent.plan import BadPlan, check_plan, parse_plan
 from headgate.strategies.agent.plan import Plan as Steps
 from headgate.tools.broker import Broker, Tool, ToolFailed
@@ -92,7 +92,8 @@ class Agent:
             reason = str(error)
             run.decide("agent", self.planner, because=f"no plan ({reason[:200]}): a plain answer instead")
             run.trace.facts["agent"] = {"run": run.trace.id, "plan": None, "fallback": reason[:500]}
-            return await run.ask(self.planner, request, role=None)
+            bounded = request if request.peek.max_tokens else request.edited(max_tokens=STEP_TOKENS)
+            return await run.ask(self.planner, bounded if self.max_cost is not None else request)
         names = ", ".join(step.name for step in steps.steps)
         run.decide("agent", self.planner, because=f"planned {len(steps.steps)} steps: {names}")
         facts = run.trace.facts["agent"] = {"run": run.trace.id, "plan": _shown(steps), "steps": []}
@@ -116,7 +117,7 @@ class Agent:
             messages.append(Message(role="user", content=[Text(text=so_far)]))
         problem = ""
         for _ in (1, 2):
-            content = ChatRequest(model=self.planner, messages=messages, temperature=0.0)
+            content = ChatRequest(model=self.planner, messages=messages, temperature=0.0, max_tokens=STEP_TOKENS)
             try:
                 text = await ask_text(run, self.planner, request, content, role="planner")
             except (BudgetExceeded, DeadlineExceeded):
@@ -143,10 +144,10 @@ class Agent:
         room = run.envelope.room()
         if room is None:
             return
-        total = 0
+        total, bounded = 0, request.edited(max_tokens=STEP_TOKENS)
         for step in steps.steps:
             if step.tool is None:
-                total += run.plan(step.model or self.planner, request).worst_case or 0
+                total += run.plan(step.model or self.planner, bounded).worst_case or 0
         if total > room:
             raise BadPlan("its worst case costs more than the run may spend: fewer steps or cheaper models")
 
@@ -211,7 +212,8 @@ class _Work:
         ]
         text = WRITE.format(mark=mark) + "\n\n" + "\n\n".join(lines)
         messages = [*self._request.content().messages, Message(role="user", content=[Text(text=text)])]
-        asked = self._request.edited(messages=messages, tools=[], tool_choice=None, stream=stream)
+        longest = self._request.peek.max_tokens or STEP_TOKENS
+        asked = self._request.edited(messages=messages, tools=[], tool_choice=None, stream=stream, max_tokens=longest)
         try:
             return await self._run.ask(self._agent.planner, asked, role="writer")
         except (BudgetExceeded, DeadlineExceeded, HeadgateError) as error:
