@@ -6,6 +6,7 @@ import zlib
 
 import pytest
 
+from headgate.net.transport.h1 import H1Transport
 from headgate.net.transport.protocol import (
     BodyTooLarge,
     ConnectionLost,
@@ -295,6 +296,26 @@ async def test_heads_have_a_limit(transport, what):
     async with RawServer(script) as server:
         with pytest.raises(expected):
             await fetch(transport, server, limits=Limits(first_byte=0.3))
+
+
+async def test_trailers_have_a_limit_and_the_connection_is_closed():
+    transport = H1Transport()  # aiohttp reads no trailers into memory
+    gone = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED + b"2\r\nhi\r\n0\r\n", b"x-t: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n" * 4000)
+        await peer.gone()
+        gone.set()
+
+    async with RawServer(script) as server:
+        response = await send(transport, server)
+        assert await response.next() == b"hi"
+        with pytest.raises(HeaderTooLarge):
+            while await response.next():
+                pass
+        await asyncio.wait_for(gone.wait(), 1)
+    await transport.aclose()
 
 
 async def test_redirects_are_given_back_and_cookies_forgotten(transport):

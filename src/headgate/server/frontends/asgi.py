@@ -23,6 +23,10 @@ class Watched(Protocol):
     lost: bool
     on_left: Callable[[], None] | None
 
+    def arrived(self) -> bool:
+        """The request being handled has completely arrived: `receive` will not wait."""
+        ...
+
     def cut(self) -> None:
         """Closes at once, whatever is still unsent."""
         ...
@@ -121,7 +125,7 @@ class AsgiApp:
         connection: Watched | None = scope.get("extensions", {}).get(EXTENSION)
         responder = AsgiResponder(send, connection, self.limits.write_time)
         try:
-            request = await self._read(scope, receive)
+            request = await self._read(scope, receive, connection)
         except ClientLeft:
             return
         except HeadgateError as error:
@@ -163,7 +167,7 @@ class AsgiApp:
         finally:
             watcher.cancel()
 
-    async def _read(self, scope: dict[str, Any], receive: Receive) -> Request:
+    async def _read(self, scope: dict[str, Any], receive: Receive, connection: Watched | None) -> Request:
         head = read_head(scope["headers"], self.limits, scope.get("http_version", "1.1"))
         path = decode_path(scope.get("raw_path") or scope["path"].encode())
         client = scope.get("client")
@@ -175,7 +179,14 @@ class AsgiApp:
             pairs=head.pairs,
             client=client[0] if client else "",
         )
-        if head.length != 0:
+        if connection is not None and connection.arrived():
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            request.body = message["body"]
+            if len(request.body) > self.limits.body:
+                raise too_large(self.limits)
+        elif head.length != 0:
             request.body = await self._body(receive, head.length)
         if head.length is not None and len(request.body) != head.length:
             raise InvalidRequest("the body is shorter or longer than its Content-Length says")

@@ -130,6 +130,9 @@ class _Connection(HttpToolsProtocol):
         if self.on_left is not None:
             self.on_left()
 
+    def arrived(self) -> bool:
+        return self._running is not None and not self._running.more_body
+
     def cut(self) -> None:
         self.transport.abort()
 
@@ -176,6 +179,8 @@ class _Connection(HttpToolsProtocol):
         self._timer = None
         if self._head_since is None or self._refused:
             return
+        if self.flow.read_paused:
+            self._head_since = self.loop.time()  # it is we who do not read
         waited = self.loop.time() - self._head_since
         if waited < self._limits.head_time:
             self._timer = self.loop.call_later(self._limits.head_time - waited, self._look)
@@ -191,6 +196,8 @@ class _Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self._head_open:
+            self._head_since = self.loop.time()  # a request that had to wait for us: its time runs from now
         if self._owed is not None and not self.pipeline and not self.transport.is_closing():
             self._say(self._owed)
 
