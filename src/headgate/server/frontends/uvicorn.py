@@ -179,8 +179,8 @@ class _Connection(HttpToolsProtocol):
         self._timer = None
         if self._head_since is None or self._refused:
             return
-        if self.flow.read_paused:
-            self._head_since = self.loop.time()  # it is we who do not read
+        if self.pipeline or (self._running is not None and not self._running.response_complete):
+            self._head_since = self.loop.time()  # it is not its turn yet
         waited = self.loop.time() - self._head_since
         if waited < self._limits.head_time:
             self._timer = self.loop.call_later(self._limits.head_time - waited, self._look)
