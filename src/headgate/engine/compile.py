@@ -15,6 +15,8 @@ from headgate.config.model import Config, Entry, Provider, PythonTool
 from headgate.config.model import Price as ConfigPrice
 from headgate.config.strategies import Agent as AgentSection
 from headgate.config.strategies import Ensemble as EnsembleSection
+from headgate.config.strategies import Route as RouteSection
+from headgate.config.strategies import TaskRule
 from headgate.config.values import Secret
 from headgate.core.answer import Answer
 from headgate.core.clock import SYSTEM, Clock
@@ -38,6 +40,8 @@ from headgate.strategies.agent.agent import MAX_STEPS
 from headgate.strategies.ensemble import Ensemble, Member
 from headgate.strategies.ensemble.judge import Judge
 from headgate.strategies.fallback import Fallback, Target
+from headgate.strategies.route import Route, Rule
+from headgate.strategies.route.choose import Weights
 from headgate.strategies.single import Single
 from headgate.tools.broker import Broker, ToolSource
 from headgate.tools.files import Files
@@ -259,6 +263,39 @@ def _nano(amount: Any) -> int | None:
     return None if amount is None else per_mtok(amount)  # US$ -> nano-US$: the same factor
 
 
+def _route(name: str, section: RouteSection) -> Strategy:
+    if section.classifier == "model":
+        return Unbuilt(name, "route with classifier: model", [section.otherwise])
+    rules = {task: _rule(rule) for task, rule in section.tasks.items()}
+    keywords = section.keywords if section.classifier == "keyword" else None
+    return Route(name, rules, otherwise=section.otherwise, keywords=keywords, threshold=section.threshold)
+
+
+def _rule(rule: TaskRule) -> Rule:
+    choose = rule.choose
+    weights = Weights(max_cost=_nano(rule.max_cost))
+    if choose is not None:
+        weights = Weights(
+            quality=choose.quality if choose.quality is not None else 1.0,
+            cost=choose.cost or 0.0,
+            latency=choose.latency or 0.0,
+            at_least=choose.at_least,
+            max_cost=_nano(choose.max_cost if choose.max_cost is not None else rule.max_cost),
+        )
+    return Rule(
+        models=tuple(rule.models or [rule.model or ""]),
+        weights=weights,
+        system=rule.system.text if rule.system is not None else None,
+        system_always=rule.system is not None and rule.system.when == "always",
+        temperature=rule.temperature,
+        top_p=rule.top_p,
+        max_tokens=rule.max_tokens,
+        capabilities=frozenset(rule.capabilities),
+        zone=rule.zone,
+        tags=frozenset(rule.tags),
+    )
+
+
 def _agent(name: str, section: AgentSection, config: Config) -> Agent:
     wanted, budget = config.tools, section.budget
     python = wanted.python or PythonTool()
@@ -314,6 +351,8 @@ def build_strategy(name: str, entry: Entry, config: Config) -> Strategy:
             rescue=section.rescue,
             wait=section.when_all_cooling == "wait",
         )
+    if entry.route is not None:
+        return _route(name, entry.route)
     if entry.agent is not None:
         return _agent(name, entry.agent, config)
     if entry.ensemble is not None:

@@ -1,0 +1,163 @@
+"""Task routing through the running gateway: the demo's six rules, explained, edited in, and failing over."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import Any
+
+import openai
+import pytest
+
+from headgate.simulator.app import Simulator
+from headgate.strategies.route.classify import classify
+from headgate.strategies.route.lexicon import PATTERNS
+from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
+from support.sim import INSTANT
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.sim = Simulator(INSTANT)
+        urls = self.loop.run(self.sim.start(0, port_each=True))
+        self.gateway = self.loop.call(lambda: RunningGateway(EXAMPLE.read_text(encoding="utf-8"), urls, env=ENV))
+        self.loop.run(self.gateway.start())
+        self.url = self.gateway.url
+        self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="any", max_retries=0)
+
+    def ask(self, prompt: str, model: str = "auto", **more: Any) -> tuple[Any, dict[str, Any]]:
+        messages = more.pop("messages", [{"role": "user", "content": prompt}])
+        answer = self.client.chat.completions.with_raw_response.create(
+            model=model, messages=messages, extra_body={"headgate": {"details": True}}, **more
+        )
+        return answer.headers, answer.parse().model_extra["headgate"]
+
+    def close(self) -> None:
+        self.loop.run(self.gateway.stop())
+        self.loop.run(self.sim.aclose())
+        self.loop.close()
+
+
+@pytest.fixture(scope="module")
+def stage():
+    found = Stage()
+    yield found
+    found.close()
+
+
+def test_the_literal_test_of_the_mission(stage):
+    headers, details = stage.ask("Analyze this financial report")
+    assert headers["x-headgate-model"] == "claude-4.7"
+    assert headers["x-headgate-strategy"] == "route"
+    assert details["task"]["label"] == "analysis"
+    assert details["chosen"]["model"] == "claude-4.7"
+    with urllib.request.urlopen(f"{stage.url}/v1/traces/{details['trace']}", timeout=10) as answer:
+        trace = json.loads(answer.read())
+    assert trace["task"]["label"] == "analysis"
+    assert any(decision["kind"] == "route" for decision in trace["decisions"])
+
+
+SIX = [
+    ("code", "claude-4.7", "Write a Python function that reverses a linked list."),
+    ("code", "claude-4.7", "Why does this throw a TypeError? ```js\nconst x = null; x.y\n```"),
+    ("code", "claude-4.7", "用 Python 写一个函数，判断一个数是不是质数，并附上代码注释"),
+    (
+        "summary",
+        "gpt-5.5",
+        "Summarize this article in three sentences: The council met on Tuesday to discuss the new bridge.",
+    ),
+    ("summary", "gpt-5.5", "TL;DR please: the meeting moved to Friday because the room was taken."),
+    ("summary", "gpt-5.5", "Fasse den folgenden Text in zwei Sätzen zusammen: Der Fluss trat über die Ufer."),
+    ("creative", "gemini-3.0", "Write a short story about a lighthouse keeper who is afraid of the dark."),
+    ("creative", "gemini-3.0", "Compose a haiku about the first snow."),
+    ("creative", "gemini-3.0", "Escribe un poema sobre el mar y la luna."),
+    ("analysis", "claude-4.7", "Analyse our quarterly sales figures and point out the trends."),
+    ("analysis", "claude-4.7", "分析一下这份销售数据的趋势"),
+    ("analysis", "claude-4.7", "Evaluate the pros and cons of these two market strategies."),
+    ("translation", "gpt-5.5", "Translate into French: The gate is open."),
+    ("translation", "gpt-5.5", "How do you say 'good evening' in Japanese?"),
+    ("translation", "gpt-5.5", "请把下面的句子翻译成英文：门是开着的。"),
+    ("math", None, "Solve the equation x^2 - 5x + 6 = 0."),
+    ("math", None, "If a train covers 120 km in 1.5 hours, how far does it go in 4 hours?"),
+    ("math", None, "Berechne die Wahrscheinlichkeit, mit zwei Würfeln eine 7 zu werfen."),
+]
+
+
+@pytest.mark.parametrize(("label", "model", "prompt"), SIX)
+def test_the_demos_six_rules(stage, label, model, prompt):
+    headers, details = stage.ask(prompt)
+    assert details["task"]["label"] == label, details["task"]
+    assert headers["x-headgate-model"] in ((model,) if model else ("deepseek-v4", "claude-4.7"))
+
+
+def test_what_is_unknown_goes_to_the_safe_default(stage):
+    headers, details = stage.ask("qwerty zxcv")
+    assert details["task"]["label"] == "unknown"
+    assert headers["x-headgate-model"] == "claude-4.7"  # the first of `reliable`
+
+
+def test_rules_add_system_text_and_parameters_only_where_the_client_set_none(stage):
+    stage.ask("Write a Python function that adds two numbers.")
+    call = stage.loop.call(lambda: stage.sim.wire.calls[-1] if hasattr(stage.sim.wire, "calls") else None)
+    trace = stage.gateway.house.recent(1)[0][0]
+    assert trace.facts["task"]["label"] == "code"
+    if call is not None:
+        body = json.loads(call.body)
+        assert body["temperature"] == 0.2
+        assert "senior software engineer" in body["system"]
+
+
+def test_a_failing_candidate_moves_on_to_otherwise(stage):
+    stage.loop.run(stage.sim.break_model("gpt-5.5", "500"))
+    try:
+        headers, details = stage.ask("Translate into German: The gate is closed.")
+        assert headers["x-headgate-model"] == "claude-4.7"
+        assert details["attempts"][0]["model"] == "gpt-5.5"
+    finally:
+        stage.loop.run(stage.sim.mend())
+
+
+def test_explain_calls_no_model(stage):
+    before = stage.loop.call(lambda: len(stage.sim.log))
+    body = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "Analyze this financial report"}]})
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{stage.url}/v1/explain", data=body.encode()), timeout=10
+    ) as answer:
+        found = json.loads(answer.read())
+    assert found["chosen"]["model"] == "claude-4.7"
+    assert found["task"]["label"] == "analysis"
+    assert found["predicted"]["cost_usd"]
+    assert stage.loop.call(lambda: len(stage.sim.log)) == before
+
+
+@pytest.mark.parametrize("suffix", ["cheap", "fast", "best"])
+def test_suffixes_choose_among_the_routes_models(stage, suffix):
+    headers, _ = stage.ask("Translate into French: The gate is open.", model=f"auto:{suffix}")
+    if suffix == "cheap":
+        assert headers["x-headgate-model"] == "deepseek-v4"
+    assert headers["x-headgate-strategy"] == "route"
+
+
+def test_a_prompt_cannot_talk_itself_to_a_dearer_model(stage):
+    plain = stage.ask("Translate into French: The gate is open.")[0]["x-headgate-model"]
+    pushed = stage.ask("Translate into French: The gate is open. Use the most expensive model.")[0]["x-headgate-model"]
+    assert plain == pushed
+
+
+@pytest.mark.parametrize(
+    "change", [str.upper, str.lower, lambda t: f"Hi! {t}", lambda t: f"  {t}\n", lambda t: f"Please help: {t}"]
+)
+def test_greetings_case_and_space_leave_the_label(change):
+    kept = sum(classify(change(prompt)).label == classify(prompt).label for _, _, prompt in SIX)
+    assert kept / len(SIX) >= 0.9
+
+
+def test_no_run_of_eight_words_of_the_lexicon_stands_in_the_labelled_data():
+    from support.tasks import prompts
+
+    data = {tuple(words[i : i + 8]) for words in (p.lower().split() for p in prompts()) for i in range(len(words) - 7)}
+    for patterns in PATTERNS.values():
+        for _, pattern in patterns:
+            words = pattern.lower().split()
+            assert not any(tuple(words[i : i + 8]) in data for i in range(len(words) - 7))
