@@ -149,19 +149,31 @@ async def test_a_body_that_does_not_come(serve, framing):
 
 
 @pytest.mark.parametrize("rest", [b"t: a\r\n\r\n", b"ost: a\r\nContent-Length: 5\r\n\r\nhello"])
-async def test_a_long_wait_for_the_answer_is_no_fault_of_the_client(serve, rest):
-    """While an earlier answer is awaited nothing more is read: the time of a request that is half here stands still."""
+@pytest.mark.parametrize("queued", [1, 0])
+async def test_a_long_wait_for_the_answer_is_no_fault_of_the_client(serve, rest, queued):
+    """While an earlier answer is awaited, the time of a request that is half here stands still."""
     async with serve(head_time=0.1, body_time=0.1, keepalive=1) as house, house.client() as client:
         begun = b"GET /x HTTP/1.1\r\nHos" if rest.startswith(b"t") else b"POST /echo HTTP/1.1\r\nH"
-        await client.send(get("/hang") + post(b"second", "/echo") + begun)
+        await client.send(get("/hang") + post(b"second", "/echo") * queued + begun)
         await house.waiting.wait()
         await asyncio.sleep(0.3)
         house.go_on.set()
         assert (await client.answer()).body == b"late"
-        assert (await client.answer()).body == b"second"
+        for _ in range(queued):
+            assert (await client.answer()).body == b"second"
         await client.send(rest)
         third = await client.answer()
         assert (third.status, third.body) == (200, b"GET /x?" if rest.startswith(b"t") else b"hello")
+
+
+async def test_what_waited_for_its_turn_has_its_limit_then(serve):
+    async with serve(head_time=0.1, keepalive=5) as house, house.client() as client:
+        await client.send(get("/hang") + b"GET /x HTTP/1.1\r\nHos")
+        await house.waiting.wait()
+        house.go_on.set()
+        assert (await client.answer()).body == b"late"
+        assert (await client.answer()).status == 408
+        assert await client.ended() == b""
 
 
 async def test_a_body_half_here_waits_without_blame(serve):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -33,6 +34,7 @@ BIG_BODY = 64 * 1024
 LINGER_BYTES = 4096
 """How much more may follow a released answer before its connection is given up."""
 IDLE, BUSY, LINGERING, CLOSED = range(4)
+_KEPT = re.compile(rb"(?:.*,)?\s*timeout=(\d{1,6})\b", re.IGNORECASE)
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"content-encoding", b"keep-alive"))
 
 
@@ -234,11 +236,7 @@ class Connection(asyncio.Protocol):
                 self._paused = True
                 if self._transport is not None:
                     self._transport.pause_reading()
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
+        self._wake()
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -274,13 +272,11 @@ class Connection(asyncio.Protocol):
 
     def _lost(self, exc: Exception | None) -> ConnectionLost:
         detail = f": {exc}" if exc is not None and str(exc) else ""
-        if self.head:
-            return ConnectionLost(f"the connection broke in the middle of the body{detail}")
-        if self._seen:
-            return ConnectionLost(f"the connection broke in the middle of the answer's head{detail}")
-        if self.served > 1:
-            return ConnectionLost(f"a kept connection was closed before a byte of the answer{detail}")
-        return ConnectionLost(f"the connection was closed before a byte of the answer{detail}")
+        if self.head or self._seen:
+            where = "in the middle of the body" if self.head else "in the middle of the answer's head"
+        else:
+            where = "before a byte of the answer" + (", on a kept connection" if self.served > 1 else "")
+        return ConnectionLost(f"the connection broke {where}{detail}")
 
     # -- httptools ------------------------------------------------------------------------------------------------
     def on_message_begin(self) -> None:
@@ -343,9 +339,9 @@ class Connection(asyncio.Protocol):
             self._framed = True
             if not self._head_only and value.isdigit() and int(value[:20]) > self._limits.body_bytes:
                 self._stop(BodyTooLarge(f"the body announced is larger than {self._limits.body_bytes} bytes"))
-        elif value[:8].lower() == b"timeout=" and value[8:].split(b",")[0].strip().isdigit():
+        elif (kept := _KEPT.match(value)) is not None:
             # A second less than the server keeps it, so that it is we who close first.
-            self.keepalive = min(self.keepalive, max(int(value[8:].split(b",")[0][:6]) - 1.0, 0.0))
+            self.keepalive = min(self.keepalive, max(int(kept[1]) - 1.0, 0.0))
 
     def _stop(self, error: TransportError) -> None:
         self._error = error

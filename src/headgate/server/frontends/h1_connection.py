@@ -258,11 +258,11 @@ class Connection(asyncio.Protocol):
         limits = self._front.limits
         if not self._message_open:
             self._look_at(now + limits.keepalive)
-        elif self._owes_continue or not self._reading:
-            # A request that had to wait for us: its time runs from now.
+        else:  # a request that had to wait for its turn: its time runs from now
             self._head_since = now
             if not self._head_open:
                 self._body_until = now + body_seconds(limits, self._head.length)
+            self._look_at(now + min(limits.head_time, limits.body_time))
         if not self._reading:
             self._reading = True
             self._transport.resume_reading()
@@ -324,8 +324,8 @@ class Connection(asyncio.Protocol):
             self._watch_writing(now)
         if self._linger_until:
             self._end_by(self._linger_until, now)
-        elif self._message_open and (self._owes_continue or not self._reading):
-            self._look_at(now + self._front.limits.head_time)  # it waits for us
+        elif self._message_open and self._task is not None:
+            self._look_at(now + self._front.limits.head_time)  # it is not its turn yet
         elif self._head_open:
             self._refuse_by(self._head_since + self._front.limits.head_time, now, "headers")
         elif self._message_open:
