@@ -14,7 +14,7 @@ from headgate.engine.compile import Compiler
 from headgate.engine.house import House
 from headgate.governance.open import OpenGovernor
 from headgate.ledger.volatile import VolatileLedger
-from headgate.net.transport.aiohttp import AiohttpTransport
+from headgate.net.transport.h1 import H1Transport
 from headgate.server.app import DataPlane
 from headgate.server.frontends.sockets import bind
 from headgate.server.frontends.uvicorn import UvicornFrontEnd
@@ -77,7 +77,7 @@ class RunningGateway:
         self.ledger = VolatileLedger(keep=100_000)
         self.house = House(
             snapshot=Compiler(env or ENV).compile(self.config),
-            transport=AiohttpTransport(),
+            transport=H1Transport(),
             ledger=self.ledger,
             governor=OpenGovernor(),
             clock=SYSTEM,

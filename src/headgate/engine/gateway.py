@@ -26,7 +26,7 @@ from headgate.engine.pipeline import Exchange, Inbound, open_exchange
 from headgate.engine.zero import config_from_environment
 from headgate.governance.open import OpenGovernor
 from headgate.ledger.volatile import VolatileLedger
-from headgate.net.transport.aiohttp import AiohttpTransport
+from headgate.net.transport.h1 import H1Transport
 from headgate.net.transport.protocol import Transport
 
 
@@ -82,7 +82,7 @@ class Gateway:
         return self._house
 
     async def __aenter__(self) -> Gateway:
-        transport = self._transport or AiohttpTransport()
+        transport = self._transport or H1Transport()
         snapshot = self._compiler.compile(self._config)
         self._house = House(snapshot=snapshot, transport=transport, ledger=self._ledger, governor=self._governor)
         return self

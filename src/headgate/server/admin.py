@@ -15,7 +15,7 @@ from headgate.console.auth import Sessions, load_token
 from headgate.console.views import Admin
 from headgate.core.clock import SYSTEM
 from headgate.engine.house import House
-from headgate.net.transport.aiohttp import AiohttpTransport
+from headgate.net.transport.h1 import H1Transport
 from headgate.net.transport.protocol import HttpRequest, Limits, Origin, TransportError
 from headgate.server.frontends.sockets import bind
 from headgate.server.frontends.uvicorn import make_server
@@ -64,7 +64,7 @@ class AdminPlane:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        transport = AiohttpTransport()
+        transport = H1Transport()
 
         async def play(body: bytes) -> AsyncIterator[bytes]:
             async for piece in _ask(transport, self.data_url, body):
@@ -76,7 +76,7 @@ class AdminPlane:
         await transport.aclose()
 
 
-async def _ask(transport: AiohttpTransport, url: str, body: bytes) -> AsyncIterator[bytes]:
+async def _ask(transport: H1Transport, url: str, body: bytes) -> AsyncIterator[bytes]:
     """One request to the data plane, as any client would make it; its stream, or its error as a frame."""
     host, _, port = url.removeprefix("http://").rpartition(":")
     request = HttpRequest(

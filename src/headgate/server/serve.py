@@ -23,7 +23,7 @@ from headgate.engine.house import House
 from headgate.engine.zero import config_from_environment
 from headgate.governance.open import OpenGovernor
 from headgate.ledger.volatile import VolatileLedger
-from headgate.net.transport.aiohttp import AiohttpTransport
+from headgate.net.transport.h1 import H1Transport
 from headgate.server.admin import AdminPlane
 from headgate.server.app import DataPlane
 from headgate.server.frontends.sockets import bind
@@ -61,7 +61,7 @@ class Process:
         self.config = self._load()
         self.house = House(
             snapshot=self._compiler.compile(self.config),
-            transport=AiohttpTransport(),
+            transport=H1Transport(),
             ledger=VolatileLedger(),
             governor=OpenGovernor(),
         )
