@@ -263,4 +263,6 @@ def _sum(usages: list[Usage]) -> Usage | None:
 
 def _header_safe(value: str) -> str:
     """Names come from files and providers: whatever they hold, a header is one line of visible latin-1."""
+    if value.isascii() and value.isprintable() and len(value) <= 1000:
+        return value
     return "".join(c if " " <= c <= "~" else "?" for c in value)[:1000]
