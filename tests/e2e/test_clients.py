@@ -1,0 +1,86 @@
+"""Clients that are not Python: the OpenAI and Vercel SDKs on Node, and Claude Code using a tool."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from headgate.simulator.app import Simulator
+from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
+from support.sim import INSTANT
+
+NODE = Path(__file__).parents[1] / "node"
+
+
+@pytest.fixture(scope="module")
+def url():
+    loop = Loop()
+    sim = Simulator(INSTANT)
+    urls = loop.run(sim.start(0))
+    gateway = loop.call(lambda: RunningGateway(EXAMPLE.read_text(encoding="utf-8"), urls, env=ENV))
+    loop.run(gateway.start())
+    yield gateway.url
+    loop.run(gateway.stop())
+    loop.run(sim.aclose())
+    loop.close()
+
+
+@pytest.fixture(scope="module")
+def node() -> Path:
+    subprocess.run(["sh", str(NODE.parents[1] / "scripts" / "node.sh")], check=True, timeout=500)
+    return NODE
+
+
+@pytest.mark.xdist_group("node")
+@pytest.mark.timeout(600)
+def test_the_node_sdks_understand_every_phase(node, url):
+    models = ["claude-4.7", "gpt-5.5", "gemini-3.0", "reliable", "auto", "careful"]
+    done = subprocess.run(
+        ["node", "clients.mjs", url, *models], cwd=node, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["model"] for row in rows] == models
+    for row in rows:
+        for way in ("whole", "streamed", "response", "text", "read"):
+            assert "[simulated]" in row[way], (row["model"], way)
+        assert row["call"]["name"] == "get_weather"
+        assert json.loads(row["call"]["arguments"])["city"]
+        assert row["tokens"] > 0
+        assert row["streamTokens"] > 0
+
+
+@pytest.mark.xdist_group("node")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("model", ["claude-4.7", "gpt-5.5"])
+def test_claude_code_reads_a_file_through_the_gateway(node, url, tmp_path, model):
+    """With an Anthropic model its own bytes pass; with an OpenAI one every turn is translated both ways."""
+    (tmp_path / "note.txt").write_text("The sluice opens at dawn.\n")
+    env = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "ANTHROPIC_BASE_URL": url,
+        "ANTHROPIC_AUTH_TOKEN": "any",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+    command = [str(node / "node_modules" / ".bin" / "claude"), "-p", "Read note.txt and tell me what it says"]
+    command += ["--model", model, "--allowedTools", "Read", "--output-format", "json"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    found = json.loads(done.stdout)
+    assert found["is_error"] is False
+    assert "The sluice opens at dawn." in found["result"]
+    assert found["num_turns"] >= 2
