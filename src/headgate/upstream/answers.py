@@ -382,7 +382,8 @@ class StreamAnswer:
         if not self._finished:
             raise fault("stream_broken", "the provider's stream ended without a finish")
         self._ended = True
-        await self._call.close_connection()
+        if self._call.response is not None:
+            self._call.response.release()  # HTTP's own end may come a packet later: the connection is worth keeping
         self._call.end("ok", usage=self._usage, partial=self._partial(), upstream_id=self._id, status=200)
         if self._usage is None:
             self._usage = self._partial()

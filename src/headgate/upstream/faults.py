@@ -18,7 +18,7 @@ def of_transport(error: net.TransportError, *, opened: bool = False) -> Upstream
         case net.ConnectFailed():
             return fault("connect", "the provider could not be reached", detail=detail, sent=error.sent)
         case net.FirstByteTimeout() | net.IdleTimeout() | net.TotalTimeout():
-            return fault("timeout", "the provider fell silent", detail=detail)
+            return fault("timeout", "the provider fell silent", detail=detail, sent=error.sent)
         case net.BodyTooLarge() | net.HeaderTooLarge() | net.ProtocolViolation():
             return fault("invalid_answer", "the provider's answer is not valid HTTP or too large", detail=detail)
     if opened:
