@@ -24,6 +24,9 @@ class Response:
     async def next(self) -> bytes:
         return self._packets.pop(0) if self._packets else b""
 
+    def release(self) -> None:
+        return None
+
 
 class Call:
     """Only what a stream touches of its attempt."""
