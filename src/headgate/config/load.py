@@ -162,7 +162,7 @@ def _references(config: Config, document: Document) -> list[Problem]:
             if target not in config.models and "/" not in target:
                 message = f"there is no model {target!r}" + did_you_mean(target, config.models)
                 problems.append(document.problem((*base, *path), message))
-        problems += _tools(config, document, base, entry)
+        problems += _tools(config, document, base, entry) + _half_built(document, base, entry)
     for alias, target in config.aliases.items():
         if target not in config.models and "/" not in target:
             message = f"there is no model {target!r}" + did_you_mean(target, config.models)
@@ -190,6 +190,20 @@ def _tools(config: Config, document: Document, base: Path, entry: Entry) -> list
         for i, name in enumerate(entry.agent.tools)
         if name not in known
     ]
+
+
+def _half_built(document: Document, base: Path, entry: Entry) -> list[Problem]:
+    """Keys that are read and would change nothing: an error, never a silent no-op."""
+    found: list[Path] = []
+    if entry.hedge is not None:
+        found.append(("hedge",))
+    if entry.fallback is not None and entry.fallback.rescue == "restart":
+        found.append(("fallback", "rescue"))
+    for kind in ("ensemble", "agent"):
+        section = getattr(entry, kind)
+        if section is not None and section.budget.max_calls is not None:
+            found.append((kind, "budget", "max_calls"))
+    return [document.problem((*base, *path), f"`{path[-1]}` as it stands here is not built yet") for path in found]
 
 
 def _cycles(config: Config, document: Document) -> list[Problem]:
