@@ -1,0 +1,135 @@
+"""`headgate serve` as a process: planted keys stay inside, reloads are atomic, a bad file keeps the old one running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headgate.simulator.app import Simulator
+from support.gateway import ENV, Loop
+from support.sim import INSTANT
+
+FILE = """
+providers:
+  anthropic: {{base_url: "{anthropic}"}}
+  openai: {{base_url: "{openai}", api_key: "${{OPENAI_API_KEY}}"}}
+models:
+  claude-4.7: {{provider: anthropic, upstream: claude-opus-4-7}}
+  gpt-5.5: {{provider: openai, upstream: gpt-5.5}}
+  reliable: {{fallback: [claude-4.7, gpt-5.5]}}
+"""
+
+
+def get(url: str, token: str | None = None) -> tuple[int, str]:
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+            return answer.status, answer.read().decode() + str(answer.headers)
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode() + str(error.headers)
+
+
+def ask(url: str, model: str) -> tuple[int, str]:
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hi"}]}).encode()
+    request = urllib.request.Request(f"{url}/v1/chat/completions", data=body, headers={"x-headgate-details": "true"})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read().decode() + str(answer.headers)
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode() + str(error.headers)
+
+
+class Served:
+    def __init__(self, folder: Path) -> None:
+        self.loop = Loop()
+        self.sim = Simulator(INSTANT)
+        self.urls = self.loop.run(self.sim.start(0))
+        self.file = folder / "headgate.yaml"
+        self.file.write_text(FILE.format(**self.urls))
+        self.data = folder / "data"
+        command = [sys.executable, "-m", "headgate.cli", "serve", "--config", str(self.file), "--port", "0"]
+        self.process = subprocess.Popen(
+            [*command, "--admin-port", "0", "--data-dir", str(self.data)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **ENV},
+        )
+        self.said: list[str] = []
+        while not self.said or not self.said[-1].startswith("ready "):
+            assert self.process.stdout is not None
+            line = self.process.stdout.readline()
+            assert line, self.process.stderr.read() if self.process.stderr else ""
+            self.said.append(line.strip())
+        self.url = self.said[-1].removeprefix("ready ")
+        self.admin = next(line.split()[1] for line in self.said if line.startswith("console "))
+        self.token = (self.data / "admin.token").read_text().strip()
+
+    def end(self) -> str:
+        """Stops the process; everything it has printed."""
+        self.process.send_signal(signal.SIGTERM)
+        out, err = self.process.communicate(timeout=20)
+        self.loop.run(self.sim.aclose())
+        self.loop.close()
+        return "\n".join(self.said) + out + err
+
+
+@pytest.fixture
+def served(tmp_path):
+    found = Served(tmp_path)
+    yield found
+    if found.process.poll() is None:
+        found.end()
+
+
+@pytest.mark.timeout(90)
+def test_planted_keys_leave_by_no_way(served: Served):
+    seen: list[str] = []
+    for mode in (None, "auth", "500", "quota", "error_in_200", "html"):
+        if mode is not None:
+            served.loop.run(served.sim.break_model("claude-4.7", mode))
+        seen += [ask(served.url, model)[1] for model in ("claude-4.7", "reliable", "gpt-5.5", "nobody")]
+    served.loop.run(served.sim.mend())
+    for path in ("/metrics", "/health", "/v1/models", "/readyz", "/v1/nothing"):
+        seen.append(get(served.url + path)[1])
+    rows = json.loads(get(served.admin + "/admin/v1/requests", served.token)[1].rpartition("]")[0] + "]")
+    seen.append(json.dumps(rows))
+    for row in rows[:10]:
+        seen.append(get(f"{served.url}/v1/traces/{row['trace']}")[1])
+        seen.append(get(f"{served.admin}/admin/v1/traces/{row['trace']}", served.token)[1])
+    for path in ("status", "models", "config"):
+        seen.append(get(f"{served.admin}/admin/v1/{path}", served.token)[1])
+    log = served.end()
+    assert '"event":"request"' in log
+    for text in [*seen, log]:
+        assert "canary" not in text
+
+
+def wait_for(check: Any, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
+
+
+@pytest.mark.timeout(90)
+def test_a_changed_file_is_loaded_and_a_bad_one_changes_nothing(served: Served):
+    assert ask(served.url, "extra")[0] == 404
+    good = FILE.format(**served.urls) + "  extra: {provider: openai, upstream: gpt-5.5}\n"
+    served.file.write_text(good)
+    wait_for(lambda: ask(served.url, "extra")[0] == 200)
+    served.file.write_text(good + "  broken: {provder: x}\n")
+    served.process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert ask(served.url, "extra")[0] == 200
+    assert "reload_failed" in served.end()
