@@ -7,19 +7,21 @@ from pathlib import Path
 
 from headgate.config.schema import json_schema
 from headgate.providers.registry import Registry, describe
+from headgate.server.openapi import DATA_PLANE
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
 def main() -> None:
     (DOCS / "headgate.schema.json").write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")
+    (DOCS / "openapi.json").write_text(json.dumps(DATA_PLANE, indent=1) + "\n", encoding="utf-8")
     lines = ["# Provider profiles", "", "| profile | base URL | dialects | key |", "|---|---|---|---|"]
     for profile in Registry():
         row = describe(profile)
         keys = ", ".join(row["key"]) or "–"
         lines.append(f"| {row['name']} | {row['base_url'] or 'yours'} | {', '.join(row['dialects'])} | {keys} |")
     (DOCS / "profiles.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"wrote {DOCS}/headgate.schema.json and profiles.md")
+    print(f"wrote {DOCS}/headgate.schema.json, openapi.json and profiles.md")
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ class DataPlane:
             "readyz": operations.readyz,
             "health": operations.health,
             "metrics": operations.metrics,
+            "openapi.json": operations.openapi,
         }
 
     async def __call__(self, request: Request, responder: Responder) -> None:

@@ -67,7 +67,8 @@ _GEMINI = {
     "countTokens": (GEMINI_COUNT_DOOR, False),
 }
 _OPERATIONS = {
-    name: Door(name=name, dialect=CHAT, what=name, method="GET") for name in ("livez", "readyz", "health", "metrics")
+    name: Door(name=name, dialect=CHAT, what=name, method="GET")
+    for name in ("livez", "readyz", "health", "metrics", "openapi.json")
 }
 
 

@@ -9,6 +9,7 @@ import msgspec
 from headgate import __version__
 from headgate.server.doors import Match
 from headgate.server.http import JSON, Request, Responder
+from headgate.server.openapi import DATA_PLANE
 
 if TYPE_CHECKING:
     from headgate.server.app import DataPlane
@@ -51,3 +52,8 @@ async def metrics(plane: DataPlane, request: Request, responder: Responder, matc
 
     body = plane.metrics.render() if plane.metrics is not None else b""
     await responder.reply(200, (("content-type", CONTENT_TYPE),), body)
+
+
+async def openapi(plane: DataPlane, request: Request, responder: Responder, match: Match, request_id: str) -> None:
+    """The doors, described."""
+    await responder.reply(200, JSON, msgspec.json.encode(DATA_PLANE))

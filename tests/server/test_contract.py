@@ -1,0 +1,70 @@
+"""The contract, frozen: schema, doors, verbs, headers and the `headgate` object. A change here is a change for users."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+
+from headgate.cli.main import GROUPS
+from headgate.config.schema import json_schema
+from headgate.server.openapi import DATA_PLANE
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_published_schema_and_openapi_are_the_codes_own():
+    assert json.loads((DOCS / "headgate.schema.json").read_text()) == json.loads(json.dumps(json_schema()))
+    assert json.loads((DOCS / "openapi.json").read_text()) == json.loads(json.dumps(DATA_PLANE))
+
+
+def test_the_verbs():
+    assert sorted(GROUPS) == ["chat", "check", "config", "connect", "demo", "explain", "init", "models", "serve"]
+
+
+def test_every_answer_says_what_was_chosen(stage):
+    body = json.dumps(
+        {"model": "reliable", "messages": [{"role": "user", "content": "hi"}], "headgate": {"details": True}}
+    )
+    request = urllib.request.Request(f"{stage.url}/v1/chat/completions", data=body.encode())
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        headers, found = {k.lower() for k in answer.headers}, json.loads(answer.read())
+    assert {
+        "x-request-id",
+        "x-headgate-model",
+        "x-headgate-provider",
+        "x-headgate-strategy",
+        "x-headgate-attempts",
+        "x-headgate-cost-usd",
+        "x-headgate-overhead-ms",
+        "x-headgate-trace",
+    } <= headers
+    details = found["headgate"]
+    assert {"requested", "strategy", "trace", "cost_usd", "overhead_ms", "chosen", "attempts"} == set(details)
+    assert {"model", "provider", "deployment", "because"} == set(details["chosen"])
+    attempt = details["attempts"][0]
+    assert {"model", "deployment", "outcome", "error", "ttft_ms", "latency_ms", "cost_usd"} <= set(attempt)
+
+
+def test_any_request_that_the_openapi_allows_gets_an_answer_and_never_a_500(stage):
+    schema = schemathesis.openapi.from_dict(DATA_PLANE)
+    seen = 0
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        if operation.method.upper() != "POST":
+            continue
+
+        @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(case=operation.as_strategy())
+        def check(case):
+            nonlocal seen
+            answer = case.call(base_url=stage.url)
+            seen += 1
+            assert answer.status_code < 500 or answer.status_code in (501, 503), (case, answer.text)
+            assert "Traceback" not in answer.text
+
+        check()
+    assert seen > 50
