@@ -151,9 +151,9 @@ def cold_start(folder: Path) -> float:
     return took
 
 
-def ours(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    file = folder / "bench.yaml"
-    file.write_text(CONFIG)
+def ours(folder: Path, port: int, frontend: str = "uvicorn") -> subprocess.Popen[bytes]:
+    file = folder / f"bench-{frontend}.yaml"
+    file.write_text(f"{CONFIG}server: {{frontend: {frontend}}}\n")
     command = [
         sys.executable,
         "-m",
@@ -167,7 +167,7 @@ def ours(folder: Path, port: int) -> subprocess.Popen[bytes]:
         "0",
     ]
     return pinned(
-        [*command, "--data-dir", str(folder / "data")], 0, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, "--data-dir", str(folder / frontend)], 0, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
 
 
@@ -181,9 +181,13 @@ def main() -> None:
     mock = pinned([str(TOOLS / "mock"), "9001"], 1)
     time.sleep(0.3)
     starts = [cold_start(folder) for _ in range(options.rounds)]
-    servers = [Server("headgate", 8100, ours(folder, 8100), ("fast", "paced"))]
-    wait_for(8100)
-    servers[0].note("memory MB idle", memory_mb(servers[0].process.pid))
+    servers = [
+        Server("headgate", 8100, ours(folder, 8100), ("fast", "paced")),
+        Server("headgate, own front end", 8102, ours(folder, 8102, "own"), ("fast", "paced")),
+    ]
+    for server in servers:
+        wait_for(server.port)
+        server.note("memory MB idle", memory_mb(server.process.pid))
     if shutil.which("nginx"):
         pid = folder / "nginx.pid"
         command = ["nginx", "-p", str(folder), "-c", str(HERE / "nginx.conf"), "-g", f"pid {pid};"]
@@ -207,15 +211,22 @@ def main() -> None:
 
 def report(servers: list[Server], starts: list[float], out: str) -> None:
     names = list(dict.fromkeys(name for server in servers for name in server.figures))
-    print("| | " + " | ".join(server.name for server in servers) + " | ratio |")
-    print("|---" * (len(servers) + 2) + "|")
+    print("| | " + " | ".join(server.name for server in servers) + " |")
+    print("|---" * (len(servers) + 1) + "|")
+    base = next((s for s in servers if s.name == "nginx"), None)
     for name in names:
-        medians = [statistics.median(s.figures[name]) if name in s.figures else None for s in servers]
-        cells = [f"{m:.2f}" if m is not None else "–" for m in medians]
-        both = len(medians) == 2 and None not in medians
-        ratio = f"{medians[0] / medians[1]:.2f}" if both and medians[0] is not None and medians[1] else "–"
-        print(f"| {name} | " + " | ".join(cells) + f" | {ratio} |")
-    print(f"| cold start to first answer, s | {statistics.median(starts):.2f} | | |")
+        cells = []
+        for server in servers:
+            if name not in server.figures:
+                cells.append("–")
+                continue
+            median = statistics.median(server.figures[name])
+            ratio = (
+                median / statistics.median(base.figures[name]) if base is not None and name in base.figures else None
+            )
+            cells.append(f"{median:.2f}" + (f" ({ratio:.2f} x)" if ratio is not None and server is not base else ""))
+        print(f"| {name} | " + " | ".join(cells) + " |")
+    print(f"cold start to first answer, s: {statistics.median(starts):.2f}")
     result = {"servers": {s.name: s.figures for s in servers}, "cold_start_s": starts}
     Path(out).write_text(json.dumps(result, indent=1))
 

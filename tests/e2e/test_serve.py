@@ -50,12 +50,12 @@ def ask(url: str, model: str) -> tuple[int, str]:
 
 
 class Served:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
         self.loop = Loop()
         self.sim = Simulator(INSTANT)
         self.urls = self.loop.run(self.sim.start(0))
         self.file = folder / "headgate.yaml"
-        self.file.write_text(FILE.format(**self.urls))
+        self.file.write_text(FILE.format(**self.urls) + more)
         self.data = folder / "data"
         command = [sys.executable, "-m", "headgate.cli", "serve", "--config", str(self.file), "--port", "0"]
         self.process = subprocess.Popen(
@@ -133,3 +133,14 @@ def test_a_changed_file_is_loaded_and_a_bad_one_changes_nothing(served: Served):
     time.sleep(0.3)
     assert ask(served.url, "extra")[0] == 200
     assert "reload_failed" in served.end()
+
+
+@pytest.mark.timeout(60)
+def test_our_own_front_end_serves_the_same(tmp_path):
+    found = Served(tmp_path, "server: {frontend: own}\n")
+    try:
+        status, text = ask(found.url, "reliable")
+        assert status == 200
+        assert "x-headgate-model: claude-4.7" in text
+    finally:
+        assert "Traceback" not in found.end()

@@ -26,6 +26,7 @@ from headgate.ledger.volatile import VolatileLedger
 from headgate.net.transport.h1 import H1Transport
 from headgate.server.admin import AdminPlane
 from headgate.server.app import DataPlane
+from headgate.server.frontends.h1 import H1FrontEnd
 from headgate.server.frontends.sockets import bind
 from headgate.server.frontends.uvicorn import UvicornFrontEnd
 from headgate.server.http import HttpLimits
@@ -93,7 +94,8 @@ class Process:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         server_settings = self.config.server
         limits = HttpLimits(body=server_settings.max_body, body_time=server_settings.body_timeout)
-        front = UvicornFrontEnd(self.plane, self.plane.refuse, limits)
+        front_end = H1FrontEnd if server_settings.frontend == "own" else UvicornFrontEnd
+        front = front_end(self.plane, self.plane.refuse, limits)
         sock = bind(self.options.host, self.options.port)
         self.port = sock.getsockname()[1]
         await front.start(sock)
