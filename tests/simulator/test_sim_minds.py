@@ -174,6 +174,17 @@ def test_named_tools_among_many_and_their_arguments():
     assert calls("read_file src/main.py", tools=[*others, read]) == [("read_file", {"path": "src/main.py"})]
 
 
+def test_shells_of_coding_agents_and_their_pages_of_rules():
+    argv = {"type": "array", "items": {"type": "string"}}
+    shell = Tool(name="shell", schema={"type": "object", "properties": {"command": argv}, "required": ["command"]})
+    asked = "Please run `ls -l` and tell me what you see"
+    assert calls(asked, tools=[shell]) == [("shell", {"command": ["bash", "-lc", "ls -l"]})]
+    rules = "You plan in steps. Answers may be JSON. " * 300
+    assert said(mind().think(asking("Why is the sky blue?", system=rules), Random(1))).startswith(MARK)
+    reminded = "<system-reminder>Plan your steps as JSON.</system-reminder>Why is the sky blue?"
+    assert "sky" in said(mind().think(asking(reminded), Random(1)))
+
+
 def test_results_are_used_in_the_next_turn():
     request = ChatRequest(
         model="m",

@@ -25,6 +25,8 @@ _PLAN = re.compile(r"\bplan(?:ner|ning)?\b.{0,600}\bsteps?\b|\"steps\"", re.IGNO
 _VALIDATE = re.compile(
     r"\b(?:validat|verif|check)\w*\b.{0,300}\b(?:pass|fail|valid|correct|accept)", re.IGNORECASE | re.DOTALL
 )
+_CAST = re.compile(r"\s*(?:you are|you're|act as|your task|as an? \w+ (?:judge|planner|validator))\b", re.IGNORECASE)
+_LONGEST = 6000
 _LABEL = r"(?:candidate|answer|response|output)\s*\(?[AB12]\)?\s*[:\]>\n-]"
 _CANDIDATE = re.compile(
     rf"{_LABEL.replace('[AB12]', '([AB12])')}+(.*?)(?={_LABEL}|\Z)",
@@ -34,9 +36,11 @@ _FENCED = re.compile(r"<{1,3}[^<>]*>{1,3}\n?(.*?)\n?<{1,3}/?[^<>]*>{1,3}|```\w*\
 
 
 def role_of(system: str, prompt: str, request: ChatRequest) -> str | None:
-    """judge_score, judge_pair, planner, validator; None for a plain prompt. The system text decides where there is one
-    that speaks of it, so that a user's own words about plans and scores do not."""
-    text = system or prompt
+    """judge_score, judge_pair, planner, validator; None for a plain prompt. The system text decides where there is one,
+    unless the prompt itself casts the model in a role; a coding agent's pages of rules and tools cast it in none."""
+    if request.tools:
+        return None
+    text = prompt if not system or len(system) > _LONGEST or _CAST.match(prompt) else system
     if _SCORE.search(text):
         return "judge_score"
     if _PAIR.search(text) and re.search(r"judg|candidate|verdict|anonym", text, re.IGNORECASE):

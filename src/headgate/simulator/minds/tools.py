@@ -31,6 +31,8 @@ _NOT_NAMES = frozenset(
 _PATH = re.compile(r"(?<![\w/])(?:\.{0,2}/[\w./-]+|[\w-]+(?:/[\w.-]+)+|[\w-]+\.[a-z]{1,5})(?![\w/])")
 _URL = re.compile(r"https?://[^\s\"'<>)]+")
 _TICKS = re.compile(r"`+([^`]+)`+|\"([^\"]+)\"|“([^”]+)”")
+_SHELL = re.compile(r"bash|shell|exec|terminal|command", re.IGNORECASE)
+_RUN = re.compile(r"\b(?:run|execute|shell|command|terminal)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -84,6 +86,8 @@ def _is_meant(tool: Tool, prompt: str, offered: int) -> bool:
     if re.search(rf"(?<![\w-]){re.escape(tool.name)}(?![\w-])", prompt):
         return True
     if re.search(rf"\b{re.escape(tool.name)} tool\b", prompt, re.IGNORECASE):
+        return True
+    if _SHELL.search(tool.name) and _RUN.search(prompt) and "`" in prompt:
         return True
     said = _words(prompt)
     names = {word for word in _words(tool.name) if word not in _VERBS}
@@ -156,6 +160,8 @@ class _Hints:
         kinds = {str(kind).lower() for kind in (declared if isinstance(declared, list) else [declared])}
         if kinds & {"integer", "number"}:
             return self._number("integer" in kinds)
+        if "array" in kinds and _SHELL.search(name) and _quoted(self._prompt):
+            return ["bash", "-lc", _quoted(self._prompt)]
         if "string" not in kinds:
             return schemas.MISSING
         return self._text(name.lower())
