@@ -8,7 +8,17 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from headgate.core.principal import Principal
-from headgate.core.records import AttemptIntent, AttemptOutcome, RequestRecord
+from headgate.core.records import (
+    AttemptIntent,
+    AttemptOutcome,
+    AuditRecord,
+    JournalEntry,
+    KeyRecord,
+    Lease,
+    RequestRecord,
+    TeamRecord,
+    UsageRow,
+)
 
 
 class Ledger(Protocol):
@@ -67,3 +77,71 @@ class Governor(Protocol):
         Returns without awaiting unless a budget lease has to be fetched. Raises PermissionDenied, RateLimited,
         BudgetExceeded, StorageUnavailable."""
         ...
+
+
+class Store(Protocol):
+    """What a database must do (stores/sqlite, stores/postgres): off the hot path, always. All methods may raise
+    StorageUnavailable; then nothing of the call has happened.
+
+    A *scope* is what a budget or rollup is about: `all`, `key:ID`, `user:NAME`, `team:ID`, `model:NAME`, `tag:NAME`. An
+    attempt counts in all its scopes. `since` is the first day of a window, `2026-11-01` (`` = for ever).
+    """
+
+    async def apply(self, entries: Sequence[JournalEntry], *, holder: str) -> None:
+        """Books a batch in one transaction: rows, rollups per (scope, day of admission), and what settled attempts cost
+        taken off `holder`'s leases. Idempotent by id: an entry seen before changes nothing."""
+        ...
+
+    async def sweep(self, now: float, *, holder: str | None, charge: bool) -> int:
+        """Intents past `expires` (or, with a holder that has died, all of that holder's) become `unknown`, charged at
+        their reservation or at nothing. Returns how many."""
+        ...
+
+    async def lease(self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float) -> Lease:
+        """Atomically: spent + all leases + granted <= limit. Grants `want`, or what is left of it."""
+        ...
+
+    async def release(self, scope: str, since: str, *, holder: str, amount: int) -> None:
+        """Gives back a part of a lease that was not used."""
+        ...
+
+    async def end_holder(self, holder: str, *, charge: bool) -> int:
+        """A process is gone: its leases end, returned, or (after a loss of the journal) charged as `unknown`. Returns
+        nano-US$ that were charged."""
+        ...
+
+    async def keys(self) -> Sequence[KeyRecord]: ...
+    async def put_key(self, key: KeyRecord) -> None: ...
+    async def teams(self) -> Sequence[TeamRecord]: ...
+    async def put_team(self, team: TeamRecord) -> None: ...
+
+    async def version(self) -> int:
+        """Grows with every change of a key or team: replicas poll it."""
+        ...
+
+    async def audit(self, record: AuditRecord) -> None: ...
+    async def audits(self, limit: int) -> Sequence[AuditRecord]: ...
+
+    async def usage(
+        self, *, since: float, until: float, by: Sequence[str], where: dict[str, str]
+    ) -> Sequence[UsageRow]:
+        """`by` and `where` name dimensions: day, key, user, team, model, provider, deployment, role, tag, error."""
+        ...
+
+    async def requests(
+        self, *, limit: int, before: float | None = None, where: dict[str, str] | None = None
+    ) -> Sequence[RequestRecord]:
+        """The newest first."""
+        ...
+
+    async def request(self, trace: str, *, key_id: str | None) -> RequestRecord | None:
+        """One of this key's own; any key's for an operator (None)."""
+        ...
+
+    async def attempts(self, trace: str) -> Sequence[tuple[AttemptIntent, AttemptOutcome | None]]: ...
+
+    async def prune(self, before: float) -> int:
+        """Drops rows of days before (rollups stay). Never blocks the writer for long. Returns days dropped."""
+        ...
+
+    async def aclose(self) -> None: ...

@@ -33,6 +33,8 @@ class AttemptIntent(msgspec.Struct, frozen=True, kw_only=True):
     price_version: str | None = None
     expires: float = 0.0
     """When the attempt's deadline has surely passed: a stale intent after this becomes `unknown`."""
+    admitted: float = 0.0
+    """When its request was admitted: the budget window that it counts in."""
 
 
 class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,3 +83,96 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     overhead: float = 0.0
     trace_json: bytes | None = None
     """The whole trace as JSON, for `GET /v1/traces/{id}` and the console."""
+
+
+# -- keys, limits, budgets -----------------------------------------------------------------------------------------------
+Period = Literal["daily", "weekly", "monthly", "total"]
+"""Windows in UTC: a day, a week from Monday, a calendar month, for ever."""
+
+
+class LimitSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """None: no limit of this kind."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
+
+
+class BudgetSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """`limit` in nano-US$. hard: 402 when it would be passed; else only an event."""
+
+    limit: int
+    period: Period = "monthly"
+    hard: bool = True
+
+
+class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A virtual key. `hash` is SHA-256 (hex) of the whole secret, which is stored nowhere; `hint` its last four letters."""
+
+    id: str
+    hash: str
+    hint: str
+    name: str
+    created: float
+    user: str | None = None
+    team: str | None = None
+    tags: tuple[str, ...] = ()
+    models: tuple[str, ...] | None = None
+    doors: tuple[str, ...] | None = None
+    zone: str | None = None
+    priority: int = 0
+    expires: float | None = None
+    revoked: float | None = None
+    """When it stops (a rotated key: after its overlap)."""
+    rotated_to: str | None = None
+    limits: LimitSpec = LimitSpec()
+    budgets: tuple[BudgetSpec, ...] = ()
+
+
+class TeamRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for all keys of a team together. `models` None = all allowed."""
+
+    id: str
+    name: str
+    created: float
+    models: tuple[str, ...] | None = None
+    limits: LimitSpec = LimitSpec()
+    budgets: tuple[BudgetSpec, ...] = ()
+
+
+class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One change by an operator; never holds a secret."""
+
+    at: float
+    actor: str
+    action: str
+    """`key.create`, `key.revoke`, `config.reload`, ..."""
+    target: str
+    detail: str = ""
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """A slice of a budget, held by one process. `granted` is what this call added, in nano-US$ (0: nothing is left)."""
+
+    granted: int
+    spent: int
+    """What the store has booked in this window."""
+    leased: int
+    """What all holders together still hold."""
+
+
+class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over one value of each dimension asked for."""
+
+    group: tuple[str, ...]
+    attempts: int = 0
+    failed: int = 0
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    cost: int = 0
+    unknown_cost: int = 0
+    """Attempts without a known price."""
+
+
+JournalEntry = AttemptIntent | AttemptOutcome | RequestRecord

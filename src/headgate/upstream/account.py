@@ -84,6 +84,7 @@ class Account:
                     reserved=worst,
                     price_version=self._price.version if self._price else None,
                     expires=life.clock.time() + deployment.timeouts.total + 60.0,
+                    admitted=life.trace.started_at,
                 )
             )
         except BaseException:
