@@ -104,7 +104,8 @@ def test_rules_add_system_text_and_parameters_only_where_the_client_set_none(sta
     assert trace.facts["task"]["label"] == "code"
     if call is not None:
         body = json.loads(call.body)
-        assert body["temperature"] == 0.2
+        assert "temperature" not in body  # which claude-opus-4-7 refuses
+        assert "temperature" in trace.lossy
         assert "senior software engineer" in body["system"]
 
 

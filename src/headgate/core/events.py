@@ -106,9 +106,12 @@ class Finished(msgspec.Struct):
 
 
 class Used(msgspec.Struct):
-    """The final usage. Parsers give it once, the last the provider said."""
+    """The final usage. Parsers give it once, the last the provider said.
+
+    `extensions` is what the answer's end said beyond our words; it replaces the same dialect's of `Started`."""
 
     usage: Usage
+    extensions: Extensions = {}
 
 
 class Failed(msgspec.Struct):
@@ -167,6 +170,8 @@ class Collector:
                 self._parts.setdefault(event.choice, {})
             case Used():
                 self._answer.usage = event.usage
+                if event.extensions:
+                    self._answer.extensions = {**self._answer.extensions, **event.extensions}
             case Failed():
                 raise event.error
             case _:

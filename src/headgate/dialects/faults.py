@@ -17,7 +17,7 @@ _SECRETS = re.compile(
 _CONTEXT = re.compile(
     r"context[_ ]?(length|window)|maximum (context|input) |too many (input )?tokens|prompt is too long|input is too long|"
     r"exceeds? the (maximum|limit).{0,40}tokens|token count .{0,60}exceeds|reduce (the length|your message size)|"
-    r"larger than the model.s context",
+    r"larger than the model.s context|exceed context limit",
     re.IGNORECASE,
 )
 _POLICY = re.compile(

@@ -11,9 +11,11 @@ from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.events import ChatAnswer
 from headgate.dialects import sse
 from headgate.dialects.anthropic_messages import answer as _answer
+from headgate.dialects.anthropic_messages import errors as _errors
 from headgate.dialects.anthropic_messages import parse as _parse
 from headgate.dialects.anthropic_messages import peek as _peek
 from headgate.dialects.anthropic_messages import stream as _stream
+from headgate.dialects.anthropic_messages import writer as _writer
 from headgate.dialects.anthropic_messages.render import RequestRenderer
 from headgate.dialects.jsonio import attach_field, decode, encode, splice_string
 
@@ -36,9 +38,8 @@ class AnthropicMessages:
         return body if peek.model == model else splice_string(body, "model", peek.model, model)
 
     def render_request(self, request: ChatRequest, *, model: str, quirks: Quirks) -> Rendered:
-        renderer = RequestRenderer(request, quirks)
-        wire = renderer.render(model)
-        wire.setdefault("max_tokens", quirks.max_output or 4096)
+        renderer = RequestRenderer(request, model, quirks)
+        wire = renderer.render()
         return Rendered(encode(wire), tuple(dict.fromkeys(renderer.lossy)))
 
     def path(self, op: Op, *, model: str, stream: bool) -> str:
@@ -60,20 +61,20 @@ class AnthropicMessages:
     def event_parser(self, quirks: Quirks) -> _stream.EventParser:
         return _stream.EventParser()
 
-    def event_renderer(self, view: View) -> _stream.EventRenderer:
-        return _stream.EventRenderer(view)
+    def event_renderer(self, view: View) -> _writer.EventRenderer:
+        return _writer.EventRenderer(view)
 
     def inspect_frame(self, frame: bytes, quirks: Quirks) -> Facts | None:
         return _stream.inspect_frame(frame, quirks)
 
     def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFault:
-        return _answer.parse_error(status, headers, body)
+        return _errors.parse_error(status, headers, body)
 
     def render_error(self, error: HeadgateError, request_id: str) -> bytes:
-        return encode(_answer.render_error(error, request_id))
+        return encode(_errors.render_error(error, request_id))
 
     def render_stream_error(self, error: HeadgateError, request_id: str) -> bytes:
-        return _stream.render_stream_error(error, request_id)
+        return _writer.render_stream_error(error, request_id)
 
     def render_count(self, tokens: int) -> bytes:
         """The answer of `count_tokens`."""
@@ -84,12 +85,13 @@ class AnthropicMessages:
 
     def attach_frame(self, frames: bytes, details: Mapping[str, Any]) -> bytes:
         """On `message_delta`, which every SDK reads with unknown fields allowed."""
-        at = frames.find(b'"message_delta"')
-        start = frames.rfind(b"data:", 0, at)
-        end = frames.find(b"\n\n", at)
-        if at < 0 or start < 0 or end < 0:
-            return frames
-        return b"%b%b%b" % (frames[:start], attach_field(frames[start:end], "headgate", encode(details)), frames[end:])
+        splitter = sse.SseSplitter()
+        out = [*splitter.feed(frames), splitter.close()]
+        for number, frame in enumerate(out):
+            end = frame.rfind(b"}") + 1
+            if end and b'"message_delta"' in frame:
+                out[number] = attach_field(frame[:end], "headgate", encode(details)) + frame[end:]
+        return b"".join(out)
 
 
 DIALECT = AnthropicMessages()

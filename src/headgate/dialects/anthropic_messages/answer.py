@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.chat import Choice, FinishReason, Opaque, Part, Reasoning, Refusal, Text, ToolCall
+from headgate.core.chat import Choice, Extensions, FinishReason, Opaque, Part, Reasoning, Refusal, Text, ToolCall
 from headgate.core.dialect import Facts, Quirks, View
-from headgate.core.errors import HeadgateError, UpstreamFault, fault, http_status
-from headgate.core.events import ChatAnswer
+from headgate.core.errors import UpstreamFault, fault
+from headgate.core.events import ChatAnswer, Finished
 from headgate.core.usage import Usage
+from headgate.dialects.anthropic_messages.errors import error_of
 from headgate.dialects.anthropic_messages.parse import NAME, parse_block
-from headgate.dialects.faults import classify
 from headgate.dialects.jsonio import decode_upstream
-from headgate.dialects.residue import extension, leftover, notes_of, rest_of
+from headgate.dialects.residue import extension, notes_of, rest_of
 
 FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -35,42 +35,56 @@ NATIVE: Mapping[FinishReason, str] = {
     "pause": "pause_turn",
     "other": "end_turn",
 }
-_ANSWER = frozenset({"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"})
-# CLIENTS §2: Anthropic's error types by HTTP status.
-ERROR_TYPES: Mapping[int, str] = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    503: "overloaded_error",
-    529: "overloaded_error",
-}
+ANSWER = frozenset({"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"})
 
 
 def parse_answer(body: bytes, quirks: Quirks) -> ChatAnswer:
     """Raises the fault that an error inside a 200, or no content at all, is."""
     raw = decode_upstream(body)
-    if not isinstance(raw, dict) or raw.get("type") == "error" or not isinstance(raw.get("content"), list):
+    content = raw.get("content") if isinstance(raw, dict) and raw.get("type") != "error" else None
+    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
         raise _not_an_answer(raw)
-    parts = [parse_block(block, "content") for block in raw["content"]]
-    native = raw.get("stop_reason")
+    native = string(raw.get("stop_reason"))
     choice = Choice(
-        parts=parts,
-        finish=FINISH.get(native or "end_turn", "other"),
+        parts=[parse_block(block, "content") for block in content],
+        finish=finish_of(native),
         native_finish=native,
-        stop_sequence=raw.get("stop_sequence"),
+        stop_sequence=string(raw.get("stop_sequence")),
     )
     return ChatAnswer(
-        id=raw.get("id") or "",
-        model=raw.get("model") or "",
+        id=string(raw.get("id")) or "",
+        model=string(raw.get("model")) or "",
         choices=[choice],
         usage=parse_usage(raw.get("usage")),
-        extensions=extension(NAME, leftover(raw, _ANSWER), usage=raw.get("usage")),
+        extensions=notes({key: value for key, value in raw.items() if key not in ANSWER}, raw.get("usage")),
     )
+
+
+def notes(rest: Mapping[str, Any], usage: Any) -> Extensions:
+    """An answer's extensions: fields that we do not know, and the usage in its own words. Their presence says that the
+    answer was given in this format."""
+    return extension(NAME, rest, own=True, usage=usage)
+
+
+def finish_of(native: str | None) -> FinishReason:
+    return FINISH.get(native, "other") if native is not None else "stop"
+
+
+def stop_reason(end: Choice | Finished, own: bool) -> str:
+    """An answer of this format keeps its word, also one that we do not know."""
+    native = end.native if isinstance(end, Finished) else end.native_finish
+    reason = end.reason if isinstance(end, Finished) else end.finish
+    if own and native is not None:
+        return native
+    return "stop_sequence" if reason == "stop" and end.stop_sequence is not None else NATIVE[reason]
+
+
+def answer_id(given: str, view: View, own: bool) -> str:
+    return given if given and (own or given.startswith("msg_")) else f"msg_{view.id.removeprefix('tr_')}"
+
+
+def string(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _not_an_answer(raw: Any) -> UpstreamFault:
@@ -80,12 +94,13 @@ def _not_an_answer(raw: Any) -> UpstreamFault:
 
 
 def parse_usage(raw: Any) -> Usage | None:
-    """input_tokens exclude cache reads and writes here; output_tokens include thinking."""
+    """input_tokens exclude cache reads and writes here; output_tokens include thinking. What `iterations` of other models
+    (advisor) or of compaction used stands beside the message's own counts and is left there."""
     if not isinstance(raw, dict) or not ("input_tokens" in raw or "output_tokens" in raw):
         return None
     cached, written = _count(raw, "cache_read_input_tokens"), _count(raw, "cache_creation_input_tokens")
     output = _count(raw, "output_tokens")
-    details = raw.get("output_tokens_details") or {}
+    details = raw.get("output_tokens_details")
     return Usage(
         input=_count(raw, "input_tokens") + cached + written,
         output=output,
@@ -95,18 +110,24 @@ def parse_usage(raw: Any) -> Usage | None:
     )
 
 
-def render_usage(usage: Usage) -> dict[str, Any]:
-    return {
+def render_usage(usage: Usage, own: Any = None) -> dict[str, Any]:
+    """`own`: the same in this format's own words, where it came in them and still says the same."""
+    if own is not None and parse_usage(own) == usage:
+        return own
+    out: dict[str, Any] = {
         "input_tokens": max(usage.input - usage.cached_input - usage.cache_write, 0),
         "cache_creation_input_tokens": usage.cache_write,
         "cache_read_input_tokens": usage.cached_input,
         "output_tokens": usage.output,
     }
+    if usage.reasoning:
+        out["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+    return out
 
 
 def _count(raw: Any, key: str) -> int:
     value = raw.get(key) if isinstance(raw, dict) else None
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def render_answer(answer: ChatAnswer, view: View) -> tuple[dict[str, Any], list[str]]:
@@ -115,43 +136,40 @@ def render_answer(answer: ChatAnswer, view: View) -> tuple[dict[str, Any], list[
     choice = answer.choices[0] if answer.choices else Choice()
     if choice.logprobs is not None:
         lossy.append("logprobs")
-    notes = notes_of(answer, NAME)
-    native = choice.native_finish if choice.native_finish in FINISH else NATIVE[choice.finish]
+    own = NAME in answer.extensions
+    blocks = [render_block(part, lossy, own=own) for part in choice.parts]
     out: dict[str, Any] = {
-        "id": answer.id or f"msg_{view.id}",
+        "id": answer_id(answer.id, view, own),
         "type": "message",
         "role": "assistant",
         "model": answer.model or view.model,
-        "content": [block for part in choice.parts if (block := render_block(part, lossy)) is not None],
-        "stop_reason": "stop_sequence" if choice.stop_sequence else native,
+        "content": [block for block in blocks if block is not None],
+        "stop_reason": stop_reason(choice, own),
         "stop_sequence": choice.stop_sequence,
-        "usage": notes.get("usage") or render_usage(answer.usage or Usage()),
+        "usage": render_usage(answer.usage or Usage(), notes_of(answer, NAME).get("usage")),
     }
     return {**rest_of(answer, NAME), **out}, lossy
 
 
-def render_block(part: Part, lossy: list[str]) -> dict[str, Any] | None:
-    """One content block of an answer; None where the format has none for it."""
+def render_block(part: Part, lossy: list[str], *, own: bool) -> dict[str, Any] | None:
+    """One content block of an answer; None where the format has none for it. `own`: the answer came in this format."""
     out = rest_of(part, NAME)
     match part:
         case Text():
+            if not part.text and not own:
+                return None  # no client may send an empty block back
             out |= {"type": "text", "text": part.text}
-            own = [{k: v for k, v in c.items() if k != "kind"} for c in part.citations if c.get("kind") == NAME]
-            if own:
-                out["citations"] = own
-            if len(own) < len(part.citations):
+            mine = [{k: v for k, v in c.items() if k != "kind"} for c in part.citations if c.get("kind") == NAME]
+            if mine:
+                out["citations"] = mine
+            if len(mine) < len(part.citations):
                 lossy.append("citations")
         case Refusal():
             out |= {"type": "text", "text": part.text}
         case Reasoning():
-            if part.encrypted is not None and not part.text:
-                if notes_of(part, NAME).get("redacted"):
-                    return {"type": "redacted_thinking", "data": part.encrypted}
-                lossy.append("reasoning_encrypted")
-                return None
-            out |= {"type": "thinking", "thinking": part.text, "signature": part.signature or ""}
+            return _thinking(part, lossy, own=own)
         case ToolCall():
-            out |= {"type": "tool_use", "id": part.id, "name": part.name, "input": tool_input(part.arguments)}
+            out |= {"type": "tool_use", "id": part.id, "name": part.name, "input": call_input(part)}
         case Opaque() if part.dialect == NAME:
             return part.data
         case Opaque():
@@ -161,6 +179,24 @@ def render_block(part: Part, lossy: list[str]) -> dict[str, Any] | None:
             lossy.append(type(part).__name__.lower())
             return None
     return out
+
+
+def _thinking(part: Reasoning, lossy: list[str], *, own: bool) -> dict[str, Any] | None:
+    """Other providers' signatures are kept back: a client would send them where they prove nothing. Thinking without a
+    signature is shown, and left out when it comes back."""
+    if notes_of(part, NAME).get("redacted"):
+        return {"type": "redacted_thinking", "data": part.encrypted or ""}
+    own = own or NAME in part.extensions
+    if not own and (part.signature or part.encrypted):
+        lossy.append("reasoning_signature")
+    if not own and not part.text:
+        return None
+    signature = part.signature or "" if own else ""
+    return {**rest_of(part, NAME), "type": "thinking", "thinking": part.text, "signature": signature}
+
+
+def call_input(call: ToolCall) -> Any:
+    return {"input": call.arguments} if call.custom else tool_input(call.arguments)
 
 
 def tool_input(arguments: str) -> Any:
@@ -193,44 +229,15 @@ def inspect_answer(body: bytes, quirks: Quirks) -> Facts:
             answer = parse_answer(body, quirks)
         except UpstreamFault as error:
             return Facts(error=error)
-        return Facts(content=True, usage=answer.usage, finish="stop", terminal=True, id=answer.id)
+        finish = answer.choices[0].finish
+        return Facts(content=True, usage=answer.usage, finish=finish, terminal=True, id=answer.id, model=answer.model)
     if raw.type == "error" or raw.content is None:
         return Facts(error=_not_an_answer({"error": raw.error} if raw.error else None))
     return Facts(
         content=True,
         usage=parse_usage(raw.usage),
-        finish=FINISH.get(raw.stop_reason or "end_turn", "other"),
+        finish=finish_of(raw.stop_reason),
         terminal=True,
         id=raw.id,
         model=raw.model,
     )
-
-
-def error_of(raw: Any, status: int | None, headers: Mapping[str, str]) -> UpstreamFault:
-    """`{"type": "error", "error": {"type", "message"}}`."""
-    error = raw.get("error") if isinstance(raw, dict) else None
-    if not isinstance(error, dict):
-        return classify(status=status, headers=headers, message=str(error or raw)[:500])
-    kind = error.get("type") if isinstance(error.get("type"), str) else None
-    by_type = {name: code for code, name in ERROR_TYPES.items()}
-    if status is None and kind in by_type:
-        status = 529 if kind == "overloaded_error" else by_type[kind]
-    elif status is None and kind == "api_error":
-        status = 500
-    message = error.get("message")
-    return classify(status=status, headers=headers, message=message if isinstance(message, str) else "", type=kind)
-
-
-def parse_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFault:
-    try:
-        raw = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        text = "" if body.lstrip().startswith(b"<") else body[:500].decode("utf-8", "replace")
-        return classify(status=status, headers=headers, message=text)
-    return error_of(raw, status, headers)
-
-
-def render_error(error: HeadgateError, request_id: str) -> dict[str, Any]:
-    status = http_status(error)
-    kind = ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
-    return {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}

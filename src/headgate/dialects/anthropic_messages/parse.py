@@ -27,6 +27,7 @@ from headgate.dialects.residue import extension, leftover
 
 NAME = "anthropic_messages"
 MOST_MESSAGES = 20_000
+MOST_TOKENS = 10**9
 _REQUEST = frozenset(
     {
         "model",
@@ -44,11 +45,24 @@ _REQUEST = frozenset(
         "headgate",
     }
 )
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "model": ((str,), "a string"),
+    "stream": ((bool,), "true or false"),
+    "temperature": ((int, float), "a number"),
+    "top_p": ((int, float), "a number"),
+    "top_k": ((int,), "a whole number"),
+    "stop_sequences": ((list,), "a list of strings"),
+    "tools": ((list,), "a list"),
+    "metadata": ((dict,), "an object"),
+    "thinking": ((dict,), "an object"),
+    "headgate": ((dict,), "an object"),
+}
 _MODES = {"auto": "auto", "any": "required", "none": "none", "tool": "named"}
 
 
 def parse_request(body: dict[str, Any], *, model: str | None, stream: bool | None) -> ChatRequest:
     """`body` is a decoded JSON object. Raises InvalidRequest with `param`."""
+    _check(body)
     raw = body.get("messages")
     if not isinstance(raw, list) or not raw:
         raise InvalidRequest("messages must be a list with at least one message", param="messages")
@@ -57,6 +71,10 @@ def parse_request(body: dict[str, Any], *, model: str | None, stream: bool | Non
     rest = leftover(body, _REQUEST)
     output, rest = _output(rest)
     choice, parallel = _tool_choice(body.get("tool_choice"))
+    metadata: dict[str, Any] | None = body.get("metadata")
+    user = metadata.get("user_id") if metadata else None
+    if metadata is not None and isinstance(user, str):
+        metadata = {key: value for key, value in metadata.items() if key != "user_id"} or None
     request = ChatRequest(
         model=model if model is not None else str(body.get("model") or ""),
         messages=_system(body.get("system")) + [parse_message(m, f"messages.{i}") for i, m in enumerate(raw)],
@@ -72,11 +90,23 @@ def parse_request(body: dict[str, Any], *, model: str | None, stream: bool | Non
         top_p=body.get("top_p"),
         top_k=body.get("top_k"),
         stop=body.get("stop_sequences") or [],
-        metadata=body.get("metadata"),
-        user=(body.get("metadata") or {}).get("user_id"),
+        metadata=metadata,
+        user=user if isinstance(user, str) else None,
     )
-    request.extensions = extension(NAME, rest, stream=True if "stream" in body else None, own=True)
+    request.extensions = extension(NAME, rest, stream=True if body.get("stream") is not None else None, own=True)
     return request
+
+
+def _check(body: dict[str, Any]) -> None:
+    for name, (types, what) in _TYPES.items():
+        value = body.get(name)
+        if value is not None and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
+            raise InvalidRequest(f"{name} must be {what}", param=name)
+    limit = body.get("max_tokens")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit <= MOST_TOKENS):
+        raise InvalidRequest(f"max_tokens must be a whole number up to {MOST_TOKENS}", param="max_tokens")
+    if not all(isinstance(stop, str) for stop in body.get("stop_sequences") or ()):
+        raise InvalidRequest("stop_sequences must be a list of strings", param="stop_sequences")
 
 
 def _system(raw: Any) -> list[Message]:
@@ -148,7 +178,8 @@ def parse_block(raw: Any, where: str) -> Part:
             return _tool_result(raw, where)
         case "thinking" if isinstance(raw.get("thinking"), str):
             rest = leftover(raw, frozenset({"type", "thinking", "signature"}))
-            return Reasoning(text=raw["thinking"], signature=raw.get("signature"), extensions=extension(NAME, rest))
+            signature = raw.get("signature") if isinstance(raw.get("signature"), str) else None
+            return Reasoning(text=raw["thinking"], signature=signature, extensions=extension(NAME, rest, own=True))
         case "redacted_thinking":
             return Reasoning(encrypted=raw.get("data") or "", extensions=extension(NAME, {}, redacted=True))
     return Opaque(dialect=NAME, data=raw)
@@ -170,7 +201,7 @@ def _tool_result(raw: dict[str, Any], where: str) -> ToolResult:
         content=parts,
         is_error=bool(raw.get("is_error")),
         cache=raw.get("cache_control"),
-        extensions=extension(NAME, rest, form=form, is_error=raw.get("is_error")),
+        extensions=extension(NAME, rest, own=True, form=form, is_error=raw.get("is_error")),
     )
 
 
@@ -199,9 +230,10 @@ def _tool(raw: Any) -> Tool:
             schema=raw["input_schema"],
             strict=raw.get("strict"),
             cache=raw.get("cache_control"),
-            extensions=extension(NAME, leftover(raw, known), type=kind),
+            extensions=extension(NAME, leftover(raw, known), own=True, type=kind),
         )
-    return Tool(name=str(raw.get("name") or kind), vendor=raw, cache=raw.get("cache_control"))
+    extensions = extension(NAME, {}, own=True)
+    return Tool(name=str(raw.get("name") or kind), vendor=raw, cache=raw.get("cache_control"), extensions=extensions)
 
 
 def _tool_choice(raw: Any) -> tuple[ToolChoice | None, bool | None]:
@@ -213,7 +245,7 @@ def _tool_choice(raw: Any) -> tuple[ToolChoice | None, bool | None]:
     choice = ToolChoice(
         mode=_MODES[raw["type"]],  # type: ignore[arg-type]
         names=[str(raw["name"])] if raw.get("name") else [],
-        extensions=extension(NAME, leftover(raw, frozenset({"type", "name", "disable_parallel_tool_use"}))),
+        extensions=extension(NAME, leftover(raw, frozenset({"type", "name", "disable_parallel_tool_use"})), own=True),
     )
     return choice, None if parallel is None else not parallel
 
@@ -233,9 +265,8 @@ def _output(rest: dict[str, Any]) -> tuple[OutputFormat | None, dict[str, Any]]:
 def _format(raw: dict[str, Any], where: str) -> OutputFormat:
     known = frozenset({"type", "schema"})
     kind = "json_schema" if raw.get("type") == "json_schema" else "text"
-    return OutputFormat(
-        kind=kind, schema=raw.get("schema"), extensions=extension(NAME, leftover(raw, known), where=where)
-    )
+    extensions = extension(NAME, leftover(raw, known), where=where)
+    return OutputFormat(kind=kind, schema=raw.get("schema"), extensions=extensions)
 
 
 def _reasoning(body: dict[str, Any]) -> ReasoningOptions | None:
