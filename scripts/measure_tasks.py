@@ -10,7 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from headgate.strategies.route.classify import LABELS, classify
+from headgate.strategies.route.classify import LABELS
+from headgate.strategies.route.learned import classify
 from support.tasks import rows
 
 

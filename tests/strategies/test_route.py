@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from headgate.simulator.app import Simulator
-from headgate.strategies.route.classify import classify
+from headgate.strategies.route.learned import classify
 from headgate.strategies.route.lexicon import PATTERNS
 from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
 from support.sim import INSTANT

@@ -42,6 +42,8 @@ from headgate.strategies.ensemble.judge import Judge
 from headgate.strategies.fallback import Fallback, Target
 from headgate.strategies.route import Route, Rule
 from headgate.strategies.route.choose import Weights
+from headgate.strategies.route.keyword import Keyword
+from headgate.strategies.route.learned import Learned
 from headgate.strategies.single import Single
 from headgate.tools.broker import Broker, ToolSource
 from headgate.tools.files import Files
@@ -267,8 +269,9 @@ def _route(name: str, section: RouteSection) -> Strategy:
     if section.classifier == "model":
         return Unbuilt(name, "route with classifier: model", [section.otherwise])
     rules = {task: _rule(rule) for task, rule in section.tasks.items()}
-    keywords = section.keywords if section.classifier == "keyword" else None
-    return Route(name, rules, otherwise=section.otherwise, keywords=keywords, threshold=section.threshold)
+    keyword = section.classifier == "keyword"
+    classifier = Keyword(section.keywords) if keyword else Learned(section.threshold)
+    return Route(name, rules, otherwise=section.otherwise, classifier=classifier)
 
 
 def _rule(rule: TaskRule) -> Rule:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from headgate.core.answer import Answer
-from headgate.core.chat import ChatRequest, Message, Text, text_of
+from headgate.core.chat import Message, Text
 from headgate.core.errors import AllModelsUnavailable, Overloaded, UpstreamFault
 from headgate.core.money import dollars
 from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
 from headgate.strategies.fallback import Fallback, Target
 from headgate.strategies.route.choose import PREFER, Scored, Weights, rank
-from headgate.strategies.route.classify import Task, classify, keyword_task
+from headgate.strategies.route.classify import Classifier, Task, asked_of
+from headgate.strategies.route.learned import Learned
 
 _PARAMETERS = ("temperature", "top_p", "max_tokens")
 
@@ -42,14 +43,12 @@ class Route:
         rules: Mapping[str, Rule],
         *,
         otherwise: str,
-        keywords: Mapping[str, Sequence[str]] | None = None,
-        threshold: float | None = None,
+        classifier: Classifier | None = None,
     ) -> None:
         self.name = name
         self.rules = rules
         self.otherwise = otherwise
-        self.keywords = keywords
-        self.threshold = threshold
+        self.classifier = classifier if classifier is not None else Learned()
 
     def refs(self) -> Iterable[Ref]:
         names = dict.fromkeys(model for rule in self.rules.values() for model in rule.models)
@@ -58,7 +57,7 @@ class Route:
     # -- plan --------------------------------------------------------------------------------------------------------
     def plan(self, request: Request, run: Run) -> Plan:
         """Pure: labels, candidates with each filter's reason, order, what it would cost and save."""
-        task = self._task(request.content())
+        task = self.classifier.classify(asked_of(request.content()))
         rule = self._rule(task, run)
         ranked = self._ranked(request, run, task, rule)
         inside = [row for row in ranked if row.out is None]
@@ -85,20 +84,6 @@ class Route:
         )
         self._save(plan, request, run)
         return plan
-
-    def _task(self, content: ChatRequest) -> Task:
-        """The last user turn counts; where it says too little, the turn before it is read too."""
-        turns = [text_of(message.content) for message in content.messages if message.role == "user"]
-        last = turns[-1] if turns else ""
-        if self.keywords is not None:
-            return keyword_task(last, self.keywords)
-        more = {} if self.threshold is None else {"threshold": self.threshold}
-        task = classify(last, **more)
-        if task.label in ("unknown", "chat") and len(turns) > 1 and len(last) < 200:
-            before = classify(turns[-2], **more)
-            if before.label not in ("unknown", "chat"):
-                return msgspec.structs.replace(before, signals=[*before.signals, "goes on from the turn before"])
-        return task
 
     def _rule(self, task: Task, run: Run) -> Rule | None:
         rule = self.rules.get(task.label)
