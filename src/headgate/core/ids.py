@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from base64 import b32hexencode
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_CROCKFORD = bytes.maketrans(b"0123456789ABCDEFGHIJKLMNOPQRSTUV", _ALPHABET.encode())
+_PAIRS = [one + two for one in _ALPHABET for two in _ALPHABET]
 _last: tuple[int, str] = (0, "")
 
 
 def new_id(prefix: str) -> str:
     """`tr_01JD...`: prefix and a ULID (48 bits of milliseconds, 80 random bits, Crockford base 32)."""
-    luck = b32hexencode(os.urandom(10)).translate(_CROCKFORD).decode()
-    return f"{prefix}_{_time_part(time.time_ns() // 1_000_000)}{luck}"
+    luck = int.from_bytes(os.urandom(10))
+    p = _PAIRS
+    return (
+        f"{prefix}_{_time_part(time.time_ns() // 1_000_000)}{p[luck >> 70]}{p[luck >> 60 & 1023]}{p[luck >> 50 & 1023]}"
+        f"{p[luck >> 40 & 1023]}{p[luck >> 30 & 1023]}{p[luck >> 20 & 1023]}{p[luck >> 10 & 1023]}{p[luck & 1023]}"
+    )
 
 
 def _time_part(ms: int) -> str:

@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from headgate.core.money import NANO
 from headgate.core.records import RequestRecord
 from headgate.core.trace import AttemptView, Trace
+from headgate.telemetry.tally import Spread, Tally
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 BATCH = 0.25
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_CLASSES = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx")
 _OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1)
 
 
@@ -23,65 +25,61 @@ class Metrics:
     """Labels hold names of the configuration and closed words only: never a key, a user, a request's own model string."""
 
     def __init__(self, *, version: str, entries: Callable[[], Any]) -> None:
-        registry = self._registry = CollectorRegistry(auto_describe=True)
         self._entries = entries
-        self._waiting: list[tuple[str, Any]] = []
+        self._waiting: list[AttemptView | RequestRecord] = []
         self._timer: asyncio.TimerHandle | None = None
-        names = ("route", "door", "status_class")
-        self._requests = Counter("headgate_requests", "Requests by entry, door and outcome", names, registry=registry)
-        self._duration = Histogram(
-            "headgate_request_duration_seconds", "Whole requests", ("door",), registry=registry, buckets=_SECONDS
+        door = ("door",)
+        self._requests = Tally(
+            "headgate_requests", "Requests by entry, door and outcome", ("route", "door", "status_class")
         )
-        self._overhead = Histogram(
-            "headgate_overhead_seconds",
-            "Our share: without the providers' time",
-            ("door",),
-            registry=registry,
-            buckets=_OVERHEAD,
+        self._duration = Spread("headgate_request_duration_seconds", "Whole requests", door, _SECONDS)
+        self._overhead = Spread("headgate_overhead_seconds", "Our share: without the providers' time", door, _OVERHEAD)
+        self._first = Spread("headgate_time_to_first_byte_seconds", "Until the first content", door, _SECONDS)
+        self._attempts = Tally(
+            "headgate_upstream_attempts", "Calls to providers", ("model", "provider", "outcome", "error_type")
         )
-        self._first = Histogram(
-            "headgate_time_to_first_byte_seconds",
-            "Until the first content",
-            ("door",),
-            registry=registry,
-            buckets=_SECONDS,
+        self._tokens = Tally("headgate_tokens", "Tokens by kind", ("model", "type"))
+        self._cost = Tally("headgate_cost_usd", "US$ spent, known prices only", ("model",))
+        self._failovers = Tally("headgate_failovers", "Moves to another target", ("kind",))
+        self._shed = Tally("headgate_shed", "Requests refused under load", ("reason",))
+        self._inflight = Tally("headgate_inflight", "Requests under way", gauge=True)
+        self._breaker = Tally(
+            "headgate_breaker_state", "0 closed, 1 half-open, 2 open", ("model", "deployment"), gauge=True
         )
-        attempt = ("model", "provider", "outcome", "error_type")
-        self._attempts = Counter("headgate_upstream_attempts", "Calls to providers", attempt, registry=registry)
-        self._tokens = Counter("headgate_tokens", "Tokens by kind", ("model", "type"), registry=registry)
-        self._cost = Counter("headgate_cost_usd", "US$ spent, known prices only", ("model",), registry=registry)
-        self._failovers = Counter("headgate_failovers", "Moves to another target", ("kind",), registry=registry)
-        self._shed = Counter("headgate_shed", "Requests refused under load", ("reason",), registry=registry)
-        self._inflight = Gauge("headgate_inflight", "Requests under way", registry=registry)
-        self._breaker = Gauge(
-            "headgate_breaker_state", "0 closed, 1 half-open, 2 open", ("model", "deployment"), registry=registry
-        )
-        Gauge("headgate_build_info", "Version", ("version",), registry=registry).labels(version).set(1)
+        build = Tally("headgate_build_info", "Version", ("version",), gauge=True)
+        build.set((version,), 1)
+        self._registry = CollectorRegistry()
+        for metric in (
+            self._requests, self._duration, self._overhead, self._first, self._attempts, self._tokens, self._cost,
+            self._failovers, self._shed, self._inflight, self._breaker, build,
+        ):  # fmt: skip
+            self._registry.register(metric)
 
     def attempt(self, view: AttemptView, trace: Trace) -> None:
-        self._later("attempt", view)
+        self._later(view)
 
     def request(self, record: RequestRecord, trace: Trace) -> None:
-        self._later("request", record)
+        self._later(record)
 
     def event(self, kind: str, facts: dict[str, object]) -> None:
         if kind in ("failover", "fallback", "rescue", "hedge"):
-            self._failovers.labels(kind).inc()
+            self._failovers.add((kind,))
         elif kind == "shed":
-            self._shed.labels(str(facts.get("reason", "load"))).inc()
+            self._shed.add((str(facts.get("reason", "load")),))
 
     def render(self) -> bytes:
         self._flush()
         house = self._entries()
-        self._inflight.set(house.inflight)
+        self._inflight.set((), house.inflight)
         state = {"closed": 0, "half_open": 1, "open": 2}
         for model in house.snapshot.models():
             for deployment in model.deployments:
-                self._breaker.labels(model.name, deployment.name).set(state[deployment.vitals.health.view().state])
+                health = deployment.vitals.health.view().state
+                self._breaker.set((model.name, deployment.name), state[health])
         return generate_latest(self._registry)
 
-    def _later(self, kind: str, value: Any) -> None:
-        self._waiting.append((kind, value))
+    def _later(self, value: AttemptView | RequestRecord) -> None:
+        self._waiting.append(value)
         if self._timer is None:
             try:
                 self._timer = asyncio.get_running_loop().call_later(BATCH, self._flush)
@@ -91,29 +89,35 @@ class Metrics:
     def _flush(self) -> None:
         self._timer = None
         waiting, self._waiting = self._waiting, []
-        for kind, value in waiting:
-            if kind == "attempt":
+        for value in waiting:
+            if isinstance(value, AttemptView):
                 self._count_attempt(value)
             else:
                 self._count_request(value)
 
     def _count_attempt(self, view: AttemptView) -> None:
         model = self._bounded(view.model)
-        self._attempts.labels(model, view.provider, view.outcome, view.error or "").inc()
-        if view.usage is not None:
-            for kind in ("input", "output", "cached_input", "reasoning"):
-                if (count := getattr(view.usage, kind)) > 0:
-                    self._tokens.labels(model, kind).inc(count)
+        self._attempts.add((model, view.provider, view.outcome, view.error or ""))
+        usage = view.usage
+        if usage is not None:
+            for kind, count in (
+                ("input", usage.input),
+                ("output", usage.output),
+                ("cached_input", usage.cached_input),
+                ("reasoning", usage.reasoning),
+            ):
+                if count > 0:
+                    self._tokens.add((model, kind), count)
         if view.cost:
-            self._cost.labels(model).inc(view.cost / NANO)
+            self._cost.add((model,), view.cost / NANO)
 
     def _count_request(self, record: RequestRecord) -> None:
-        route = self._bounded(record.requested)
-        self._requests.labels(route, record.door, f"{record.status // 100}xx").inc()
-        self._duration.labels(record.door).observe(record.latency)
-        self._overhead.labels(record.door).observe(record.overhead)
+        door = (record.door,)
+        self._requests.add((self._bounded(record.requested), record.door, _CLASSES[record.status // 100]))
+        self._duration.observe(door, record.latency)
+        self._overhead.observe(door, record.overhead)
         if record.ttft is not None:
-            self._first.labels(record.door).observe(record.ttft)
+            self._first.observe(door, record.ttft)
 
     def _bounded(self, name: str) -> str:
         """Names that the configuration does not hold are clients' inventions: one label for all of them."""

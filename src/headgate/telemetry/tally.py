@@ -1,0 +1,67 @@
+"""Counters and histograms that cost a dictionary entry and a bisection; prometheus_client only renders them.
+
+The library's own children take a lock and several calls per increment: ten microseconds a request, measured.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+Labels = tuple[str, ...]
+
+
+class Tally(Collector):
+    """One counter or gauge. Not thread-safe: counted and rendered on one loop."""
+
+    def __init__(self, name: str, help: str, labels: Sequence[str] = (), *, gauge: bool = False) -> None:
+        self._name, self._help, self._labels = name, help, tuple(labels)
+        self._gauge = gauge
+        self._values: defaultdict[Labels, float] = defaultdict(float)
+        if not labels:
+            self._values[()] = 0.0
+
+    def add(self, labels: Labels = (), by: float = 1.0) -> None:
+        self._values[labels] += by
+
+    def set(self, labels: Labels, value: float) -> None:
+        self._values[labels] = value
+
+    def collect(self) -> Iterator[Metric]:
+        kind = GaugeMetricFamily if self._gauge else CounterMetricFamily
+        family = kind(self._name, self._help, labels=self._labels)
+        for labels, value in self._values.items():
+            family.add_metric(labels, value)
+        yield family
+
+
+class Spread(Collector):
+    """One histogram. `bounds` are upper bounds, inclusive, in the metric's unit."""
+
+    def __init__(self, name: str, help: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
+        self._name, self._help, self._labels = name, help, tuple(labels)
+        self._bounds = tuple(bounds)
+        self._counts: dict[Labels, list[int]] = {}
+        self._sums: defaultdict[Labels, float] = defaultdict(float)
+
+    def observe(self, labels: Labels, value: float) -> None:
+        counts = self._counts.get(labels)
+        if counts is None:
+            counts = self._counts[labels] = [0] * (len(self._bounds) + 1)
+        counts[bisect_left(self._bounds, value)] += 1
+        self._sums[labels] += value
+
+    def collect(self) -> Iterator[Metric]:
+        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
+        for labels, counts in self._counts.items():
+            buckets: list[tuple[str, float]] = []
+            total = 0
+            for bound, count in zip((*self._bounds, float("inf")), counts, strict=True):
+                total += count
+                buckets.append(("+Inf" if bound == float("inf") else str(float(bound)), total))
+            family.add_metric(labels, buckets, self._sums[labels])
+        yield family
