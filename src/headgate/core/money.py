@@ -46,8 +46,11 @@ def cost_of(usage: Usage, price: Price) -> int:
     """
     if price.long is not None and price.long_context_from is not None and usage.input > price.long_context_from:
         price = price.long
-    plain_in = usage.input - usage.cached_input - usage.cache_write - usage.audio_input
-    plain_out = usage.output - usage.reasoning - usage.audio_output
+    special_in = usage.cached_input + usage.cache_write + usage.audio_input
+    special_out = usage.reasoning + usage.audio_output
+    if not special_in and not special_out:
+        return price.request + (usage.input * price.input + usage.output * price.output + MTOK // 2) // MTOK
+    plain_in, plain_out = usage.input - special_in, usage.output - special_out
     total = (
         max(plain_in, 0) * price.input
         + usage.cached_input * _or(price.cached_input, price.input)
@@ -64,8 +67,8 @@ def upper_bound(input_tokens: int, output_tokens: int, price: Price) -> int:
     """The most that a call of these sizes can cost, in nano-US$, rounded up."""
     if price.long is not None and price.long_context_from is not None and input_tokens > price.long_context_from:
         price = price.long
-    dearest_in = max(p for p in (price.input, price.cache_write, price.audio_input) if p is not None)
-    dearest_out = max(p for p in (price.output, price.reasoning, price.audio_output) if p is not None)
+    dearest_in = max(price.input, price.cache_write or 0, price.audio_input or 0)
+    dearest_out = max(price.output, price.reasoning or 0, price.audio_output or 0)
     return price.request - (-(input_tokens * dearest_in + output_tokens * dearest_out) // MTOK)
 
 

@@ -96,10 +96,15 @@ class Trace:
     @property
     def cost(self) -> int:
         """Nano-US$ of all attempts with a known cost."""
-        return sum(attempt.cost or 0 for attempt in self.attempts)
+        attempts = self.attempts
+        if len(attempts) == 1:
+            return attempts[0].cost or 0
+        return sum(attempt.cost or 0 for attempt in attempts)
 
     def waited_ms(self, now_ms: float) -> float:
         """Milliseconds in which at least one attempt was under way (until `now_ms` for open ones): not our time."""
+        if len(self.attempts) == 1 and (latency := self.attempts[0].latency_ms) is not None:
+            return latency
         waited = end = 0.0
         for attempt in sorted(self.attempts, key=lambda a: a.at_ms):
             stop = now_ms if attempt.latency_ms is None else attempt.at_ms + attempt.latency_ms
@@ -111,7 +116,7 @@ class Trace:
     @property
     def calls(self) -> int:
         """Attempts that were really made."""
-        return sum(attempt.outcome != "skipped" for attempt in self.attempts)
+        return len([attempt for attempt in self.attempts if attempt.outcome != "skipped"])
 
     def details(self, *, overhead_ms: float | None = None) -> dict[str, Any]:
         """The `headgate` object of the contract; only the parts that apply."""

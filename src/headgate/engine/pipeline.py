@@ -189,6 +189,8 @@ class Exchange:
             out.append(("x-headgate-lossy", ", ".join(trace.lossy)))
         if self.grant is not None:
             out += self.grant.headers
+        if _is_header("".join([value for _, value in out])):
+            return out
         return [(name, _header_safe(value)) for name, value in out]
 
     def details(self) -> dict[str, Any]:
@@ -214,7 +216,10 @@ class Exchange:
         self._closed = True
         self.house.inflight -= 1
         if self.answer is not None:
-            await asyncio.shield(self.answer.aclose())
+            if self.answer.settled:
+                await self.answer.aclose()  # nothing is under way: it will not wait
+            else:
+                await asyncio.shield(self.answer.aclose())
         trace = self.trace
         usage = _sum([a.usage for a in trace.attempts if a.usage is not None])
         if self.grant is not None:
@@ -225,7 +230,11 @@ class Exchange:
 
     def _record(self, error: HeadgateError | None, cancelled: bool, usage: Usage | None) -> RequestRecord:
         trace, answer, principal = self.trace, self.answer, self.principal
-        first = next((a.at_ms + a.ttft_ms for a in trace.attempts if a.ttft_ms is not None and not a.role), None)
+        first = None
+        for attempt in trace.attempts:
+            if attempt.ttft_ms is not None and not attempt.role:
+                first = attempt.at_ms + attempt.ttft_ms
+                break
         elapsed = self.house.clock.monotonic() - trace.started
         return RequestRecord(
             id=trace.request_id,
@@ -261,8 +270,12 @@ def _sum(usages: list[Usage]) -> Usage | None:
     return total
 
 
+def _is_header(value: str) -> bool:
+    return value.isascii() and value.isprintable() and len(value) <= 1000
+
+
 def _header_safe(value: str) -> str:
     """Names come from files and providers: whatever they hold, a header is one line of visible latin-1."""
-    if value.isascii() and value.isprintable() and len(value) <= 1000:
+    if _is_header(value):
         return value
     return "".join(c if " " <= c <= "~" else "?" for c in value)[:1000]

@@ -8,7 +8,7 @@ from headgate.core.answer import Answer
 from headgate.core.errors import ModelNotFound
 from headgate.core.money import upper_bound
 from headgate.core.request import Request
-from headgate.core.strategy import Plan, Ref, Run
+from headgate.core.strategy import ModelInfo, Plan, Ref, Run
 from headgate.strategies.fit import unfit
 from headgate.upstream.account import DEFAULT_OUTPUT
 
@@ -38,10 +38,11 @@ class Single:
             worst_case=worst,
             predicted_cost=predicted(request, info.price),
             predicted_latency=info.latency,
+            data=info,
         )
 
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
-        info = run.model(self.name)
+        info: ModelInfo | None = plan.data
         if info is not None and (why := unfit(request, info)) is not None:
             raise why
         return await run.attempt(self.name, request)

@@ -65,7 +65,7 @@ class Health:
 
     @property
     def well(self) -> bool:
-        return not self._is_open and self._retry_until <= self._clock.monotonic()
+        return not self._is_open and (not self._retry_until or self._retry_until <= self._clock.monotonic())
 
     @property
     def told_to_wait(self) -> bool:
@@ -74,6 +74,8 @@ class Health:
 
     def ready_in(self) -> float:
         """Seconds until the deployment may be asked again; 0 where it may be asked now."""
+        if not self._is_open and not self._retry_until and not self._probing:
+            return 0.0
         now = self._clock.monotonic()
         until = max(self._retry_until, self._open_until if self._is_open else 0.0)
         if until <= now and self._probing:

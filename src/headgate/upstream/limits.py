@@ -23,14 +23,17 @@ _FAMILIES = tuple(
 
 def read_limits(response: HttpResponse, vitals: Vitals, now: float) -> None:
     """Keeps the smallest share left of any limit the headers name, until that limit resets. `now` is Unix time."""
+    said = {name: value for name, value in response.headers if b"ratelimit" in name}
+    if not said:
+        return
     lowest, reset_in = 1.0, 0.0
     for limit_name, remaining_name, reset_name in _FAMILIES:
-        remaining, limit = _number(response.header(remaining_name)), _number(response.header(limit_name))
+        remaining, limit = _number(said.get(remaining_name)), _number(said.get(limit_name))
         if remaining is None or not limit:
             continue
         share = max(0.0, min(1.0, remaining / limit))
         if share < lowest:
-            lowest, reset_in = share, duration(response.header(reset_name), now) or 1.0
+            lowest, reset_in = share, duration(said.get(reset_name), now) or 1.0
     if lowest < 1.0:
         vitals.limits_seen(lowest, min(reset_in, 120.0))
 

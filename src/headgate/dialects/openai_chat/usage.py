@@ -13,11 +13,13 @@ _REFERENCE = Quirks()
 def parse_usage(raw: Any, quirks: Quirks = _REFERENCE) -> Usage | None:
     """None where the object holds no counts. OpenAI's prompt_tokens include cached and audio tokens, its
     completion_tokens reasoning and audio; not everybody's do: see `_output`."""
-    if not isinstance(raw, dict) or not any(
-        isinstance(raw.get(k), int) for k in ("prompt_tokens", "completion_tokens")
+    if not isinstance(raw, dict) or not (
+        isinstance(raw.get("prompt_tokens"), int) or isinstance(raw.get("completion_tokens"), int)
     ):
         return None
     prompt = _count(raw, "prompt_tokens")
+    if len(raw) == 3 and raw.get("total_tokens") == prompt + _count(raw, "completion_tokens"):
+        return Usage(input=prompt, output=_count(raw, "completion_tokens"))  # nothing else was said
     inward, outward = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
     output, reasoning = _output(
         raw, prompt, _count(outward, "reasoning_tokens") or _count(raw, "reasoning_tokens"), quirks
