@@ -98,11 +98,14 @@ class PartAdded(msgspec.Struct):
 
 
 class Finished(msgspec.Struct):
+    """`extensions` is what the choice said beyond our words: chat.Choice's."""
+
     reason: FinishReason
     native: str | None = None
     stop_sequence: str | None = None
     choice: int = 0
     logprobs: Any = None
+    extensions: Extensions = {}
 
 
 class Used(msgspec.Struct):
@@ -239,6 +242,7 @@ class Collector:
             native_finish=end.native if end else None,
             stop_sequence=end.stop_sequence if end else None,
             logprobs=logprobs,
+            extensions=end.extensions if end else {},
         )
 
 

@@ -12,10 +12,14 @@ from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.events import ChatAnswer
 from headgate.dialects import sse
 from headgate.dialects.gemini import answer as _answer
+from headgate.dialects.gemini import errors as _errors
 from headgate.dialects.gemini import parse as _parse
 from headgate.dialects.gemini import peek as _peek
-from headgate.dialects.gemini import stream as _stream
+from headgate.dialects.gemini import skim as _skim
+from headgate.dialects.gemini.array import Splitter
+from headgate.dialects.gemini.chunks import EventRenderer, sse_frame
 from headgate.dialects.gemini.render import RequestRenderer
+from headgate.dialects.gemini.stream import EventParser
 from headgate.dialects.jsonio import attach_field, decode, encode
 
 
@@ -40,41 +44,43 @@ class Gemini:
         return Rendered(body, tuple(dict.fromkeys(renderer.lossy)))
 
     def path(self, op: Op, *, model: str, stream: bool) -> str:
-        name = quote(model.removeprefix("models/"), safe="/@.-_~")
+        """Tuned models are a collection of their own."""
+        name = model if model.startswith("tunedModels/") else f"models/{model.removeprefix('models/')}"
+        name = quote(name, safe="/@.-_~")
         if op == "count_tokens":
-            return f"/models/{name}:countTokens"
-        return f"/models/{name}:streamGenerateContent?alt=sse" if stream else f"/models/{name}:generateContent"
+            return f"/{name}:countTokens"
+        return f"/{name}:streamGenerateContent?alt=sse" if stream else f"/{name}:generateContent"
 
     def parse_answer(self, body: bytes, quirks: Quirks) -> ChatAnswer:
         return _answer.parse_answer(body, quirks)
 
     def inspect_answer(self, body: bytes, quirks: Quirks) -> Facts:
-        return _answer.inspect_answer(body, quirks)
+        return _skim.inspect_answer(body, quirks)
 
     def render_answer(self, answer: ChatAnswer, view: View) -> Rendered:
         wire, lossy = _answer.render_answer(answer, view)
         return Rendered(encode(wire), tuple(dict.fromkeys(lossy)))
 
-    def splitter(self) -> sse.SseSplitter:
-        return sse.SseSplitter()
+    def splitter(self) -> Splitter:
+        return Splitter()
 
-    def event_parser(self, quirks: Quirks) -> _stream.EventParser:
-        return _stream.EventParser()
+    def event_parser(self, quirks: Quirks) -> EventParser:
+        return EventParser()
 
-    def event_renderer(self, view: View) -> _stream.EventRenderer:
-        return _stream.EventRenderer(view)
+    def event_renderer(self, view: View) -> EventRenderer:
+        return EventRenderer(view)
 
     def inspect_frame(self, frame: bytes, quirks: Quirks) -> Facts | None:
-        return _stream.inspect_frame(frame, quirks)
+        return _skim.inspect_frame(frame, quirks)
 
     def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFault:
-        return _answer.parse_error(status, headers, body)
+        return _errors.parse_error(status, headers, body)
 
     def render_error(self, error: HeadgateError, request_id: str) -> bytes:
-        return encode(_answer.render_error(error, request_id))
+        return encode(_errors.render_error(error, request_id))
 
     def render_stream_error(self, error: HeadgateError, request_id: str) -> bytes:
-        return _stream.render_stream_error(error, request_id)
+        return sse_frame(_errors.render_error(error, request_id))
 
     def render_count(self, tokens: int) -> bytes:
         """The answer of `countTokens`."""

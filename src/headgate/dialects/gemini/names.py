@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 NAME = "gemini"
@@ -11,6 +12,7 @@ _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _SCORE = re.compile(r"_([a-z])")
 
 
+@lru_cache(maxsize=256)
 def snake(name: str) -> str:
     return _HUMP.sub(lambda m: "_" + m[1].lower(), name)
 
@@ -41,3 +43,10 @@ def forms(raw: Mapping[str, Any], names: frozenset[str]) -> dict[str, str] | Non
     """Which of `names` are spelled otherwise than in camelCase; None where none is."""
     out = {camel(key): key for key in raw if key in names and camel(key) != key}
     return out or None
+
+
+def respell(out: dict[str, Any], noted: Mapping[str, str] | None) -> None:
+    """Gives the fields of `out` the spelling that `forms` noted."""
+    for name, form in (noted or {}).items():
+        if name in out:
+            out[form] = out.pop(name)
