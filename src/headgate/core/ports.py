@@ -85,6 +85,11 @@ class Store(Protocol):
 
     A *scope* is what a budget or rollup is about: `all`, `key:ID`, `user:NAME`, `team:ID`, `model:NAME`, `tag:NAME`. An
     attempt counts in all its scopes. `since` is the first day of a window, `2026-11-01` (`` = for ever).
+
+    A lease is named by (scope, since, holder): budgets of one scope whose windows begin on the same day share one, asked
+    for with the smallest of their limits. What a settled attempt cost is taken off every lease of its holder on its
+    scopes whose window began on or before its day of admission; what is left of a reservation is the holder's to give
+    back (`release`) or to use again.
     """
 
     async def apply(self, entries: Sequence[JournalEntry], *, holder: str) -> None:
@@ -94,11 +99,13 @@ class Store(Protocol):
 
     async def sweep(self, now: float, *, holder: str | None, charge: bool) -> int:
         """Intents past `expires` (or, with a holder that has died, all of that holder's) become `unknown`, charged at
-        their reservation or at nothing. Returns how many."""
+        their reservation or at nothing; an outcome that comes later corrects that. Leases past their `expires` count as
+        spent until their holder asks again. Returns how many attempts."""
         ...
 
     async def lease(self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float) -> Lease:
-        """Atomically: spent + all leases + granted <= limit. Grants `want`, or what is left of it."""
+        """Atomically: spent + all leases + granted <= limit. Grants `want`, or what is left of it, and sets the lease's
+        `expires` (`want=0` only renews)."""
         ...
 
     async def release(self, scope: str, since: str, *, holder: str, amount: int) -> None:

@@ -48,7 +48,7 @@ class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     usage: Usage | None = None
     cost: int | None = None
-    """None where the price is unknown, or the state is `unknown` (then charged by policy)."""
+    """None where the price is unknown. In state `unknown`: what policy charges."""
     ttft: float | None = None
     latency: float | None = None
     upstream_id: str | None = None

@@ -1,0 +1,167 @@
+"""Booking on a SQLite connection: each function is one job of the writer, inside its transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from headgate.core.records import AttemptIntent, AttemptOutcome, JournalEntry, Lease
+from headgate.stores.booking import LARGEST, USAGE_KEY, USAGE_SUMS, Booking
+from headgate.stores.rows import (
+    ATTEMPT_COLUMNS,
+    CLOSING_COLUMNS,
+    REQUEST_COLUMNS,
+    attempt_row,
+    closing_row,
+    entry_of,
+    request_row,
+)
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+# The names below come from the tuples of this package; every value is a bound parameter.
+ATTEMPTS = f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM attempts"  # noqa: S608
+_INSERT_ATTEMPT = f"INSERT INTO attempts ({', '.join(ATTEMPT_COLUMNS)}) VALUES ({_marks(len(ATTEMPT_COLUMNS))})"  # noqa: S608
+_CLOSE_ATTEMPT = f"UPDATE attempts SET {', '.join(f'{name} = ?' for name in CLOSING_COLUMNS)} WHERE id = ?"  # noqa: S608
+_INSERT_REQUEST = (
+    f"INSERT OR IGNORE INTO requests ({', '.join(REQUEST_COLUMNS)}) VALUES ({_marks(len(REQUEST_COLUMNS))})"  # noqa: S608
+)
+_ADD_USAGE = (
+    f"INSERT INTO usage_days ({', '.join((*USAGE_KEY, *USAGE_SUMS))}) VALUES ({_marks(17)})"  # noqa: S608
+    f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in USAGE_SUMS)}"
+)
+_ADD_SPENT = (
+    "INSERT INTO spent (scope, day, amount) VALUES (?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET amount = amount + excluded.amount"
+)
+_TAKE_OFF = "UPDATE leases SET amount = max(amount - ?, 0) WHERE holder = ? AND scope = ? AND since <= ?"
+_KNOWN = f"{ATTEMPTS} WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608
+SWEPT_AT_ONCE = 1000
+
+
+def apply(connection: sqlite3.Connection, entries: Sequence[JournalEntry], holder: str) -> int:
+    """Returns how many outcomes had no intent."""
+    ids = {e.id for e in entries if isinstance(e, AttemptIntent | AttemptOutcome)}
+    rows = connection.execute(_KNOWN, (msgspec.json.encode(list(ids)).decode(),)).fetchall() if ids else []
+    booking = Booking({row[0]: entry_of(row) for row in rows})
+    booking.book(entries, holder)
+    _write(connection, booking)
+    return booking.orphans
+
+
+def sweep(connection: sqlite3.Connection, now: float, holder: str | None, charge: bool) -> int:
+    """At most SWEPT_AT_ONCE: call it until it returns less."""
+    if holder is None:
+        rows = connection.execute(
+            f"{ATTEMPTS} WHERE state = 'intent' AND expires < ? LIMIT ?", (now, SWEPT_AT_ONCE)
+        ).fetchall()
+        connection.execute("UPDATE leases SET charged = 1 WHERE expires < ? AND charged = 0 AND amount > 0", (now,))
+    else:
+        rows = connection.execute(
+            f"{ATTEMPTS} WHERE state = 'intent' AND holder = ? LIMIT ?", (holder, SWEPT_AT_ONCE)
+        ).fetchall()
+    booking = Booking({})
+    booking.sweep([entry_of(row) for row in rows], now, charge=charge)
+    _write(connection, booking)
+    return len(rows)
+
+
+def _write(connection: sqlite3.Connection, booking: Booking) -> None:
+    new, closed = [], []
+    for entry in booking.attempts.values():
+        if entry.is_new:
+            new.append(attempt_row(entry))
+        else:
+            closed.append((*closing_row(entry), entry.intent.id))
+    if new:
+        connection.executemany(_INSERT_ATTEMPT, new)
+    if closed:
+        connection.executemany(_CLOSE_ATTEMPT, closed)
+    if booking.requests:
+        connection.executemany(_INSERT_REQUEST, [request_row(record) for record in booking.requests.values()])
+    if booking.spent:
+        connection.executemany(_ADD_SPENT, [(*key, amount) for key, amount in booking.spent.items() if amount])
+    if booking.leases:
+        taken = [(min(amount, LARGEST), *key) for key, amount in booking.leases.items()]
+        connection.executemany(_TAKE_OFF, taken)
+    if booking.usage:
+        connection.executemany(_ADD_USAGE, [(*key, *sums) for key, sums in booking.usage.items()])
+
+
+# -- leases ----------------------------------------------------------------------------------------------------------------
+def lease(
+    connection: sqlite3.Connection, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float
+) -> Lease:
+    (spent,) = connection.execute(
+        "SELECT coalesce(sum(amount), 0) FROM spent WHERE scope = ? AND day >= ?", (scope, since)
+    ).fetchone()
+    charged, leased = connection.execute(
+        "SELECT coalesce(sum(iif(charged, amount, 0)), 0), coalesce(sum(iif(charged, 0, amount)), 0) FROM leases"
+        " WHERE scope = ? AND since = ? AND NOT (holder = ? AND charged)",
+        (scope, since, holder),
+    ).fetchone()
+    back = connection.execute(
+        "SELECT amount FROM leases WHERE scope = ? AND since = ? AND holder = ? AND charged", (scope, since, holder)
+    ).fetchone()
+    leased += back[0] if back else 0  # an overdue holder that asks again is alive: its lease is one once more
+    granted = max(0, min(want, limit - spent - charged - leased))
+    connection.execute(
+        "INSERT INTO leases (scope, since, holder, amount, expires) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET amount = amount + excluded.amount, expires = excluded.expires, charged = 0",
+        (scope, since, holder, granted, expires),
+    )
+    return Lease(granted=granted, spent=spent + charged, leased=leased + granted)
+
+
+def release(connection: sqlite3.Connection, scope: str, since: str, *, holder: str, amount: int) -> None:
+    where = (scope, since, holder)
+    connection.execute(
+        "UPDATE leases SET amount = max(amount - ?, 0) WHERE scope = ? AND since = ? AND holder = ?", (amount, *where)
+    )
+    connection.execute("DELETE FROM leases WHERE scope = ? AND since = ? AND holder = ? AND amount = 0", where)
+
+
+def end_holder(connection: sqlite3.Connection, holder: str, charge: bool) -> int:
+    if not charge:
+        connection.execute("DELETE FROM leases WHERE holder = ? AND charged = 0", (holder,))
+        return 0
+    (amount,) = connection.execute(
+        "SELECT coalesce(sum(amount), 0) FROM leases WHERE holder = ? AND charged = 0", (holder,)
+    ).fetchone()
+    connection.execute("UPDATE leases SET charged = 1 WHERE holder = ?", (holder,))
+    return amount
+
+
+# -- retention -------------------------------------------------------------------------------------------------------------
+PRUNED_AT_ONCE = 500
+
+
+def prune_some(connection: sqlite3.Connection, before: float) -> int:
+    """Deletes a few old rows. Open attempts stay until they are closed. Returns how many went."""
+    gone = connection.execute(
+        "DELETE FROM attempts WHERE rowid IN"
+        " (SELECT rowid FROM attempts WHERE admitted < ? AND state <> 'intent' LIMIT ?)",
+        (before, PRUNED_AT_ONCE),
+    ).rowcount
+    gone += connection.execute(
+        "DELETE FROM requests WHERE rowid IN (SELECT rowid FROM requests WHERE at < ? LIMIT ?)",
+        (before, PRUNED_AT_ONCE),
+    ).rowcount
+    return gone
+
+
+def oldest(connection: sqlite3.Connection) -> float | None:
+    """When the oldest row's request was admitted."""
+    (found,) = connection.execute(
+        "SELECT min(at) FROM (SELECT min(admitted) AS at FROM attempts UNION ALL SELECT min(at) FROM requests)"
+    ).fetchone()
+    return found
+
+
+def note_pruned(connection: sqlite3.Connection, before: float) -> None:
+    connection.execute("UPDATE facts SET value = max(value, ?) WHERE name = 'rows_from_day'", (int(before // 86400),))

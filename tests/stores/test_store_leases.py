@@ -1,0 +1,100 @@
+"""Slices of budgets: spent + leased <= limit, whatever happens to their holders."""
+
+from __future__ import annotations
+
+import asyncio
+
+from headgate.core.ports import Store
+from support.books import NOON, intent, outcome
+
+SINCE = "2026-11-01"
+
+
+async def ask(store: Store, want: int, holder: str = "h1", limit: int = 1000, scope: str = "key:k1", **more):
+    return await store.lease(
+        scope, more.get("since", SINCE), limit=limit, want=want, holder=holder, expires=more.get("expires", NOON + 60)
+    )
+
+
+async def test_all_leases_together_never_pass_the_limit(store: Store) -> None:
+    grants = await asyncio.gather(*(ask(store, 70, f"h{n % 5}") for n in range(40)))
+    assert sum(grant.granted for grant in grants) == 1000
+    assert (await ask(store, 1, "h9")).granted == 0
+    assert (await ask(store, 0)).leased == 1000
+
+
+async def test_settled_attempts_turn_lease_into_spending(store: Store) -> None:
+    await ask(store, 600)
+    await store.apply([intent(), outcome(cost=250)], holder="h1")
+    lease = await ask(store, 1000, "h2")
+    assert (lease.spent, lease.granted, lease.leased) == (250, 400, 750)
+
+
+async def test_another_holders_lease_and_other_windows_are_left_alone(store: Store) -> None:
+    await ask(store, 300, "h1")
+    await ask(store, 300, "h2")
+    await ask(store, 300, "h1", since="2026-11-25")
+    await store.apply([intent(), outcome(cost=100)], holder="h1")
+    assert (await ask(store, 0, "h3")).leased == 500
+    later = await ask(store, 0, "h3", since="2026-11-25")
+    assert (later.spent, later.leased) == (0, 300)
+
+
+async def test_an_attempt_dearer_than_its_lease_leaves_no_negative_hold(store: Store) -> None:
+    await ask(store, 100)
+    await store.apply([intent(), outcome(cost=250)], holder="h1")
+    lease = await ask(store, 0)
+    assert (lease.spent, lease.leased) == (250, 0)
+    await store.release("key:k1", SINCE, holder="h1", amount=10**6)
+    assert (await ask(store, 0)).leased == 0
+
+
+async def test_what_is_given_back_can_be_granted_again(store: Store) -> None:
+    await ask(store, 1000)
+    await store.release("key:k1", SINCE, holder="h1", amount=400)
+    assert (await ask(store, 1000, "h2")).granted == 400
+
+
+async def test_a_dead_holders_leases_return_or_are_charged(store: Store) -> None:
+    await ask(store, 300, "h1")
+    await ask(store, 200, "h2")
+    assert await store.end_holder("h1", charge=False) == 0
+    assert (await ask(store, 0, "h9")).leased == 200
+    assert await store.end_holder("h2", charge=True) == 200
+    lease = await ask(store, 1000, "h9")
+    assert (lease.spent, lease.granted) == (200, 800)
+
+
+async def test_what_was_charged_for_a_lost_journal_is_corrected_when_it_is_found(store: Store) -> None:
+    await ask(store, 300, "h1")
+    await store.end_holder("h1", charge=True)
+    await store.apply([intent(), outcome(cost=120)], holder="h1")
+    assert (await ask(store, 0, "h9")).spent == 300
+    await store.apply([intent("at_2"), outcome("at_2", cost=280)], holder="h1")
+    assert (await ask(store, 0, "h9")).spent == 400
+
+
+async def test_an_overdue_lease_counts_as_spent_until_its_holder_asks_again(store: Store) -> None:
+    await ask(store, 300, "h1", expires=NOON)
+    await store.sweep(NOON + 1, holder=None, charge=True)
+    overdue = await ask(store, 0, "h9")
+    assert (overdue.spent, overdue.leased) == (300, 0)
+    back = await ask(store, 100, "h1", expires=NOON + 100)
+    assert (back.spent, back.granted, back.leased) == (0, 100, 400)
+
+
+async def test_unknown_attempts_of_a_dead_holder_are_charged_out_of_its_lease(store: Store) -> None:
+    await ask(store, 1000, "h1")
+    await store.apply([intent(reserved=400)], holder="h1")
+    await store.sweep(NOON, holder="h1", charge=True)
+    assert (await ask(store, 0, "h2")).leased == 600
+    await store.end_holder("h1", charge=False)
+    lease = await ask(store, 1000, "h2")
+    assert (lease.spent, lease.granted) == (400, 600)
+
+
+async def test_leases_survive_a_restart(open_store) -> None:
+    first = await open_store()
+    await ask(first, 300)
+    await first.aclose()
+    assert (await ask(await open_store(), 0, "h9")).leased == 300

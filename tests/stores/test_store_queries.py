@@ -1,0 +1,159 @@
+"""Asking: usage by any dimension, requests by any filter, keys and teams, retention."""
+
+from __future__ import annotations
+
+import pytest
+
+from headgate.core.ports import Store
+from headgate.core.records import AuditRecord, BudgetSpec, KeyRecord, LimitSpec, TeamRecord
+from support.books import NOON, intent, outcome, record
+
+DAY = 86400.0
+HOUR = 3600.0
+
+
+async def fill(store: Store) -> None:
+    await store.apply(
+        [
+            intent("at_1", key_id="k1", team="red", tags=("a", "b"), admitted=NOON - DAY),
+            outcome("at_1", cost=100),
+            intent("at_2", key_id="k1", tags=("a",), model="gpt", provider="openai", admitted=NOON),
+            outcome("at_2", cost=20, outcome="failed", error="timeout", usage=None),
+            intent("at_3", key_id="k2", role="judge", admitted=NOON + HOUR),
+            outcome("at_3", cost=3),
+            intent("at_4", key_id="k2", admitted=NOON + DAY),
+            outcome("at_4", cost=None, state="released", outcome="cancelled", usage=None),
+        ],
+        holder="h1",
+    )
+
+
+async def groups(store: Store, *by: str, since: float = 0.0, until: float = NOON + 9 * DAY, **where: str):
+    rows = await store.usage(since=since, until=until, by=by, where=where)
+    return {row.group: row.cost for row in rows}
+
+
+async def test_usage_by_each_dimension(store: Store) -> None:
+    await fill(store)
+    assert await groups(store) == {(): 123}
+    assert await groups(store, "key", "model") == {("k1", "claude"): 100, ("k1", "gpt"): 20, ("k2", "claude"): 3}
+    assert await groups(store, "day") == {("2026-11-23",): 100, ("2026-11-24",): 23, ("2026-11-25",): 0}
+    assert await groups(store, "tag") == {("a",): 120, ("b",): 100}
+    assert await groups(store, "role", "team") == {("", ""): 20, ("", "red"): 100, ("judge", ""): 3}
+    assert await groups(store, "provider", error="timeout") == {("openai",): 20}
+    assert await groups(store, "deployment", tag="b") == {("claude@anthropic",): 100}
+    assert await groups(store, "user", key="nobody") == {}
+
+
+async def test_usage_sums_tokens_and_failures(store: Store) -> None:
+    await fill(store)
+    (row,) = await store.usage(since=0, until=NOON + 9 * DAY, by=(), where={})
+    assert (row.attempts, row.failed, row.input, row.output, row.cached) == (4, 1, 20, 10, 8)
+    assert row.unknown_cost == 1
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "cost"),
+    [
+        (NOON, NOON + 1, 20),
+        (NOON + 1, NOON + 2 * DAY, 3),
+        (NOON - DAY, NOON, 100),
+        (NOON - DAY, NOON + HOUR, 120),
+        (NOON - 12 * HOUR, NOON + 12 * HOUR, 23),
+        (NOON - 5 * DAY, NOON - 12 * HOUR, 100),
+        (NOON + HOUR, NOON + HOUR, 0),
+        (0.0, 1e300, 123),
+    ],
+)
+async def test_usage_of_any_stretch_of_time_is_exact(store: Store, since: float, until: float, cost: int) -> None:
+    await fill(store)
+    assert (await groups(store, since=since, until=until)).get((), 0) == cost
+
+
+async def test_names_that_are_no_dimension_are_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match="no dimension"):
+        await store.usage(since=0, until=1, by=("key_id; DROP TABLE attempts",), where={})
+    with pytest.raises(ValueError, match="no filter"):
+        await store.requests(limit=1, where={"1=1 --": "x"})
+
+
+async def test_requests_come_newest_first_and_by_page(store: Store) -> None:
+    await store.apply([record(f"tr_{n}", at=NOON + n) for n in range(10)], holder="h1")
+    first = await store.requests(limit=4)
+    assert [r.trace for r in first] == ["tr_9", "tr_8", "tr_7", "tr_6"]
+    assert [r.trace for r in await store.requests(limit=2, before=first[-1].at)] == ["tr_5", "tr_4"]
+
+
+async def test_requests_by_filter(store: Store) -> None:
+    await store.apply(
+        [
+            record("tr_1", tags=("x",), task="code"),
+            record("tr_2", status=502, error="timeout", at=NOON + 1),
+            record("tr_3", key_id="k2", requested="100%_sure", at=NOON + 2),
+        ],
+        holder="h1",
+    )
+
+    async def found(**where: str) -> list[str]:
+        return [r.trace for r in await store.requests(limit=9, where=where)]
+
+    assert await found(tag="x", task="code") == ["tr_1"]
+    assert await found(failed="1") == await found(status="502") == await found(error="timeout") == ["tr_2"]
+    assert await found(key="k2") == await found(search="0%_s") == ["tr_3"]
+    assert await found(search="%%%") == []
+
+
+async def test_a_request_of_another_key_does_not_exist(store: Store) -> None:
+    await store.apply([record("tr_1", key_id="k1")], holder="h1")
+    assert await store.request("tr_1", key_id="k2") is None
+    assert await store.request("tr_1", key_id="k1") is not None
+    assert await store.request("tr_1", key_id=None) is not None
+
+
+async def test_pruning_drops_rows_and_keeps_sums(store: Store) -> None:
+    await fill(store)
+    await store.apply([record("tr_old", at=NOON - 3 * DAY), record("tr_new", at=NOON)], holder="h1")
+    assert await store.prune(NOON) == 3
+    assert await store.prune(NOON) == 0
+    assert [r.trace for r in await store.requests(limit=9)] == ["tr_new"]
+    assert {made.id for made, _ in await store.attempts("tr_1")} == {"at_2", "at_3", "at_4"}
+    assert await groups(store) == {(): 123}
+    assert await groups(store, since=NOON - DAY - HOUR, until=NOON) == {(): 100}
+    lease = await store.lease("key:k1", "2026-11-01", limit=1000, want=0, holder="h1", expires=NOON)
+    assert lease.spent == 120
+
+
+async def test_pruning_leaves_open_attempts(store: Store) -> None:
+    await store.apply([intent(admitted=NOON - 9 * DAY)], holder="h1")
+    await store.prune(NOON)
+    assert await store.sweep(NOON, holder="h1", charge=True) == 1
+
+
+async def test_keys_and_teams_come_back_and_grow_the_version(store: Store) -> None:
+    before = await store.version()
+    key = KeyRecord(
+        id="k1",
+        hash="ab" * 32,
+        hint="wxyz",
+        name="Ann's",
+        created=NOON,
+        tags=("a",),
+        models=("auto",),
+        limits=LimitSpec(requests_per_minute=5),
+        budgets=(BudgetSpec(limit=10**9, period="daily", hard=False),),
+    )
+    team = TeamRecord(id="red", name="Red", created=NOON, budgets=(BudgetSpec(limit=5),))
+    await store.put_key(key)
+    await store.put_team(team)
+    assert list(await store.keys()) == [key]
+    assert list(await store.teams()) == [team]
+    revoked = KeyRecord(id="k1", hash=key.hash, hint="wxyz", name="Ann's", created=NOON, revoked=NOON + 1)
+    await store.put_key(revoked)
+    assert list(await store.keys()) == [revoked]
+    assert await store.version() == before + 3
+
+
+async def test_audits_come_newest_first(store: Store) -> None:
+    for n in range(5):
+        await store.audit(AuditRecord(at=NOON + n, actor="admin", action="key.create", target=f"k{n}"))
+    assert [a.target for a in await store.audits(2)] == ["k4", "k3"]
