@@ -1,4 +1,5 @@
-"""Ids of ours: sortable, unguessable enough to name things, never secrets. The only place with randomness for names."""
+"""Ids of ours: sortable, unguessable enough to name things; and the secrets of virtual keys. The only place with
+randomness for names."""
 
 from __future__ import annotations
 
@@ -18,6 +19,13 @@ def new_id(prefix: str) -> str:
         f"{prefix}_{_time_part(time.time_ns() // 1_000_000)}{p[luck >> 70]}{p[luck >> 60 & 1023]}{p[luck >> 50 & 1023]}"
         f"{p[luck >> 40 & 1023]}{p[luck >> 30 & 1023]}{p[luck >> 20 & 1023]}{p[luck >> 10 & 1023]}{p[luck & 1023]}"
     )
+
+
+def new_secret(prefix: str) -> str:
+    """`hg-...`: prefix and 160 random bits in 32 characters that survive being read aloud. Unlike an id it is a secret:
+    shown once, never stored."""
+    luck = int.from_bytes(os.urandom(20))
+    return prefix + "".join(_ALPHABET[luck >> shift & 31] for shift in range(0, 160, 5)).lower()
 
 
 def _time_part(ms: int) -> str:

@@ -8,7 +8,8 @@ import msgspec
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """The identity behind a virtual key, or the local operator where a loopback plane has no keys.
 
-    `models` and `doors` None = all allowed. `zone` confines to models of that zone. Lower priority is shed first.
+    `models`, `team_models` and `doors` None = all allowed; a model must be allowed by the key and by its team. `zone`
+    confines to models of that zone. Lower priority is shed first.
     """
 
     key_id: str = "local"
@@ -17,6 +18,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     team: str | None = None
     tags: tuple[str, ...] = ()
     models: frozenset[str] | None = None
+    team_models: frozenset[str] | None = None
     doors: frozenset[str] | None = None
     zone: str | None = None
     priority: int = 0
@@ -24,3 +26,5 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 LOCAL = Principal()
+DOORS = ("chat", "responses", "messages", "gemini", "embeddings", "library")
+"""What a key may be confined to: the doors where models are asked."""

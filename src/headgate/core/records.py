@@ -125,6 +125,8 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     revoked: float | None = None
     """When it stops (a rotated key: after its overlap)."""
     rotated_to: str | None = None
+    line: str | None = None
+    """Id of the first key of its line of rotations: limits, budgets, usage and traces go by it. None: its own id."""
     limits: LimitSpec = LimitSpec()
     budgets: tuple[BudgetSpec, ...] = ()
 

@@ -24,7 +24,7 @@ from headgate.core.usage import Usage
 from headgate.engine.house import House
 from headgate.engine.options import affinity_of, read_options
 from headgate.engine.run import Progress, RequestRun, Shared
-from headgate.engine.snapshot import Snapshot, check_allowed
+from headgate.engine.snapshot import Snapshot, check_allowed, check_door
 
 
 class Inbound(msgspec.Struct, kw_only=True):
@@ -87,6 +87,7 @@ async def open_exchange(house: House, inbound: Inbound) -> Exchange:
 
 def prepare(house: House, inbound: Inbound, principal: Principal, started: float, started_at: float) -> Prepared:
     """Everything that needs no model and no money: also what `explain` is made of."""
+    check_door(principal, inbound.door)
     snapshot = house.snapshot
     peek = inbound.dialect.peek(inbound.body, model=inbound.model, stream=inbound.stream)
     options = read_options(inbound.headers, peek.options)

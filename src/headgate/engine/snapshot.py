@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from headgate.core.errors import ModelNotFound, PermissionDenied
-from headgate.core.principal import Principal
+from headgate.core.principal import DOORS, Principal
 from headgate.core.strategy import ModelInfo, Strategy
 from headgate.strategies.single import Single
 from headgate.upstream.deployment import Model
@@ -21,6 +21,12 @@ class Closable(Protocol):
 
 
 SUFFIXES = ("cheap", "fast", "best")
+ASKING: Mapping[str, str] = {
+    **{door: door for door in DOORS},
+    "count_tokens": "messages",
+    "gemini_count": "gemini",
+}
+"""Doors that a key can be confined to, by the names that requests arrive under."""
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -110,14 +116,23 @@ class Snapshot:
 
 
 def may_use(principal: Principal, name: str, snapshot: Snapshot) -> bool:
-    if principal.models is not None and not any(
-        name == allowed or ("*" in allowed and fnmatch.fnmatchcase(name, allowed)) for allowed in principal.models
-    ):
-        return False
+    for allowed in (principal.models, principal.team_models):
+        if allowed is not None and not _is_among(name, allowed):
+            return False
     if principal.zone is None:
         return True
     model = snapshot.model(name)
     return model is None or model.zone == principal.zone
+
+
+def _is_among(name: str, allowed: frozenset[str]) -> bool:
+    return name in allowed or any(_is_pattern(glob) and fnmatch.fnmatchcase(name, glob) for glob in allowed)
+
+
+def check_door(principal: Principal, door: str) -> None:
+    """Counting belongs to the door whose tokens are counted; looking things up is nobody's to forbid."""
+    if principal.doors is not None and door in ASKING and ASKING[door] not in principal.doors:
+        raise PermissionDenied(f"This key may not use the door {ASKING[door]!r}.", code="door_not_allowed")
 
 
 def check_allowed(principal: Principal, name: str, snapshot: Snapshot) -> None:

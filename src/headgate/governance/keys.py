@@ -1,0 +1,116 @@
+"""Virtual keys: made, shown once, found again by their hash alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+
+import msgspec
+
+from headgate.core.errors import AuthenticationFailed
+from headgate.core.ids import new_id, new_secret
+from headgate.core.principal import Principal
+from headgate.core.records import KeyRecord, TeamRecord
+
+PREFIX = "hg-"
+LONGEST = 128
+"""Characters of a credential that are looked at: whatever is sent, finding out that it is no key costs the same."""
+
+
+class NewKey(msgspec.Struct, frozen=True):
+    """`secret` is in the caller's hands from here on: it is kept nowhere."""
+
+    record: KeyRecord
+    secret: str
+
+
+class Card(msgspec.Struct, frozen=True):
+    """One key as requests need it, made when keys are loaded."""
+
+    record: KeyRecord
+    principal: Principal
+    team: TeamRecord | None
+
+
+def digest_of(secret: str) -> bytes:
+    return sha256(secret[:LONGEST].encode("utf-8", "replace")).digest()
+
+
+def make_key(record: KeyRecord) -> NewKey:
+    """A new secret for what `record` says; its id, hash and hint are replaced."""
+    secret = new_secret(PREFIX)
+    made = msgspec.structs.replace(record, id=new_id("key"), hash=digest_of(secret).hex(), hint=secret[-4:])
+    return NewKey(made, secret)
+
+
+def rotate_key(old: KeyRecord, *, now: float, overlap: float) -> tuple[KeyRecord, NewKey]:
+    """(the old key, which ends after `overlap` seconds; its successor). Both are one line: they share limits, budgets
+    and traces, so that rotating is no way to spend twice."""
+    fresh = make_key(msgspec.structs.replace(old, created=now, revoked=None, rotated_to=None, line=old.line or old.id))
+    ends = now + overlap if old.revoked is None else min(old.revoked, now + overlap)
+    return msgspec.structs.replace(old, revoked=ends, rotated_to=fresh.record.id), fresh
+
+
+def state_of(record: KeyRecord, now: float) -> str:
+    """active | ending (rotated, in its overlap) | revoked | expired"""
+    if record.revoked is not None and record.revoked <= now:
+        return "revoked"
+    if record.expires is not None and record.expires <= now:
+        return "expired"
+    return "ending" if record.revoked is not None else "active"
+
+
+class KeyRing:
+    """All keys by hash, as of one version of the store. Never changed: a reload makes a new one."""
+
+    def __init__(
+        self,
+        keys: Iterable[KeyRecord] = (),
+        teams: Iterable[TeamRecord] = (),
+        *,
+        internal: Mapping[str, Principal] | None = None,
+    ) -> None:
+        self.teams: dict[str, TeamRecord] = {team.id: team for team in teams}
+        self.keys: dict[str, KeyRecord] = {key.id: key for key in keys}
+        self._cards: dict[bytes, Card] = {}
+        for key in self.keys.values():
+            team = self.teams.get(key.team) if key.team is not None else None
+            self._cards[bytes.fromhex(key.hash)] = Card(key, _principal(key, team), team)
+        self._internal = {digest_of(secret): principal for secret, principal in (internal or {}).items()}
+
+    def find(self, credentials: Sequence[str], now: float) -> Card | Principal:
+        """The one key behind all that a request presents, or one of our own. Raises AuthenticationFailed."""
+        if not credentials:
+            raise AuthenticationFailed("No key was sent. Send one as 'Authorization: Bearer KEY' or 'x-api-key: KEY'.")
+        first = credentials[0]
+        for other in credentials:
+            if other != first:
+                raise AuthenticationFailed("The request holds two different keys: send one.")
+        digest = digest_of(first)
+        card = self._cards.get(digest)
+        if card is None:
+            internal = self._internal.get(digest)
+            if internal is None:
+                raise AuthenticationFailed("Incorrect key provided.")
+            return internal
+        record = card.record
+        if record.revoked is not None and record.revoked <= now:
+            raise AuthenticationFailed("This key has been revoked.")
+        if record.expires is not None and record.expires <= now:
+            raise AuthenticationFailed("This key has expired.")
+        return card
+
+
+def _principal(key: KeyRecord, team: TeamRecord | None) -> Principal:
+    return Principal(
+        key_id=key.line or key.id,
+        name=key.name,
+        user=key.user,
+        team=key.team,
+        tags=key.tags,
+        models=None if key.models is None else frozenset(key.models),
+        team_models=None if team is None or team.models is None else frozenset(team.models),
+        doors=None if key.doors is None else frozenset(key.doors),
+        zone=key.zone,
+        priority=key.priority,
+    )

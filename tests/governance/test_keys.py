@@ -1,0 +1,240 @@
+"""Virtual keys: found by hash alone, ended on time, and nothing about them leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from typing import Any
+
+import msgspec
+import pytest
+
+from headgate.core.errors import AuthenticationFailed, PermissionDenied, StorageUnavailable
+from headgate.core.principal import LOCAL, Principal
+from headgate.core.records import KeyRecord, TeamRecord
+from headgate.engine.snapshot import Snapshot, check_allowed, check_door
+from headgate.governance.governor import KeyedGovernor
+from headgate.governance.keys import KeyRing, make_key, rotate_key, state_of
+from support.clock import FakeClock
+
+NOW = 1_795_500_000.0
+
+
+def record(**fields: Any) -> KeyRecord:
+    return KeyRecord(**{"id": "", "hash": "", "hint": "", "name": "a key", "created": NOW, **fields})
+
+
+class Shelf:
+    """As much of a store as keys need."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, KeyRecord] = {}
+        self.groups: list[TeamRecord] = []
+        self.count = 0
+        self.down = False
+
+    async def keys(self):
+        return list(self.held.values())
+
+    async def teams(self):
+        return self.groups
+
+    async def version(self):
+        if self.down:
+            raise StorageUnavailable("gone")
+        return self.count
+
+    def put(self, key: KeyRecord) -> None:
+        self.held[key.id] = key
+        self.count += 1
+
+
+def test_a_secret_has_160_random_bits_and_is_stored_nowhere():
+    made = make_key(record())
+    assert re.fullmatch(r"hg-[0-9a-z]{32}", made.secret)
+    assert math.log2(32**32) == 160
+    assert make_key(record()).secret != made.secret
+    assert made.secret not in repr(made.record)
+    assert made.secret.encode() not in msgspec.json.encode(made.record)
+    assert made.record.hint == made.secret[-4:]
+
+
+def test_a_key_is_found_by_what_its_holder_has():
+    made = make_key(
+        record(name="ci", user="ann", team="core", tags=("x",), models=("claude-*",), zone="eu", priority=3)
+    )
+    team = TeamRecord(id="core", name="Core", created=NOW, models=("claude-4.7",))
+    found = KeyRing([made.record], [team]).find([made.secret, made.secret], NOW)
+    assert not isinstance(found, Principal)
+    who = found.principal
+    assert (who.key_id, who.name, who.user, who.team, who.tags) == (made.record.id, "ci", "ann", "core", ("x",))
+    assert (who.models, who.team_models, who.zone, who.priority) == ({"claude-*"}, {"claude-4.7"}, "eu", 3)
+
+
+@pytest.mark.parametrize(
+    "presented",
+    [
+        [],
+        [""],
+        ["hg-"],
+        ["' OR 1=1 --"],
+        ['"; DROP TABLE virtual_keys; --'],
+        ["hg-" + "x" * 10_240],
+        ["ключ", "ключ"],
+        ["\ud800"],
+        ["\x00" * 200],
+    ],
+)
+def test_whatever_is_no_key_is_refused_in_the_same_words(presented):
+    ring = KeyRing([make_key(record()).record])
+    with pytest.raises(AuthenticationFailed) as caught:
+        ring.find(presented, NOW)
+    assert len(caught.value.message) < 100
+    assert presented == [] or presented[0] not in ("'", *caught.value.message.split())
+
+
+def test_a_long_key_costs_no_more_than_a_short_one():
+    """Only the beginning is looked at, and a key that merely begins like a real one is none."""
+    made = make_key(record())
+    ring = KeyRing([made.record])
+    with pytest.raises(AuthenticationFailed):
+        ring.find([made.secret + "0" * 10_000_000], NOW)
+
+
+def test_two_different_keys_are_refused_even_if_one_is_right():
+    one, two = make_key(record()), make_key(record())
+    ring = KeyRing([one.record, two.record])
+    with pytest.raises(AuthenticationFailed, match="two different"):
+        ring.find([one.secret, two.secret], NOW)
+    with pytest.raises(AuthenticationFailed, match="two different"):
+        ring.find([one.secret, "x"], NOW)
+
+
+def test_keys_end_when_they_expire_or_are_revoked():
+    expiring, revoked = make_key(record(expires=NOW + 10)), make_key(record(revoked=NOW + 5))
+    ring = KeyRing([expiring.record, revoked.record])
+    ring.find([expiring.secret], NOW + 9.9)
+    ring.find([revoked.secret], NOW + 4.9)
+    with pytest.raises(AuthenticationFailed, match="expired"):
+        ring.find([expiring.secret], NOW + 10)
+    with pytest.raises(AuthenticationFailed, match="revoked"):
+        ring.find([revoked.secret], NOW + 5)
+
+
+def test_rotation_overlaps_and_keeps_the_line():
+    first = make_key(record(name="ci", models=("a",)))
+    old, second = rotate_key(first.record, now=NOW, overlap=60)
+    again, third = rotate_key(second.record, now=NOW + 1, overlap=0)
+    ring = KeyRing([old, again, third.record])
+    ids = set()
+    for secret in (first.secret, third.secret):
+        found = ring.find([secret], NOW + 2)
+        assert not isinstance(found, Principal)
+        ids.add(found.principal.key_id)
+    assert ids == {first.record.id}, "a rotated key spends from the same budget"
+    assert state_of(old, NOW + 2) == "ending"
+    assert state_of(old, NOW + 60) == "revoked"
+    with pytest.raises(AuthenticationFailed):
+        ring.find([second.secret], NOW + 2)
+    assert third.record.models == ("a",)
+    assert rotate_key(old, now=NOW + 30, overlap=600)[0].revoked == NOW + 60, "rotating again prolongs nothing"
+
+
+async def test_a_revoked_key_ends_within_two_seconds_on_every_replica():
+    clock, store = FakeClock(NOW), Shelf()
+    made = make_key(record())
+    store.put(made.record)
+    replicas = [KeyedGovernor(store, clock=clock) for _ in range(3)]  # type: ignore[arg-type]
+    for replica in replicas:
+        await replica.refresh()
+        assert replica.authenticate([made.secret]).key_id == made.record.id
+    watching = [asyncio.create_task(replica.watch()) for replica in replicas]
+    await asyncio.sleep(0)
+    store.put(msgspec.structs.replace(made.record, revoked=clock.time()))
+    await clock.advance(2.0)
+    for replica in replicas:
+        with pytest.raises(AuthenticationFailed):
+            replica.authenticate([made.secret])
+    for task in watching:
+        task.cancel()
+
+
+async def test_without_the_store_known_keys_go_on_and_it_is_said_once():
+    clock, store, events = FakeClock(NOW), Shelf(), []
+    made = make_key(record())
+    store.put(made.record)
+    governor = KeyedGovernor(store, clock=clock, on_event=lambda kind, facts: events.append(kind))  # type: ignore[arg-type]
+    await governor.refresh()
+    watching = asyncio.create_task(governor.watch())
+    await asyncio.sleep(0)
+    store.down = True
+    for _ in range(3):
+        await clock.advance(1.0)
+    assert governor.authenticate([made.secret]).key_id == made.record.id
+    store.down = False
+    await clock.advance(1.0)
+    assert events == ["store_lost", "store_back"]
+    watching.cancel()
+
+
+async def test_a_plane_is_open_only_while_no_key_was_ever_made():
+    clock, store = FakeClock(NOW), Shelf()
+    local, public = (KeyedGovernor(store, local=here, clock=clock) for here in (True, False))  # type: ignore[arg-type]
+    await local.refresh()
+    await public.refresh()
+    assert local.open
+    assert local.authenticate(["anything"]) is LOCAL
+    assert local.authenticate([]) is LOCAL
+    assert not public.open
+    with pytest.raises(AuthenticationFailed):
+        public.authenticate(["anything"])
+    made = make_key(record(revoked=NOW))
+    store.put(made.record)
+    await local.refresh()
+    assert not local.open, "revoking the last key does not open the gates"
+    with pytest.raises(AuthenticationFailed):
+        local.authenticate(["anything"])
+
+
+async def test_the_consoles_own_key_works_beside_the_others():
+    store = Shelf()
+    store.put(make_key(record()).record)
+    console = Principal(key_id="console", name="console")
+    governor = KeyedGovernor(store, internal={"hg-inside": console})  # type: ignore[arg-type]
+    await governor.refresh()
+    assert governor.authenticate(["hg-inside"]) is console
+
+
+@pytest.mark.parametrize(
+    ("models", "team", "asked", "fine"),
+    [
+        (("claude-*",), None, "claude-4.7", True),
+        (("claude-*",), None, "gpt-5.5", False),
+        (("gpt-?.5",), None, "gpt-5.5", True),
+        (None, ("auto",), "gpt-5.5", False),
+        (("gpt-5.5", "auto"), ("auto",), "gpt-5.5", False),
+        (("gpt-5.5", "auto"), ("auto",), "auto", True),
+        ((), None, "auto", False),
+    ],
+)
+def test_a_model_must_be_allowed_by_the_key_and_by_its_team(models, team, asked, fine):
+    made = make_key(record(models=models, team="t"))
+    found = KeyRing([made.record], [TeamRecord(id="t", name="t", created=NOW, models=team)]).find([made.secret], NOW)
+    assert not isinstance(found, Principal)
+    snapshot = Snapshot(entries={}, models={})
+    if fine:
+        check_allowed(found.principal, asked, snapshot)
+    else:
+        with pytest.raises(PermissionDenied) as caught:
+            check_allowed(found.principal, asked, snapshot)
+        assert caught.value.code == "model_not_allowed"
+
+
+def test_a_key_can_be_confined_to_doors():
+    who = Principal(doors=frozenset({"messages"}))
+    for door in ("messages", "count_tokens", "models", "trace", "explain"):
+        check_door(who, door)
+    for door in ("chat", "gemini", "gemini_count", "embeddings", "responses", "library"):
+        with pytest.raises(PermissionDenied):
+            check_door(who, door)
