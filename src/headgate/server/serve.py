@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import signal
 from collections.abc import Awaitable, Callable, Mapping
@@ -100,6 +101,7 @@ class Process:
         self.port = sock.getsockname()[1]
         await front.start(sock)
         self.admin.start(self.url)
+        _calm_collector()
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch())
             if ready is not None:
@@ -197,6 +199,14 @@ class Process:
             self.log.write(
                 "error", SYSTEM.time(), id=request_id, code=error.code, message=error.message, detail=error.detail
             )
+
+
+def _calm_collector() -> None:
+    """What start-up made stays: the collector need not look at it again, nor as often. Requests leave few cycles behind;
+    with Python's defaults it took 7 % of the CPU under load."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _is_loopback(host: str) -> bool:
