@@ -134,7 +134,12 @@ def references(entry: Entry) -> list[tuple[Path, str]]:
         for task, rule in entry.route.tasks.items():
             out += [(("route", "tasks", task), name) for name in rule.models or [rule.model or ""]]
     if entry.cascade is not None:
-        out += [(("cascade", "try", i), name) for i, name in enumerate(entry.cascade.attempts)]
+        cascade = entry.cascade
+        out += [(("cascade", "try", i), name) for i, name in enumerate(cascade.attempts)]
+        if cascade.accept.judge is not None:
+            out.append((("cascade", "accept", "judge"), cascade.accept.judge.model))
+        if cascade.measure is not None:
+            out.append((("cascade", "measure"), cascade.measure.model))
     if entry.ensemble is not None:
         out += [(("ensemble", "members", i), member.model) for i, member in enumerate(entry.ensemble.members)]
         if entry.ensemble.judge is not None:

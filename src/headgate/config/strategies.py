@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from headgate.config.values import Count, Duration, Money
+from headgate.config.values import Count, Duration, Money, plain
 
 
 class Section(BaseModel):
@@ -103,11 +103,67 @@ class Route(Section):
     """The entry for everything else: the safe default."""
 
 
+class SelfConsistency(Section):
+    """Several samples of the same model must agree; prose cannot be compared and is left to other verifiers."""
+
+    samples: Annotated[Count, Field(ge=2, le=9)] = 3
+    """Answers in all."""
+    agree: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Share of them that must say the same."""
+
+
+class CascadeJudge(Section):
+    model: str
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """The judge's score, 0 to 1, from which an answer is accepted."""
+    timeout: Duration = 20.0
+
+
+class Accept(Section):
+    """When an answer is good enough. Empty, refused, cut-off answers and breaches of the client's own schema never are.
+    Where verifiers are given, at least one must pass and none may fail."""
+
+    answer_schema: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    """The answer must be JSON of this JSON Schema, whatever the client asked for."""
+    code: bool = False
+    """Python in the answer must run in the sandbox, with the asserts of the last user turn."""
+    confidence: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Least mean token probability, where the provider gives log probabilities."""
+    self_consistency: SelfConsistency | None = None
+    judge: Annotated[CascadeJudge, _named_by("model")] | None = None
+
+    @field_validator("answer_schema", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        return plain(value)
+
+
+class Measure(Section):
+    """A judge scores a share of all verdicts, accepted or not, so that the verifier's accuracy is known."""
+
+    model: str
+    share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    timeout: Duration = 20.0
+
+
 class Cascade(Section):
     """Try the cheapest first, go on where its answer is not accepted."""
 
-    attempts: Annotated[list[str], Field(alias="try", min_length=2)]
-    accept: dict[str, Any] = {}
+    attempts: Annotated[list[str], Field(alias="try", min_length=2, max_length=6)]
+    """From the cheapest to the strongest. The last one's answer is served as it is."""
+    accept: Accept = Accept()
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """With a measured verifier accuracy under this, requests go straight to the strong model."""
+    least: Annotated[Count, Field(ge=1)] = 20
+    """Measured verdicts before the floor counts."""
+    measure: Annotated[Measure, _named_by("model")] | None = None
+    """Left out: only feedback, and strong answers equal to rejected ones, measure it."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Cascade:
+        if len(set(self.attempts)) < len(self.attempts):
+            raise ValueError("`try` names a model twice")
+        return self
 
 
 class Member(Section):

@@ -12,6 +12,7 @@ from pydantic_core import core_schema
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)?", re.IGNORECASE)
 _BYTES = {"b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 
@@ -69,6 +70,19 @@ Count = Annotated[
 Money = Annotated[
     Decimal, BeforeValidator(money), PlainSerializer(str), WithJsonSchema({**_AMOUNT, "examples": ["0.50", "$2"]})
 ]
+
+
+def plain(value: Any) -> Any:
+    """Free JSON of the file (a schema, parameters), whose scalars came as text: numbers and booleans as YAML means them."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    if value in ("true", "false"):
+        return value == "true"
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return int(value) if value.lstrip("-").isdigit() else float(value)
+    return value
 
 
 class Secret:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -13,6 +13,7 @@ from headgate.core.clock import Clock
 from headgate.core.envelope import Envelope
 from headgate.core.money import Price
 from headgate.core.principal import Principal
+from headgate.core.records import RequestRecord
 from headgate.core.request import Request
 from headgate.core.trace import Trace
 
@@ -76,6 +77,16 @@ class Strategy(Protocol):
     def refs(self) -> Iterable[Ref]: ...
     def plan(self, request: Request, run: Run) -> Plan: ...
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer: ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A strategy that learns what its choices were worth. Called for every request of the house, whoever served it: the
+    trace's facts tell whether it had a part in it. Never awaits, never raises."""
+
+    def told(self, trace: Trace, record: RequestRecord, score: float) -> None:
+        """Somebody said what the answer was worth, 0 to 1. May come more than once for a trace; the last word counts."""
+        ...
 
 
 class Run(Protocol):

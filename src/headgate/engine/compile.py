@@ -10,20 +10,14 @@ from msgspec.structs import replace
 
 from headgate.catalog.catalog import Row, lookup
 from headgate.config.errors import ConfigError, Problem
-from headgate.config.load import did_you_mean, references
-from headgate.config.model import Config, Entry, Provider, PythonTool
+from headgate.config.load import did_you_mean
+from headgate.config.model import Config, Entry, Provider
 from headgate.config.model import Price as ConfigPrice
-from headgate.config.strategies import Agent as AgentSection
-from headgate.config.strategies import Ensemble as EnsembleSection
-from headgate.config.strategies import Route as RouteSection
-from headgate.config.strategies import TaskRule
 from headgate.config.values import Secret
-from headgate.core.answer import Answer
 from headgate.core.clock import SYSTEM, Clock
-from headgate.core.errors import StrategyNotAvailable
 from headgate.core.money import Price, per_mtok
-from headgate.core.request import Request
-from headgate.core.strategy import Plan, Ref, Run, Strategy
+from headgate.core.strategy import Strategy
+from headgate.engine.build import Memory, build_strategy, nano
 from headgate.engine.snapshot import Snapshot
 from headgate.net.transport.protocol import Limits, Origin
 from headgate.providers.registry import (
@@ -35,41 +29,10 @@ from headgate.providers.registry import (
     find_key,
     split_base,
 )
-from headgate.strategies.agent import Agent
-from headgate.strategies.agent.agent import MAX_STEPS
-from headgate.strategies.ensemble import Ensemble, Member
-from headgate.strategies.ensemble.judge import Judge
-from headgate.strategies.fallback import Fallback, Target
-from headgate.strategies.route import Route, Rule
-from headgate.strategies.route.choose import Weights
-from headgate.strategies.route.keyword import Keyword
-from headgate.strategies.route.learned import Learned
 from headgate.strategies.single import Single
-from headgate.tools.broker import Broker, ToolSource
-from headgate.tools.files import Files
-from headgate.tools.mcp import Mcp
-from headgate.tools.python import Python
 from headgate.upstream.deployment import Deployment, Endpoint, Hedge, Model, Timeouts, Vitals
 
 NO_KEY = "no key"
-
-
-class Unbuilt:
-    """A strategy that the configuration may name and that does not exist yet."""
-
-    def __init__(self, name: str, kind: str, refs: list[str]) -> None:
-        self.name = name
-        self.kind = kind
-        self._refs = refs
-
-    def refs(self) -> list[Ref]:
-        return [Ref(name) for name in self._refs]
-
-    def plan(self, request: Request, run: Run) -> Plan:
-        raise StrategyNotAvailable(f"the strategy `{self.kind}` of {self.name!r} is not built yet")
-
-    async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
-        raise StrategyNotAvailable(f"the strategy `{self.kind}` of {self.name!r} is not built yet")
 
 
 class Compiler:
@@ -80,6 +43,7 @@ class Compiler:
         self._registry = registry or Registry(env.get("HEADGATE_PROFILES"))
         self._clock = clock
         self._vitals: dict[str, Vitals] = {}
+        self._memory = Memory()
 
     def compile(self, config: Config) -> Snapshot:
         """Raises ConfigError for what only providers and profiles can tell: unknown kinds, bad URLs."""
@@ -92,7 +56,7 @@ class Compiler:
                     models[name] = self._model(name, entry, config)
                     entries[name] = Single(name)
                 else:
-                    entries[name] = build_strategy(name, entry, config)
+                    entries[name] = build_strategy(name, entry, config, self._memory)
             except ProfileError as error:
                 problems.append(Problem(f"models.{name}: {error}"))
         if problems:
@@ -141,9 +105,7 @@ class Compiler:
             zone=entry.zone or self._zone(wanted[0][0], config),
             balance=entry.balance,
             affinity=entry.affinity,
-            hedge=None
-            if hedge is None
-            else Hedge(after=hedge.after, share=hedge.share, max_cost=_nano(hedge.max_cost)),
+            hedge=None if hedge is None else Hedge(after=hedge.after, share=hedge.share, max_cost=nano(hedge.max_cost)),
             strength=row.strength,
             missing=None if deployments else reason,
         )
@@ -251,113 +213,11 @@ def _price(entry: Entry) -> Price | None:
     return Price(
         input=per_mtok(price.input),
         output=per_mtok(price.output),
-        cached_input=_nano(price.cached_input),
-        cache_write=_nano(price.cache_write),
-        reasoning=_nano(price.reasoning),
-        audio_input=_nano(price.audio_input),
-        audio_output=_nano(price.audio_output),
-        request=_nano(price.request) or 0,
+        cached_input=nano(price.cached_input),
+        cache_write=nano(price.cache_write),
+        reasoning=nano(price.reasoning),
+        audio_input=nano(price.audio_input),
+        audio_output=nano(price.audio_output),
+        request=nano(price.request) or 0,
         version="config",
     )
-
-
-def _nano(amount: Any) -> int | None:
-    return None if amount is None else per_mtok(amount)  # US$ -> nano-US$: the same factor
-
-
-def _route(name: str, section: RouteSection) -> Strategy:
-    if section.classifier == "model":
-        return Unbuilt(name, "route with classifier: model", [section.otherwise])
-    rules = {task: _rule(rule) for task, rule in section.tasks.items()}
-    keyword = section.classifier == "keyword"
-    classifier = Keyword(section.keywords) if keyword else Learned(section.threshold)
-    return Route(name, rules, otherwise=section.otherwise, classifier=classifier)
-
-
-def _rule(rule: TaskRule) -> Rule:
-    choose = rule.choose
-    weights = Weights(max_cost=_nano(rule.max_cost))
-    if choose is not None:
-        weights = Weights(
-            quality=choose.quality if choose.quality is not None else 1.0,
-            cost=choose.cost or 0.0,
-            latency=choose.latency or 0.0,
-            at_least=choose.at_least,
-            max_cost=_nano(choose.max_cost if choose.max_cost is not None else rule.max_cost),
-        )
-    return Rule(
-        models=tuple(rule.models or [rule.model or ""]),
-        weights=weights,
-        system=rule.system.text if rule.system is not None else None,
-        system_always=rule.system is not None and rule.system.when == "always",
-        temperature=rule.temperature,
-        top_p=rule.top_p,
-        max_tokens=rule.max_tokens,
-        capabilities=frozenset(rule.capabilities),
-        zone=rule.zone,
-        tags=frozenset(rule.tags),
-    )
-
-
-def _agent(name: str, section: AgentSection, config: Config) -> Agent:
-    wanted, budget = config.tools, section.budget
-    python = wanted.python or PythonTool()
-    sandbox = Python(timeout=python.timeout, memory=python.memory)
-    sources: dict[str, ToolSource] = {}
-    if wanted.files is not None:
-        sources["files"] = Files(wanted.files.root, max_bytes=wanted.files.max_bytes)
-    if wanted.python is not None:
-        sources["python"] = sandbox
-    for server, mcp in wanted.mcp.items():
-        env = {key: value.reveal() for key, value in mcp.env.items()}
-        sources[server] = Mcp(server, command=mcp.command, url=mcp.url, allow=mcp.allow, env=env)
-    return Agent(
-        name,
-        planner=section.planner,
-        validator=section.validator,
-        models=section.models,
-        tools=section.tools,
-        broker=Broker(sources),
-        sandbox=sandbox,
-        plan_only=section.autonomy == "plan_only",
-        max_cost=_nano(budget.max_cost),
-        max_steps=budget.max_steps or MAX_STEPS,
-        deadline=budget.deadline,
-    )
-
-
-def _ensemble(name: str, section: EnsembleSection) -> Ensemble:
-    judge = section.judge
-    return Ensemble(
-        name,
-        [Member(m.model, m.weight, m.role) for m in section.members for _ in range(m.samples)],
-        mode=section.mode,
-        temperature=section.temperature,
-        judge=None if judge is None else Judge(judge.model, timeout=judge.timeout),
-        pairwise=judge is not None and judge.style == "pairwise",
-        tags=frozenset(section.when.tags) if section.when is not None else frozenset(),
-        max_cost=_nano(section.budget.max_cost),
-        deadline=section.budget.deadline,
-        grace=section.grace,
-    )
-
-
-def build_strategy(name: str, entry: Entry, config: Config) -> Strategy:
-    """One file per strategy; this is the only place that knows them all."""
-    if entry.fallback is not None:
-        section = entry.fallback
-        return Fallback(
-            name,
-            [Target(target.model, target.timeout) for target in section.order],
-            move_on=section.move_on,
-            retries=section.retries,
-            rescue=section.rescue,
-            wait=section.when_all_cooling == "wait",
-        )
-    if entry.route is not None:
-        return _route(name, entry.route)
-    if entry.agent is not None:
-        return _agent(name, entry.agent, config)
-    if entry.ensemble is not None:
-        return _ensemble(name, entry.ensemble)
-    return Unbuilt(name, entry.strategy or "", [target for _, target in references(entry)])

@@ -77,6 +77,8 @@ class House:
     def feedback(self, trace: Trace, record: RequestRecord, score: float, comment: str) -> None:
         """What an answer was worth, 0 to 1. The last word counts."""
         trace.facts["feedback"] = {"score": score, "comment": comment}
+        for learner in self.snapshot.learners:
+            learner.told(trace, record, score)
         for listener in self.on_feedback:
             listener(trace, record, score, comment)
 

@@ -10,7 +10,7 @@ import msgspec
 
 from headgate.core.errors import ModelNotFound, PermissionDenied
 from headgate.core.principal import DOORS, Principal
-from headgate.core.strategy import ModelInfo, Strategy
+from headgate.core.strategy import Learner, ModelInfo, Strategy
 from headgate.strategies.single import Single
 from headgate.upstream.deployment import Model
 
@@ -52,6 +52,7 @@ class Snapshot:
     ) -> None:
         self.entries = dict(entries)
         self._models = dict(models)
+        self.learners = [entry for entry in self.entries.values() if isinstance(entry, Learner)]
         self.hash = hash
         self.display = display or {}
         self.deadline = deadline

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
@@ -26,7 +28,12 @@ def breaks_schema(request: ChatRequest, answer: ChatAnswer) -> str | None:
         return None if isinstance(value, dict) else "not a JSON object"
     if output.schema is None:
         return None
-    error = next(_validator(msgspec.json.encode(output.schema)).iter_errors(value), None)
+    return breaks_value(output.schema, value)
+
+
+def breaks_value(schema: Mapping[str, Any], value: Any) -> str | None:
+    """Where and how a JSON value breaks a schema; None where it fits."""
+    error = next(_validator(msgspec.json.encode(schema)).iter_errors(value), None)
     return None if error is None else f"{error.json_path}: {error.message[:200]}"
 
 

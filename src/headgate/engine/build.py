@@ -1,0 +1,187 @@
+"""The strategies' sections of the configuration → strategies. One file per strategy; only this one knows them all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headgate.config.load import references
+from headgate.config.model import Config, Entry, PythonTool
+from headgate.config.strategies import Agent as AgentSection
+from headgate.config.strategies import Cascade as CascadeSection
+from headgate.config.strategies import Ensemble as EnsembleSection
+from headgate.config.strategies import Route as RouteSection
+from headgate.config.strategies import TaskRule
+from headgate.core.answer import Answer
+from headgate.core.errors import StrategyNotAvailable
+from headgate.core.money import per_mtok
+from headgate.core.request import Request
+from headgate.core.strategy import Plan, Ref, Run, Strategy
+from headgate.strategies.agent import Agent
+from headgate.strategies.agent.agent import MAX_STEPS
+from headgate.strategies.cascade import Accept, Accuracy, Cascade, Consistency, JudgeBar, Verifier
+from headgate.strategies.cascade.cascade import Sampling
+from headgate.strategies.ensemble import Ensemble, Member
+from headgate.strategies.ensemble.judge import Judge
+from headgate.strategies.fallback import Fallback, Target
+from headgate.strategies.route import Route, Rule
+from headgate.strategies.route.choose import Weights
+from headgate.strategies.route.keyword import Keyword
+from headgate.strategies.route.learned import Learned
+from headgate.tools.broker import Broker, ToolSource
+from headgate.tools.files import Files
+from headgate.tools.mcp import Mcp
+from headgate.tools.python import Python
+
+
+class Memory:
+    """What strategies have learned, by entry: outlives reloads, ends with the process."""
+
+    def __init__(self) -> None:
+        self.accuracies: dict[str, Accuracy] = {}
+
+
+class Unbuilt:
+    """A strategy that the configuration may name and that does not exist yet."""
+
+    def __init__(self, name: str, kind: str, refs: list[str]) -> None:
+        self.name = name
+        self.kind = kind
+        self._refs = refs
+
+    def refs(self) -> list[Ref]:
+        return [Ref(name) for name in self._refs]
+
+    def plan(self, request: Request, run: Run) -> Plan:
+        raise StrategyNotAvailable(f"the strategy `{self.kind}` of {self.name!r} is not built yet")
+
+    async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
+        raise StrategyNotAvailable(f"the strategy `{self.kind}` of {self.name!r} is not built yet")
+
+
+def nano(amount: Any) -> int | None:
+    return None if amount is None else per_mtok(amount)  # US$ -> nano-US$: the same factor
+
+
+def _route(name: str, section: RouteSection) -> Strategy:
+    if section.classifier == "model":
+        return Unbuilt(name, "route with classifier: model", [section.otherwise])
+    rules = {task: _rule(rule) for task, rule in section.tasks.items()}
+    keyword = section.classifier == "keyword"
+    classifier = Keyword(section.keywords) if keyword else Learned(section.threshold)
+    return Route(name, rules, otherwise=section.otherwise, classifier=classifier)
+
+
+def _rule(rule: TaskRule) -> Rule:
+    choose = rule.choose
+    weights = Weights(max_cost=nano(rule.max_cost))
+    if choose is not None:
+        weights = Weights(
+            quality=choose.quality if choose.quality is not None else 1.0,
+            cost=choose.cost or 0.0,
+            latency=choose.latency or 0.0,
+            at_least=choose.at_least,
+            max_cost=nano(choose.max_cost if choose.max_cost is not None else rule.max_cost),
+        )
+    return Rule(
+        models=tuple(rule.models or [rule.model or ""]),
+        weights=weights,
+        system=rule.system.text if rule.system is not None else None,
+        system_always=rule.system is not None and rule.system.when == "always",
+        temperature=rule.temperature,
+        top_p=rule.top_p,
+        max_tokens=rule.max_tokens,
+        capabilities=frozenset(rule.capabilities),
+        zone=rule.zone,
+        tags=frozenset(rule.tags),
+    )
+
+
+def _agent(name: str, section: AgentSection, config: Config) -> Agent:
+    wanted, budget = config.tools, section.budget
+    sandbox = _sandbox(config)
+    sources: dict[str, ToolSource] = {}
+    if wanted.files is not None:
+        sources["files"] = Files(wanted.files.root, max_bytes=wanted.files.max_bytes)
+    if wanted.python is not None:
+        sources["python"] = sandbox
+    for server, mcp in wanted.mcp.items():
+        env = {key: value.reveal() for key, value in mcp.env.items()}
+        sources[server] = Mcp(server, command=mcp.command, url=mcp.url, allow=mcp.allow, env=env)
+    return Agent(
+        name,
+        planner=section.planner,
+        validator=section.validator,
+        models=section.models,
+        tools=section.tools,
+        broker=Broker(sources),
+        sandbox=sandbox,
+        plan_only=section.autonomy == "plan_only",
+        max_cost=nano(budget.max_cost),
+        max_steps=budget.max_steps or MAX_STEPS,
+        deadline=budget.deadline,
+    )
+
+
+def _ensemble(name: str, section: EnsembleSection) -> Ensemble:
+    judge = section.judge
+    return Ensemble(
+        name,
+        [Member(m.model, m.weight, m.role) for m in section.members for _ in range(m.samples)],
+        mode=section.mode,
+        temperature=section.temperature,
+        judge=None if judge is None else Judge(judge.model, timeout=judge.timeout),
+        pairwise=judge is not None and judge.style == "pairwise",
+        tags=frozenset(section.when.tags) if section.when is not None else frozenset(),
+        max_cost=nano(section.budget.max_cost),
+        deadline=section.budget.deadline,
+        grace=section.grace,
+    )
+
+
+def _sandbox(config: Config) -> Python:
+    python = config.tools.python or PythonTool()
+    return Python(timeout=python.timeout, memory=python.memory)
+
+
+def _cascade(name: str, section: CascadeSection, config: Config, memory: Memory) -> Cascade:
+    accept, measure = section.accept, section.measure
+    judge, samples = accept.judge, accept.self_consistency
+    wanted = Accept(
+        schema=accept.answer_schema,
+        code=accept.code,
+        confidence=accept.confidence,
+        consistency=None if samples is None else Consistency(samples.samples, samples.agree),
+        judge=None if judge is None else JudgeBar(judge.model, judge.threshold, judge.timeout),
+    )
+    return Cascade(
+        name,
+        section.attempts,
+        Verifier(wanted, sandbox=_sandbox(config) if accept.code else None),
+        floor=section.floor,
+        least=section.least,
+        sampling=None if measure is None else Sampling(measure.model, measure.share, measure.timeout),
+        accuracy=memory.accuracies.setdefault(name, Accuracy()),
+    )
+
+
+def build_strategy(name: str, entry: Entry, config: Config, memory: Memory) -> Strategy:
+    """The strategy of one entry."""
+    if entry.fallback is not None:
+        section = entry.fallback
+        return Fallback(
+            name,
+            [Target(target.model, target.timeout) for target in section.order],
+            move_on=section.move_on,
+            retries=section.retries,
+            rescue=section.rescue,
+            wait=section.when_all_cooling == "wait",
+        )
+    if entry.route is not None:
+        return _route(name, entry.route)
+    if entry.agent is not None:
+        return _agent(name, entry.agent, config)
+    if entry.ensemble is not None:
+        return _ensemble(name, entry.ensemble)
+    if entry.cascade is not None:
+        return _cascade(name, entry.cascade, config, memory)
+    return Unbuilt(name, entry.strategy or "", [target for _, target in references(entry)])
