@@ -27,7 +27,7 @@ from headgate.core.errors import (
 )
 from headgate.core.request import Request
 from headgate.core.usage import Usage
-from headgate.net.transport.protocol import HttpRequest, HttpResponse, TransportError
+from headgate.net.transport.protocol import HttpRequest, HttpResponse, TotalTimeout, TransportError
 from headgate.upstream import pool
 from headgate.upstream.account import Account
 from headgate.upstream.answers import Call, StreamAnswer, WholeAnswer
@@ -190,39 +190,42 @@ async def once(
 async def _exchange(
     life: Life, call: Call, http: HttpRequest, total: float, remaining: float, policy: Policy
 ) -> WholeAnswer | StreamAnswer:
-    deployment, request = call.deployment, call.request
-    patience = min(total, deployment.timeouts.first_token) if request.stream else total
+    """A whole answer's time is kept by the transport; only a stream's first content needs a timer of its own."""
+    deployment, stream = call.deployment, call.request.stream
+    patience = min(total, deployment.timeouts.first_token) if stream else total
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + total
     try:
-        async with asyncio.timeout(patience):
-            call.response = response = await _send(life, deployment, http, total)
-            read_limits(response, deployment.vitals, life.clock.time())
-            if response.status != 200:
-                raise await _refusal(call, response)
-            if not request.stream:
-                return await _whole(call, response)
+        if not stream:
+            return await _whole(call, await _send(life, call, http, deadline))
+        async with asyncio.timeout_at(loop.time() + patience):
+            await _send(life, call, http, deadline)
             answer = StreamAnswer(call, keep=policy.keep, clock=life.clock)
             await answer.open()
             return answer
-    except TimeoutError as error:
+    except (TimeoutError, TotalTimeout) as error:
+        sent = getattr(error, "sent", True)
         if patience >= remaining:
-            call.end("failed", fault=fault("timeout", "the request's own deadline passed first"))
+            call.end("failed", fault=fault("timeout", "the request's own deadline passed first", sent=sent))
             raise DeadlineExceeded("the request's deadline passed before an answer came") from error
-        what = "no content" if request.stream else "no answer"
-        raise fault("timeout", f"{call.model.name} gave {what} within {patience:g} s") from error
-
-
-async def _send(life: Life, deployment: Deployment, http: HttpRequest, total: float) -> HttpResponse:
-    try:
-        return await life.transport.send(http, deployment.limits, asyncio.get_running_loop().time() + total)
+        what = "no content" if stream else "no answer"
+        raise fault("timeout", f"{call.model.name} gave {what} within {patience:g} s", sent=sent) from error
     except TransportError as error:
-        raise of_transport(error) from error
+        raise of_transport(error, opened=call.response is not None) from error
+
+
+async def _send(life: Life, call: Call, http: HttpRequest, deadline: float) -> HttpResponse:
+    """The answer's head; anything but 200 is raised as the fault that it tells."""
+    deployment = call.deployment
+    call.response = response = await life.transport.send(http, deployment.limits, deadline)
+    read_limits(response, deployment.vitals, life.clock.time())
+    if response.status != 200:
+        raise await _refusal(call, response)
+    return response
 
 
 async def _whole(call: Call, response: HttpResponse) -> WholeAnswer:
-    try:
-        body = await response.read()
-    except TransportError as error:
-        raise of_transport(error, opened=True) from error
+    body = await response.read()
     facts = call.endpoint.dialect.inspect_answer(body, call.endpoint.quirks)
     if facts.error is not None:
         raise facts.error
