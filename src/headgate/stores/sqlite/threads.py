@@ -13,11 +13,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from headgate.core.errors import StorageUnavailable
+from headgate.core.errors import InternalError, StorageUnavailable
 from headgate.stores.sqlite.files import open_reader
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
+OF_THE_ENTRY = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.NotSupportedError,
+)
+"""What trying again would not change."""
 READERS = 2
 STEPS = 20_000
 """Steps of SQLite's machine between two looks at the clock."""
@@ -55,6 +63,8 @@ class Writer:
                 continue
             try:
                 result = self._transact(job)
+            except OF_THE_ENTRY as error:
+                done.set_exception(InternalError("the store refused an entry", detail=repr(error)))
             except sqlite3.Error as error:
                 done.set_exception(StorageUnavailable("the store cannot be written", detail=repr(error)))
             except Exception as error:  # noqa: BLE001 - the root of this thread: whoever waits is told
