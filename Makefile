@@ -3,7 +3,7 @@ PY := .venv/bin/python
 STAMP := .venv/.synced
 JOBS ?= 2
 
-.PHONY: setup demo serve test conformance soak fmt lint type bench docs clean
+.PHONY: setup demo serve test conformance soak fmt lint type bench bench-peers guard docs clean
 setup: $(STAMP)
 $(STAMP): pyproject.toml uv.lock scripts/setup.sh
 	sh scripts/setup.sh
@@ -39,8 +39,17 @@ fmt: setup
 	.venv/bin/ruff check --fix src tests scripts bench
 	.venv/bin/ruff format src tests scripts bench
 
+# Ours beside nginx; `bench-peers` installs and adds everybody else that the registries have.
 bench: setup
 	sh bench/run.sh
+
+bench-peers: setup
+	sh bench/peers.sh
+	sh bench/run.sh --targets headgate,own,nginx,haproxy,caddy,sglang-router,portkey,litellm --out .tools/peers.json
+
+# Has the hot path become heavier since the last release? Ratios, never times.
+guard: setup
+	$(PY) bench/guard.py
 
 docs: setup
 	$(PY) scripts/docs.py
