@@ -14,8 +14,10 @@ MARK = b"\xabH"
 HEAD = struct.Struct("<2sBII")
 LARGEST = 16_000_000
 """No entry is as large; a length beyond it is damage."""
+HEAD_SIZE = HEAD.size
+_unpack = HEAD.unpack_from
 _KINDS: dict[type, int] = {AttemptIntent: 1, AttemptOutcome: 2, RequestRecord: 3}
-_DECODERS = {number: msgspec.msgpack.Decoder(kind) for kind, number in _KINDS.items()}
+_DECODERS = {number: msgspec.msgpack.Decoder(kind).decode for kind, number in _KINDS.items()}
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -37,19 +39,21 @@ def read_frames(data: bytes, *, most: int, ended: bool) -> Read:
     """Up to `most` entries from the start of `data`. A frame that is not whole yet is left for later, unless the file has
     `ended`: then it is a torn tail and is skipped."""
     out = Read([], 0, 0)
-    at, size = 0, len(data)
-    while at < size and len(out.entries) < most:
-        end = _end_of(data, at, size)
-        if end is None:  # not whole yet
-            if not ended:
-                break
-            following = data.find(MARK, at + 1)
-        elif (entry := _entry(data, at, end)) is not None:
-            out.entries.append(entry)
-            at = end
-            continue
-        else:
-            following = data.find(MARK, at + 1)
+    entries, at, size = out.entries, 0, len(data)
+    while at < size and len(entries) < most:
+        body_at = at + HEAD_SIZE
+        if body_at <= size:
+            mark, kind, length, check = _unpack(data, at)
+            end = body_at + length
+            if mark == MARK and end <= size and kind in _DECODERS:
+                body = data[body_at:end]
+                if crc32(body, kind) == check and (entry := _decode(kind, body)) is not None:
+                    entries.append(entry)
+                    at = end
+                    continue
+        if not ended and _may_grow(data, at, size):
+            break
+        following = data.find(MARK, at + 1)
         skip_to = following if following >= 0 else size
         out.skipped += skip_to - at
         at = skip_to
@@ -57,25 +61,16 @@ def read_frames(data: bytes, *, most: int, ended: bool) -> Read:
     return out
 
 
-def _end_of(data: bytes, at: int, size: int) -> int | None:
-    """Where the frame at `at` ends; None where that is beyond the data; `at` where there is no frame."""
-    if size - at < HEAD.size:
-        return None if data[at : at + 2] in (MARK, MARK[:1]) else at
-    mark, kind, length, _ = HEAD.unpack_from(data, at)
-    if mark != MARK or kind not in _DECODERS or length > LARGEST:
-        return at
-    end = at + HEAD.size + length
-    return end if end <= size else None
+def _may_grow(data: bytes, at: int, size: int) -> bool:
+    """Whether what begins at `at` can become a frame when more is written."""
+    if size - at < HEAD_SIZE:
+        return data[at : at + 2] in (MARK, MARK[:1])
+    mark, kind, length, _ = _unpack(data, at)
+    return mark == MARK and kind in _DECODERS and length <= LARGEST and at + HEAD_SIZE + length > size
 
 
-def _entry(data: bytes, at: int, end: int) -> JournalEntry | None:
-    if end == at:
-        return None
-    _, kind, _, check = HEAD.unpack_from(data, at)
-    body = data[at + HEAD.size : end]
-    if crc32(body, kind) != check:
-        return None
+def _decode(kind: int, body: bytes) -> JournalEntry | None:
     try:
-        return _DECODERS[kind].decode(body)
+        return _DECODERS[kind](body)
     except msgspec.DecodeError:
         return None

@@ -38,7 +38,7 @@ class Journal:
         durability: Literal["crash", "power"] = "crash",
         backlog: int = BACKLOG,
         segment: int = SEGMENT,
-        sync_every: float = 0.01,
+        sync_every: float = 0.05,
     ) -> None:
         """Raises StorageUnavailable where the directory cannot be written."""
         self.holder = new_id("ho")

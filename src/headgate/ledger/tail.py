@@ -22,8 +22,8 @@ from headgate.ledger.frames import frame
 from headgate.ledger.journal import Journal
 from headgate.ledger.segments import SegmentReader, dead_holders, segment_path
 
-EVERY = 0.05
-BATCH = 400
+EVERY = 0.2
+BATCH = 2000
 TEND_EVERY = 1.0
 SWEEP_EVERY = 30.0
 PRUNE_EVERY = 3600.0

@@ -4,10 +4,10 @@ Budget counters and sums are nothing but the rows added up: they change only her
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from functools import lru_cache
 from time import gmtime, strftime
+from typing import Any
 
 import msgspec
 
@@ -31,13 +31,18 @@ def day_of(at: float) -> str:
 
 def scopes_of(intent: AttemptIntent) -> tuple[str, ...]:
     """Everything that this attempt's cost counts in, each once."""
-    out = ["all", f"key:{intent.key_id}", f"model:{intent.model}"]
-    if intent.user:
-        out.append(f"user:{intent.user}")
-    if intent.team:
-        out.append(f"team:{intent.team}")
-    if intent.tags:
-        out += dict.fromkeys(f"tag:{tag}" for tag in intent.tags)
+    return _scopes(intent.key_id, intent.model, intent.user, intent.team, intent.tags)
+
+
+@lru_cache(maxsize=10_000)
+def _scopes(key_id: str, model: str, user: str | None, team: str | None, tags: tuple[str, ...]) -> tuple[str, ...]:
+    out = ["all", f"key:{key_id}", f"model:{model}"]
+    if user:
+        out.append(f"user:{user}")
+    if team:
+        out.append(f"team:{team}")
+    if tags:
+        out += dict.fromkeys(f"tag:{tag}" for tag in tags)
     return tuple(out)
 
 
@@ -76,21 +81,19 @@ class Booking:
         self.attempts: dict[str, Entry] = {}
         """New or changed rows."""
         self.requests: dict[str, RequestRecord] = {}
-        self.spent: Counter[tuple[str, str]] = Counter()
-        """(scope, day) -> what is added."""
-        self.leases: Counter[tuple[str, str, str]] = Counter()
-        """(holder, scope, day) -> what is taken off the holder's leases of windows that hold the day."""
-        self.usage: dict[tuple[str, ...], list[int]] = {}
-        """USAGE_KEY values -> USAGE_SUMS that are added."""
         self.orphans = 0
         """Outcomes without an intent: only a journal that lost its beginning can hold one."""
+        self._sums: dict[tuple[Any, ...], list[int]] = {}
+        self._added: dict[tuple[str, str, tuple[str, ...]], list[int]] = {}
+        """(day, holder, scopes) -> what is added to the scopes, and what comes off the holder's leases."""
 
     def book(self, entries: Iterable[JournalEntry], holder: str) -> None:
         for entry in entries:
-            if isinstance(entry, AttemptIntent):
+            kind = type(entry)
+            if kind is AttemptIntent:
                 if entry.id not in self._known:
                     self._known[entry.id] = self.attempts[entry.id] = Entry(entry, holder, is_new=True)
-            elif isinstance(entry, AttemptOutcome):
+            elif kind is AttemptOutcome:
                 found = self._known.get(entry.id)
                 if found is None:
                     self.orphans += 1
@@ -110,44 +113,89 @@ class Booking:
             self._close(found, outcome, charged, swept=True)
 
     def _close(self, found: Entry, outcome: AttemptOutcome, charged: int, *, swept: bool) -> None:
+        intent, day = found.intent, found.day
         if found.outcome is not None:
-            self._count(found, found.outcome, -1)
+            self._count(day, intent, found.outcome, found.charged, -1)
         added = charged - found.charged
         if added:
-            day = found.day
-            for scope in scopes_of(found.intent):
-                self.spent[scope, day] += added
-                if added > 0:
-                    self.leases[found.holder, scope, day] += added
+            group = (day, found.holder, scopes_of(intent))
+            sums = self._added.get(group)
+            if sums is None:
+                sums = self._added[group] = [0, 0]
+            sums[0] += added
+            sums[1] += max(added, 0)
         found.outcome, found.charged, found.swept = outcome, charged, swept
-        self._count(found, outcome, 1)
-        self.attempts[found.intent.id] = found
+        self._count(day, intent, outcome, charged, 1)
+        self.attempts[intent.id] = found
 
-    def _count(self, found: Entry, outcome: AttemptOutcome, sign: int) -> None:
-        intent, usage = found.intent, outcome.usage
+    def _count(self, day: str, intent: AttemptIntent, outcome: AttemptOutcome, charged: int, sign: int) -> None:
         key = (
-            found.day,
+            day,
             intent.key_id,
-            intent.user or "",
-            intent.team or "",
+            intent.user,
+            intent.team,
             intent.model,
             intent.provider,
             intent.deployment,
-            intent.role or "",
-            tags_text(intent.tags),
-            outcome.error or "",
+            intent.role,
+            intent.tags,
+            outcome.error,
         )
-        sums = self.usage.get(key)
+        sums = self._sums.get(key)
         if sums is None:
-            sums = self.usage[key] = [0] * len(USAGE_SUMS)
+            sums = self._sums[key] = [0] * len(USAGE_SUMS)
         sums[0] += sign
-        sums[1] += sign * (outcome.outcome in FAILED)
+        if outcome.outcome in FAILED:
+            sums[1] += sign
+        usage = outcome.usage
         if usage is not None:
             sums[2] += sign * min(usage.input, LARGEST)
             sums[3] += sign * min(usage.output, LARGEST)
             sums[4] += sign * min(usage.cached_input, LARGEST)
-        sums[5] += sign * found.charged
-        sums[6] += sign * (outcome.cost is None)
+        sums[5] += sign * charged
+        if outcome.cost is None:
+            sums[6] += sign
+
+    # -- the sums, once all is booked ------------------------------------------------------------------------------------
+    def spent(self) -> dict[tuple[str, str], int]:
+        """(scope, day) -> what is added."""
+        out: dict[tuple[str, str], int] = {}
+        for (day, _, scopes), (added, _) in self._added.items():
+            if added:
+                for scope in scopes:
+                    out[scope, day] = out.get((scope, day), 0) + added
+        return out
+
+    def leases(self, held: Set[tuple[str, str]]) -> list[tuple[int, str, str, str]]:
+        """(amount, holder, scope, day): taken off the holder's leases on the scope of windows that hold the day. `held`:
+        the (holder, scope) that have any."""
+        out: dict[tuple[str, str, str], int] = {}
+        for (day, holder, scopes), (_, taken) in self._added.items():
+            for scope in scopes:
+                if taken and (holder, scope) in held:
+                    key = (holder, scope, day)
+                    out[key] = min(out.get(key, 0) + taken, LARGEST)
+        return [(amount, *key) for key, amount in out.items()]
+
+    def usage(self) -> list[tuple[Any, ...]]:
+        """USAGE_KEY values and USAGE_SUMS that are added."""
+        return [
+            (
+                day,
+                key,
+                user or "",
+                team or "",
+                model,
+                provider,
+                deployment,
+                role or "",
+                tags_text(tags),
+                error or "",
+                *sums,
+            )
+            for (day, key, user, team, model, provider, deployment, role, tags, error), sums in self._sums.items()
+            if any(sums)
+        ]
 
 
 FAILED = frozenset({"failed", "truncated"})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from headgate.core.records import AttemptIntent, AttemptOutcome, JournalEntry, Lease
-from headgate.stores.booking import LARGEST, USAGE_KEY, USAGE_SUMS, Booking
+from headgate.stores.booking import USAGE_KEY, USAGE_SUMS, Booking
 from headgate.stores.rows import (
     ATTEMPT_COLUMNS,
     CLOSING_COLUMNS,
@@ -26,11 +27,11 @@ def _marks(count: int) -> str:
 
 # The names below come from the tuples of this package; every value is a bound parameter.
 ATTEMPTS = f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM attempts"  # noqa: S608
-_INSERT_ATTEMPT = f"INSERT INTO attempts ({', '.join(ATTEMPT_COLUMNS)}) VALUES ({_marks(len(ATTEMPT_COLUMNS))})"  # noqa: S608
+_INSERT_ATTEMPT = f"INSERT INTO attempts ({', '.join(ATTEMPT_COLUMNS)}) VALUES "  # noqa: S608
 _CLOSE_ATTEMPT = f"UPDATE attempts SET {', '.join(f'{name} = ?' for name in CLOSING_COLUMNS)} WHERE id = ?"  # noqa: S608
-_INSERT_REQUEST = (
-    f"INSERT OR IGNORE INTO requests ({', '.join(REQUEST_COLUMNS)}) VALUES ({_marks(len(REQUEST_COLUMNS))})"  # noqa: S608
-)
+_INSERT_REQUEST = f"INSERT OR IGNORE INTO requests ({', '.join(REQUEST_COLUMNS)}) VALUES "  # noqa: S608
+ROWS_AT_ONCE = 25
+"""Rows per statement: each statement gives the interpreter to the serving thread once, and takes it back."""
 _ADD_USAGE = (
     f"INSERT INTO usage_days ({', '.join((*USAGE_KEY, *USAGE_SUMS))}) VALUES ({_marks(17)})"  # noqa: S608
     f" ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in USAGE_SUMS)}"
@@ -79,18 +80,25 @@ def _write(connection: sqlite3.Connection, booking: Booking) -> None:
         else:
             closed.append((*closing_row(entry), entry.intent.id))
     if new:
-        connection.executemany(_INSERT_ATTEMPT, new)
+        _insert(connection, _INSERT_ATTEMPT, new)
     if closed:
         connection.executemany(_CLOSE_ATTEMPT, closed)
     if booking.requests:
-        connection.executemany(_INSERT_REQUEST, [request_row(record) for record in booking.requests.values()])
-    if booking.spent:
-        connection.executemany(_ADD_SPENT, [(*key, amount) for key, amount in booking.spent.items() if amount])
-    if booking.leases:
-        taken = [(min(amount, LARGEST), *key) for key, amount in booking.leases.items()]
+        _insert(connection, _INSERT_REQUEST, [request_row(record) for record in booking.requests.values()])
+    if spent := booking.spent():
+        connection.executemany(_ADD_SPENT, [(*key, amount) for key, amount in spent.items()])
+    leased = connection.execute("SELECT DISTINCT holder, scope FROM leases WHERE amount > 0").fetchall()
+    if leased and (taken := booking.leases(set(leased))):
         connection.executemany(_TAKE_OFF, taken)
-    if booking.usage:
-        connection.executemany(_ADD_USAGE, [(*key, *sums) for key, sums in booking.usage.items()])
+    if usage := booking.usage():
+        connection.executemany(_ADD_USAGE, usage)
+
+
+def _insert(connection: sqlite3.Connection, sql: str, rows: list[tuple[Any, ...]]) -> None:
+    one = f"({_marks(len(rows[0]))})"
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        some = rows[start : start + ROWS_AT_ONCE]
+        connection.execute(sql + ", ".join([one] * len(some)), [value for row in some for value in row])
 
 
 # -- leases ----------------------------------------------------------------------------------------------------------------
