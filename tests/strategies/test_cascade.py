@@ -341,6 +341,7 @@ def test_a_slow_verification_is_bridged_by_heartbeats(stage, monkeypatch):
 # -- the verifier's own accuracy -------------------------------------------------------------------------------------------
 def test_a_verifier_that_is_often_wrong_is_switched_off_and_probed(stage):
     stage.say("gpt-5.5", "9")  # a judge that likes everything
+    stage.say("gemini-3.0", "1")  # and the one that measures it, which does not
     stage.break_model("llama-4", "wrong")
     for _ in range(6):
         stage.ask("watched")

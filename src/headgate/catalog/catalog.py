@@ -30,6 +30,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     max_output: int | None = None
     price: Price | None = None
     strength: dict[str, float] = {}
+    """Quality per task as published results have it, on one scale, 0 to 1; `*` over all tasks. Empty: nobody measured."""
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
@@ -53,6 +54,35 @@ class _File(msgspec.Struct, frozen=True):
 def _snapshot() -> _File:
     path = files("headgate.catalog") / "data" / "models.json"
     return msgspec.json.decode(path.read_bytes(), type=_File)
+
+
+class _Strength(msgspec.Struct, frozen=True):
+    match: list[str]
+    answers: int
+    strength: dict[str, float]
+
+
+class _Strengths(msgspec.Struct, frozen=True):
+    """Made by scripts/strengths.py, with its sources inside."""
+
+    date: str
+    note: str
+    sources: list[str]
+    models: list[_Strength]
+
+
+@cache
+def _strengths() -> dict[str, dict[str, float]]:
+    path = files("headgate.catalog") / "data" / "strengths.json"
+    rows = msgspec.json.decode(path.read_bytes(), type=_Strengths).models
+    return {prefix: row.strength for row in rows for prefix in row.match}
+
+
+def strength_of(model: str) -> dict[str, float]:
+    """By the longest prefix of the id that is known, whoever serves it."""
+    name = model.rpartition("/")[2].lower()
+    found = max((prefix for prefix in _strengths() if name.startswith(prefix)), key=len, default=None)
+    return _strengths()[found] if found is not None else {}
 
 
 @cache
@@ -84,6 +114,7 @@ def lookup(provider: str | None, model: str) -> Row:
         max_context=context,
         max_output=known.max_output if known is not None else None,
         price=_price(info) if info is not None else None,
+        strength=strength_of(model),
     )
 
 

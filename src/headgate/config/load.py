@@ -131,8 +131,10 @@ def references(entry: Entry) -> list[tuple[Path, str]]:
         out.append((("route", "otherwise"), entry.route.otherwise))
         if entry.route.model is not None:
             out.append((("route", "model"), entry.route.model))
-        for task, rule in entry.route.tasks.items():
-            out += [(("route", "tasks", task), name) for name in rule.models or [rule.model or ""]]
+        for task, rules in entry.route.tasks.items():
+            for rule in rules:
+                names = [*(rule.models or [rule.model or ""]), *rule.downgrade]
+                out += [(("route", "tasks", task), name) for name in names]
     if entry.cascade is not None:
         cascade = entry.cascade
         out += [(("cascade", "try", i), name) for i, name in enumerate(cascade.attempts)]

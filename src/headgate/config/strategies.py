@@ -64,8 +64,31 @@ class Choose(Section):
     """The best for at most this many US$ per request."""
 
 
+class Hours(Section):
+    """When a rule holds. In UTC."""
+
+    between: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]|24):[0-5]\d$")] = "00:00-24:00"
+    """`08:00-18:00`; `22:00-06:00` goes over midnight."""
+    days: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] = []
+    """Left out: every day. A night belongs to the day that it begins on."""
+
+
+class Learn(Section):
+    """What the choice among candidates learns from. Kept in memory, per entry."""
+
+    feedback: bool = True
+    """`POST /v1/feedback`."""
+    implicit: bool = True
+    """Regenerated, abandoned: how much more seldom than on the route's average."""
+    neighbours: bool = True
+    """Near prompts whose answers' worth is known correct the belief."""
+    explore: Annotated[float, Field(ge=0, le=0.2)] = 0.0
+    """Share of the requests whose model is drawn by what is not yet known of the candidates (Thompson sampling)."""
+    seed: Count = 0
+
+
 class TaskRule(Section):
-    """What to do with requests of one task."""
+    """What to do with requests of one task. Several rules of a task are a list: the first whose conditions hold counts."""
 
     model: str | None = None
     models: list[str] | None = None
@@ -79,13 +102,27 @@ class TaskRule(Section):
     zone: str | None = None
     tags: list[str] = []
     """The rule holds only for requests with all of these tags."""
+    keys: list[str] = []
+    """The rule holds only for these virtual keys (id or name)."""
+    hours: Annotated[Hours, _named_by("between")] | None = None
+    """The rule holds only then."""
     max_cost: Money | None = None
+    """US$ that a candidate may be predicted to cost."""
+    max_latency: Duration | None = None
+    """Time to first content that a candidate may be expected to take."""
+    downgrade: list[str] = []
+    """Models that stand in where none of the rule's own fits what the request may still spend."""
 
     @model_validator(mode="after")
     def _some_model(self) -> TaskRule:
         if (self.model is None) == (self.models is None):
             raise ValueError("a rule names either one model or models to choose from")
         return self
+
+
+def _rules(value: Any) -> Any:
+    """One rule, or a list of them."""
+    return value if isinstance(value, list) else [value]
 
 
 class Route(Section):
@@ -98,9 +135,12 @@ class Route(Section):
     """Label → words, with `classifier: keyword`."""
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     """Below this confidence the task is unknown; left out: the classifier's own."""
-    tasks: dict[str, Annotated[TaskRule, _named_by("model")]] = {}
+    tasks: dict[
+        str, Annotated[list[Annotated[TaskRule, _named_by("model")]], BeforeValidator(_rules), Field(min_length=1)]
+    ] = {}
     otherwise: str
     """The entry for everything else: the safe default."""
+    learn: Learn = Learn()
 
 
 class SelfConsistency(Section):

@@ -84,6 +84,10 @@ class Learner(Protocol):
     """A strategy that learns what its choices were worth. Called for every request of the house, whoever served it: the
     trace's facts tell whether it had a part in it. Never awaits, never raises."""
 
+    def saw(self, record: RequestRecord, trace: Trace) -> None:
+        """A request is over."""
+        ...
+
     def told(self, trace: Trace, record: RequestRecord, score: float) -> None:
         """Somebody said what the answer was worth, 0 to 1. May come more than once for a trace; the last word counts."""
         ...

@@ -9,6 +9,7 @@ from headgate.config.model import Config, Entry, PythonTool
 from headgate.config.strategies import Agent as AgentSection
 from headgate.config.strategies import Cascade as CascadeSection
 from headgate.config.strategies import Ensemble as EnsembleSection
+from headgate.config.strategies import Hours as HoursSection
 from headgate.config.strategies import Route as RouteSection
 from headgate.config.strategies import TaskRule
 from headgate.core.answer import Answer
@@ -23,7 +24,7 @@ from headgate.strategies.cascade.cascade import Sampling
 from headgate.strategies.ensemble import Ensemble, Member
 from headgate.strategies.ensemble.judge import Judge
 from headgate.strategies.fallback import Fallback, Target
-from headgate.strategies.route import Route, Rule
+from headgate.strategies.route import Hours, Learning, Route, Rule, Settings
 from headgate.strategies.route.choose import Weights
 from headgate.strategies.route.keyword import Keyword
 from headgate.strategies.route.learned import Learned
@@ -38,6 +39,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.accuracies: dict[str, Accuracy] = {}
+        self.learnings: dict[str, Learning] = {}
 
 
 class Unbuilt:
@@ -62,13 +64,24 @@ def nano(amount: Any) -> int | None:
     return None if amount is None else per_mtok(amount)  # US$ -> nano-US$: the same factor
 
 
-def _route(name: str, section: RouteSection) -> Strategy:
+def _route(name: str, section: RouteSection, memory: Memory) -> Strategy:
     if section.classifier == "model":
         return Unbuilt(name, "route with classifier: model", [section.otherwise])
-    rules = {task: _rule(rule) for task, rule in section.tasks.items()}
     keyword = section.classifier == "keyword"
     classifier = Keyword(section.keywords) if keyword else Learned(section.threshold)
-    return Route(name, rules, otherwise=section.otherwise, classifier=classifier)
+    return Route(
+        name,
+        {task: tuple(_rule(rule) for rule in rules) for task, rules in section.tasks.items()},
+        otherwise=section.otherwise,
+        classifier=classifier,
+        settings=Settings(**section.learn.model_dump()),
+        learning=memory.learnings.setdefault(name, Learning()),
+    )
+
+
+def _hours(section: HoursSection) -> Hours:
+    start, end = (int(hour) * 60 + int(minute) for hour, minute in (t.split(":") for t in section.between.split("-")))
+    return Hours(start, end, frozenset(section.days))
 
 
 def _rule(rule: TaskRule) -> Rule:
@@ -93,6 +106,10 @@ def _rule(rule: TaskRule) -> Rule:
         capabilities=frozenset(rule.capabilities),
         zone=rule.zone,
         tags=frozenset(rule.tags),
+        keys=frozenset(rule.keys),
+        hours=None if rule.hours is None else _hours(rule.hours),
+        max_latency=rule.max_latency,
+        downgrade=tuple(rule.downgrade),
     )
 
 
@@ -177,7 +194,7 @@ def build_strategy(name: str, entry: Entry, config: Config, memory: Memory) -> S
             wait=section.when_all_cooling == "wait",
         )
     if entry.route is not None:
-        return _route(name, entry.route)
+        return _route(name, entry.route, memory)
     if entry.agent is not None:
         return _agent(name, entry.agent, config)
     if entry.ensemble is not None:

@@ -67,6 +67,8 @@ class House:
         self._traces[trace.id] = (record.key_id, trace, record)
         if len(self._traces) > TRACES:
             self._traces.popitem(last=False)
+        for learner in self.snapshot.learners:
+            learner.saw(record, trace)
         for listener in self.on_request:
             listener(record, trace)
 

@@ -268,6 +268,9 @@ class Cascade:
         if said is not None and before is not None:
             self.accuracy.note(said != before)
 
+    def saw(self, record: RequestRecord, trace: Trace) -> None:
+        """A request that is over says nothing of the verifier; what is told of it does."""
+
     def told(self, trace: Trace, record: RequestRecord, score: float) -> None:
         """Feedback on a served answer: an accepted one that was poor is a mistake of the verifier."""
         found = trace.facts.get("cascade") or {}

@@ -1,32 +1,27 @@
-"""Which of several candidates takes a task: hard filters first, then quality, cost and latency by their weights."""
+"""Which of several candidates takes a task: hard filters first, then quality, cost and latency as the rule weighs them."""
 
 from __future__ import annotations
 
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import msgspec
 
+from headgate.core.money import dollars
 from headgate.core.request import Request
 from headgate.core.strategy import ModelInfo
 from headgate.strategies.fit import unfit
-from headgate.strategies.single import predicted
+from headgate.strategies.route.beliefs import Beta
 
-# Capabilities (as the configuration and the catalogue name them) that speak for a task.
-SUITS: dict[str, frozenset[str]] = {
-    "code": frozenset({"code"}),
-    "math": frozenset({"math", "logic", "reasoning"}),
-    "analysis": frozenset({"analysis", "reasoning"}),
-    "summary": frozenset({"long_context", "conversation"}),
-    "creative": frozenset({"creative", "multimodal"}),
-    "translation": frozenset({"conversation", "multilingual"}),
-    "qa": frozenset({"search_augmented", "conversation"}),
-    "chat": frozenset({"conversation"}),
-    "extraction": frozenset({"function_calling", "long_context"}),
-}
-SUITED, UNSUITED = 0.85, 0.7
-"""Quality assumed where nothing was measured: a model whose capabilities name the task, and one whose do not."""
+DRAWS = 256
+"""Draws from which the chance of being explored is estimated."""
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
-    """Relative weights, or one of two constraints. `max_cost` in nano-US$."""
+    """Relative weights, or `at_least` so much quality at the lowest cost. `max_cost` in nano-US$: the best for at most
+    this."""
 
     quality: float = 1.0
     cost: float = 0.0
@@ -42,55 +37,146 @@ PREFER = {
 }
 
 
-class Scored(msgspec.Struct):
+class Candidate(msgspec.Struct):
+    """`cost` in nano-US$, `worst` what it can cost at most; None = not known. `out`: why it cannot take the request."""
+
     info: ModelInfo
+    belief: Beta
     quality: float
     cost: int | None
+    worst: int | None
     latency: float | None
     out: str | None = None
-    """Why it cannot take the request at all."""
     score: float = 0.0
+    behind: str | None = None
+    """A candidate that is no worse in anything."""
+
+    def shown(self) -> dict[str, Any]:
+        out: dict[str, Any] = {
+            "model": self.info.name,
+            "quality": round(self.quality, 3),
+            "uncertainty": round(self.belief.deviation, 3),
+            "cost_usd": None if self.cost is None else dollars(self.cost),
+            "latency_ms": None if self.latency is None else round(self.latency * 1000, 1),
+        }
+        if self.out is not None:
+            out["out"] = self.out
+        else:
+            out["score"] = round(self.score, 4)
+        if self.behind is not None:
+            out["behind"] = self.behind
+        return out
 
 
-def quality_of(info: ModelInfo, task: str) -> float:
-    if task in info.strength:
-        return info.strength[task]
-    return SUITED if SUITS.get(task, frozenset()) & set(info.capabilities) else UNSUITED
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a candidate must keep. `room`: nano-US$ that the request may still spend."""
+
+    capabilities: frozenset[str] = frozenset()
+    zone: str | None = None
+    max_latency: float | None = None
+    room: int | None = None
 
 
-def rank(
-    request: Request, candidates: list[ModelInfo], task: str, weights: Weights, *, zone: str | None, room: int | None
-) -> list[Scored]:
+def rank(request: Request, rows: Sequence[Candidate], weights: Weights, limits: Limits) -> list[Candidate]:
     """Best first; those that are out come last, with the reason. Deterministic: ties keep the order given."""
-    rows = [Scored(info, quality_of(info, task), predicted(request, info.price), info.latency) for info in candidates]
     for row in rows:
-        row.out = _out(request, row, weights, zone, room)
+        row.out = _out(request, row, weights, limits)
     inside = [row for row in rows if row.out is None]
-    dearest = max((row.cost for row in inside if row.cost is not None), default=0) or 1
-    slowest = max((row.latency for row in inside if row.latency is not None), default=0.0) or 1.0
     for row in inside:
-        # An unknown price or latency counts as the worst known one: never as free, never as instant.
-        cost = (row.cost if row.cost is not None else dearest) / dearest
-        slow = (row.latency if row.latency is not None else slowest) / slowest
-        row.score = weights.quality * row.quality - weights.cost * cost - weights.latency * slow
-    if weights.at_least is not None:
-        good = [row for row in inside if row.quality >= weights.at_least]
-        inside.sort(key=lambda r: (r not in good, r.cost if r.cost is not None else 1 << 62))
-    else:
-        inside.sort(key=lambda r: -r.score)
-    inside.sort(key=lambda r: r.info.health <= 0)
+        row.behind = next((other.info.name for other in inside if _dominates(other, row)), None)
+    for row, score in zip(inside, scores(inside, weights, [row.quality for row in inside]), strict=True):
+        row.score = score
+    inside.sort(key=lambda row: (row.info.health <= 0, row.behind is not None, -row.score))
     return inside + [row for row in rows if row.out is not None]
 
 
-def _out(request: Request, row: Scored, weights: Weights, zone: str | None, room: int | None) -> str | None:
+def scores(rows: Sequence[Candidate], weights: Weights, qualities: Sequence[float]) -> list[float]:
+    """Higher is better. With a floor: those above it by cost, the others after them by quality."""
+    out: list[float] = []
+    for quality, cost, slow in zip(qualities, *_shares(rows), strict=True):
+        if weights.at_least is None:
+            out.append(weights.quality * quality - weights.cost * cost - weights.latency * slow)
+        else:
+            out.append(2.0 - cost if quality >= weights.at_least else quality)
+    return out
+
+
+def _shares(rows: Sequence[Candidate]) -> tuple[list[float], list[float]]:
+    """Cost and latency as shares of the dearest and the slowest. What is unknown counts as the worst known: never as
+    free, never as instant."""
+    dearest = max((row.cost for row in rows if row.cost is not None), default=0) or 1
+    slowest = max((row.latency for row in rows if row.latency is not None), default=0.0) or 1.0
+    costs = [(row.cost if row.cost is not None else dearest) / dearest for row in rows]
+    return costs, [(row.latency if row.latency is not None else slowest) / slowest for row in rows]
+
+
+class Explored(msgspec.Struct, frozen=True):
+    """`chosen` index, its `propensity`, and whether the draw decided it."""
+
+    chosen: int
+    propensity: float
+    drawn: bool
+
+
+def explore(rows: Sequence[Candidate], weights: Weights, *, share: float, seed: str) -> Explored:
+    """Thompson sampling on a bounded share of the requests, among rows that are ranked and inside; else the first one.
+    The propensity is that of the whole policy. The same seed gives the same choice."""
+    import numpy
+
+    healthy = [place for place, row in enumerate(rows) if row.info.health > 0]
+    if len(healthy) < 2:
+        return Explored(0, 1.0, False)
+    luck = numpy.random.default_rng(int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=8).digest(), "big"))
+    pool = [rows[place] for place in healthy]
+    costs, slows = (numpy.array(shares) for shares in _shares(pool))
+    beliefs = numpy.array([(row.belief.a, row.belief.b) for row in pool])
+    drawn = luck.beta(beliefs[:, 0], beliefs[:, 1], size=(DRAWS, len(pool)))
+    if weights.at_least is None:
+        drawn = weights.quality * drawn - weights.cost * costs - weights.latency * slows
+    else:
+        drawn = numpy.where(drawn >= weights.at_least, 2.0 - costs, drawn)
+    winners = drawn.argmax(axis=1)
+    is_drawn = bool(luck.random() < share)
+    place = int(winners[-1]) if is_drawn else 0  # the last draw is as good as any
+    # One pseudo-win among them: no chance that is not nothing is told as nothing.
+    chance = (int((winners == place).sum()) + 1 / len(pool)) / (DRAWS + 1)
+    return Explored(healthy[place], (1 - share) * (place == 0) + share * chance, is_drawn)
+
+
+def _dominates(one: Candidate, other: Candidate) -> bool:
+    """No worse in anything that is known of both, better in something."""
+    if one is other or one.info.health <= 0:
+        return False
+    pairs: list[tuple[float, float]] = [(one.quality, other.quality), (-_or(one.cost), -_or(other.cost))]
+    pairs.append((-_or(one.latency), -_or(other.latency)))
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+
+def _or(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+def _out(request: Request, row: Candidate, weights: Weights, limits: Limits) -> str | None:
     info = row.info
     if not info.usable:
         return info.reason
     if (why := unfit(request, info)) is not None:
         return why.message
-    if zone is not None and info.zone != zone:
-        return f"outside the zone {zone!r}"
-    for limit, what in ((weights.max_cost, "the rule's cost limit"), (room, "what the request may spend")):
-        if limit is not None and row.cost is not None and row.cost > limit:
-            return f"dearer than {what}"
+    if missing := limits.capabilities - set(info.capabilities):
+        return f"without {', '.join(sorted(missing))}"
+    if limits.zone is not None and info.zone != limits.zone:
+        return f"outside the zone {limits.zone!r}"
+    if limits.max_latency is not None and row.latency is not None and row.latency > limits.max_latency:
+        return f"first content takes {row.latency:.1f} s, more than the rule's {limits.max_latency:g} s"
+    if weights.max_cost is not None and row.cost is not None and row.cost > weights.max_cost:
+        return "dearer than the rule's cost limit"
+    if limits.room is not None and row.worst is not None and row.worst > limits.room:
+        return f"can cost ${dollars(row.worst)}, more than the request may spend (${dollars(max(limits.room, 0))})"
     return None
+
+
+def corrected(rows: Sequence[Candidate], corrections: Mapping[str, float]) -> None:
+    """Moves believed quality by what near prompts say."""
+    for row in rows:
+        if row.info.name in corrections:
+            row.quality = min(max(row.quality + corrections[row.info.name], 0.0), 1.0)

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from headgate.core.answer import Answer
-from headgate.core.chat import Message, Text
 from headgate.core.errors import AllModelsUnavailable, Overloaded, UpstreamFault
 from headgate.core.money import dollars
+from headgate.core.records import RequestRecord
 from headgate.core.request import Request
-from headgate.core.strategy import Plan, Ref, Run
+from headgate.core.strategy import ModelInfo, Plan, Ref, Run
+from headgate.core.trace import Trace
 from headgate.strategies.fallback import Fallback, Target
-from headgate.strategies.route.choose import PREFER, Scored, Weights, rank
+from headgate.strategies.route.beliefs import Prior
+from headgate.strategies.route.choose import PREFER, Candidate, Explored, Limits, Weights, corrected, explore, rank
 from headgate.strategies.route.classify import Classifier, Task, asked_of
 from headgate.strategies.route.learned import Learned
+from headgate.strategies.route.learning import Conversation, Learning, conversation_of, opened, prior_of
+from headgate.strategies.route.neighbours import features
+from headgate.strategies.route.rules import Rule, rule_for
 
-_PARAMETERS = ("temperature", "top_p", "max_tokens")
+STICKY = 3600.0
+"""Seconds for which a conversation stays with its model while its task does not change."""
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    models: tuple[str, ...]
-    weights: Weights = Weights()
-    system: str | None = None
-    system_always: bool = False
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    capabilities: frozenset[str] = frozenset()
-    zone: str | None = None
-    tags: frozenset[str] = frozenset()
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the route learns from, and how much it explores."""
+
+    feedback: bool = True
+    implicit: bool = True
+    neighbours: bool = True
+    explore: float = 0.0
+    seed: int = 0
+
+
+class Choice(msgspec.Struct):
+    """A plan's own data: what `answer` and learning need of it."""
+
+    task: Task
+    rule: Rule | None
+    rows: list[Candidate]
+    explored: Explored | None
+    note: str | None = None
 
 
 class Route:
@@ -40,31 +53,44 @@ class Route:
     def __init__(
         self,
         name: str,
-        rules: Mapping[str, Rule],
+        rules: Mapping[str, Sequence[Rule]],
         *,
         otherwise: str,
         classifier: Classifier | None = None,
+        settings: Settings | None = None,
+        learning: Learning | None = None,
     ) -> None:
         self.name = name
         self.rules = rules
         self.otherwise = otherwise
         self.classifier = classifier if classifier is not None else Learned()
+        self.settings = settings or Settings()
+        self.learning = learning or Learning()
+        self._priors: dict[tuple[str, str], Prior] = {}
 
     def refs(self) -> Iterable[Ref]:
-        names = dict.fromkeys(model for rule in self.rules.values() for model in rule.models)
-        return [*(Ref(name) for name in names), Ref(self.otherwise, "otherwise")]
+        downgrades = dict.fromkeys(name for rule in self._all() for name in rule.downgrade)
+        return [*(Ref(name) for name in {**self._models(), **downgrades}), Ref(self.otherwise, "otherwise")]
+
+    def _all(self) -> list[Rule]:
+        return [rule for rules in self.rules.values() for rule in rules]
+
+    def _models(self) -> dict[str, None]:
+        return dict.fromkeys(model for rule in self._all() for model in rule.models)
 
     # -- plan --------------------------------------------------------------------------------------------------------
     def plan(self, request: Request, run: Run) -> Plan:
         """Pure: labels, candidates with each filter's reason, order, what it would cost and save."""
-        task = self.classifier.classify(asked_of(request.content()))
-        rule = self._rule(task, run)
-        ranked = self._ranked(request, run, task, rule)
-        inside = [row for row in ranked if row.out is None]
+        return self._plan(self.classifier.classify(asked_of(request.content())), request, run)
+
+    def _plan(self, task: Task, request: Request, run: Run) -> Plan:
+        rule = rule_for(self.rules.get(task.label, ()), run)
+        choice = self._choose(task, rule, request, run)
+        inside = [row for row in choice.rows if row.out is None]
         order = [row.info.name for row in inside]
-        reasons = {row.info.name: row.out for row in ranked if row.out is not None}
+        reasons = {row.info.name: row.out for row in choice.rows if row.out is not None}
         for place, row in enumerate(inside):
-            reasons[row.info.name] = self._because(task, row) if place == 0 else "the task's next candidate"
+            reasons[row.info.name] = self._because(task, choice) if place == 0 else _next(row)
         if rule is not None:
             # A rule may name strategies too: they have no catalogue row to be ranked by, and keep their place.
             order += [name for name in rule.models if run.model(name) is None]
@@ -72,40 +98,96 @@ class Route:
             order.append(self.otherwise)
         reasons.setdefault(self.otherwise, f"no rule for {task.label!r}" if len(order) == 1 else "if the others fail")
         child = run.plan(order[0], request)
+        first = inside[0] if inside else None
         plan = Plan(
             strategy=self.kind,
             order=order,
             reasons={name: why for name, why in reasons.items() if why},
             worst_case=self._worst(order, request, run),
-            facts={"task": _shown(task)},
-            data=(task, rule),
-            predicted_cost=child.predicted_cost,
-            predicted_latency=child.predicted_latency,
+            facts=self._facts(choice),
+            data=choice,
+            predicted_cost=first.cost if first is not None else child.predicted_cost,
+            predicted_latency=first.latency if first is not None else child.predicted_latency,
         )
-        self._save(plan, request, run)
+        self._save(plan, choice, request, run)
         return plan
 
-    def _rule(self, task: Task, run: Run) -> Rule | None:
-        rule = self.rules.get(task.label)
-        if rule is None or not rule.tags <= set(run.trace.tags):
-            return None
-        return rule
-
-    def _ranked(self, request: Request, run: Run, task: Task, rule: Rule | None) -> list[Scored]:
+    def _choose(self, task: Task, rule: Rule | None, request: Request, run: Run) -> Choice:
         prefer = request.options.prefer
-        names = rule.models if rule is not None else ()
-        if prefer is not None:
-            names = tuple(dict.fromkeys(model for r in self.rules.values() for model in r.models))
-        infos = [info for info in (run.model(name) for name in names) if info is not None]
-        if rule is not None and rule.capabilities:
-            infos = [info for info in infos if rule.capabilities <= set(info.capabilities)]
+        names = tuple(self._models()) if prefer is not None else rule.models if rule is not None else ()
         weights = PREFER[prefer] if prefer is not None else rule.weights if rule is not None else Weights()
-        zone = rule.zone if rule is not None else None
-        return rank(request, infos, task.label, weights, zone=zone, room=run.envelope.room())
+        room = run.envelope.room()
+        limits = rule.limits(room) if rule is not None else Limits(room=room)
+        home = self._home(request, run)
+        rows = rank(request, self._candidates(names, task, home, request, run), weights, limits)
+        choice = Choice(task, rule, rows, None)
+        if rule is not None and rule.downgrade and not any(row.out is None for row in rows):
+            poorer = self._candidates(rule.downgrade, task, home, request, run)
+            choice.rows = rank(request, poorer, weights, limits) + rows
+            choice.note = "downgraded: the rule's own models cost more than the request may spend"
+            return choice
+        inside = [row for row in rows if row.out is None]
+        kept = self._kept(home, task, inside) if prefer is None else None
+        if kept is not None:
+            rows.remove(kept)
+            rows.insert(0, kept)
+            choice.note = "it has this conversation"
+        elif self.settings.explore and prefer is None and len(inside) > 1:
+            seed = f"{self.settings.seed} {run.trace.id}"
+            choice.explored = explore(inside, weights, share=self.settings.explore, seed=seed)
+            if choice.explored.chosen:
+                rows.insert(0, rows.pop(choice.explored.chosen))
+                choice.note = "explored"
+        return choice
 
-    def _because(self, task: Task, row: Scored) -> str:
+    def _candidates(
+        self, names: Iterable[str], task: Task, home: Conversation | None, request: Request, run: Run
+    ) -> list[Candidate]:
+        rows = [self._candidate(info, task, home, request, run) for name in names if (info := run.model(name))]
+        if len(rows) > 1 and len(self.learning.neighbours):
+            asked = features(asked_of(request.content()).last)
+            near = self.learning.neighbours.corrections(asked, [row.info.name for row in rows])
+            corrected(rows, near)
+        return rows
+
+    def _candidate(
+        self, info: ModelInfo, task: Task, home: Conversation | None, request: Request, run: Run
+    ) -> Candidate:
+        belief = self.learning.quality(task.label, info)
+        return Candidate(
+            info,
+            belief,
+            belief.mean,
+            self.learning.cost(request, task.label, info, home),
+            run.plan(info.name, request).worst_case,
+            self.learning.seconds(task.label, info),
+        )
+
+    def _home(self, request: Request, run: Run) -> Conversation | None:
+        if not request.peek.multi_turn:
+            return None
+        conversation, _ = conversation_of(request.content(), run.principal.key_id)
+        return self.learning.home(conversation, run.clock.time(), within=STICKY)
+
+    @staticmethod
+    def _kept(home: Conversation | None, task: Task, inside: Sequence[Candidate]) -> Candidate | None:
+        """The conversation's model, while it is well and the task is the same (or nothing that one could tell)."""
+        if home is None or task.label not in (home.task, "unknown"):
+            return None
+        return next((row for row in inside if row.info.name == home.model and row.info.health > 0), None)
+
+    def _because(self, task: Task, choice: Choice) -> str:
         words = f"{task.label} ({task.confidence:.2f})"
+        if choice.note is not None:
+            words = f"{words}, {choice.note}"
         return f"{words}: {', '.join(task.signals[:3])}" if task.signals else words
+
+    def _facts(self, choice: Choice) -> dict[str, Any]:
+        route: dict[str, Any] = {"entry": self.name, "candidates": [row.shown() for row in choice.rows]}
+        if choice.explored is not None:
+            route["propensity"] = round(choice.explored.propensity, 4)
+            route["explored"] = choice.explored.drawn
+        return {"task": shown(choice.task), "route": route}
 
     def _worst(self, order: list[str], request: Request, run: Run) -> int | None:
         total = 0
@@ -116,54 +198,75 @@ class Route:
             total += worst
         return total
 
-    def _save(self, plan: Plan, request: Request, run: Run) -> None:
+    def _save(self, plan: Plan, choice: Choice, request: Request, run: Run) -> None:
         """What the choice saves against sending everything to the dearest of the route's models."""
-        names = dict.fromkeys(model for rule in self.rules.values() for model in rule.models)
-        costs = [run.plan(name, request).predicted_cost for name in names if run.model(name) is not None]
-        known = [cost for cost in costs if cost is not None]
+        known: list[int] = []
+        for name in self._models():
+            info = run.model(name)
+            cost = self.learning.cost(request, choice.task.label, info, None) if info is not None else None
+            if cost is not None:
+                known.append(cost)
         if known and plan.predicted_cost is not None and max(known) > plan.predicted_cost:
             plan.facts["saved_usd"] = dollars(max(known) - plan.predicted_cost)
 
     # -- answer ------------------------------------------------------------------------------------------------------
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
-        task, rule = plan.data
-        chosen = plan.order[0]
-        run.decide("route", chosen, over=plan.order[1:], because=plan.reasons.get(chosen, ""), task=task.label)
-        candidates = [name for name in plan.order if name != self.otherwise] or [self.otherwise]
-        ruled = rule is not None and candidates != [self.otherwise]
-        chain = Fallback(self.name, [Target(name) for name in candidates])
-        edited = self._apply(request, rule, run) if ruled and rule is not None else request
-        if candidates == [self.otherwise]:
+        choice: Choice = plan.data
+        run.trace.facts.update(plan.facts)
+        chosen, rule = plan.order[0], choice.rule
+        more = {} if choice.explored is None else {"propensity": choice.explored.propensity}
+        run.decide(
+            "route", chosen, over=plan.order[1:], because=plan.reasons.get(chosen, ""), task=choice.task.label, **more
+        )
+        self._remember(choice, request, run)
+        own = rule is not None and self.otherwise in rule.models
+        candidates = [name for name in plan.order if name != self.otherwise or own]
+        if not candidates:
             return await run.ask(self.otherwise, request)
+        edited = rule.apply(request, run) if rule is not None else request
+        chain = Fallback(self.name, [Target(name) for name in candidates])
         try:
             return await chain.answer(edited, run, chain.plan(edited, run))
         except (AllModelsUnavailable, UpstreamFault, Overloaded) as error:
-            if isinstance(error, UpstreamFault) and error.kind not in chain.move_on:
+            if own or (isinstance(error, UpstreamFault) and error.kind not in chain.move_on):
                 raise
-            run.decide(
-                "fallback", self.otherwise, over=candidates, because=f"the task's own models failed: {error.code}"
-            )
+            why = f"the task's own models failed: {error.code}"
+            run.decide("fallback", self.otherwise, over=candidates, because=why)
             return await run.ask(self.otherwise, edited)
 
-    def _apply(self, request: Request, rule: Rule, run: Run) -> Request:
-        """The rule's system text and parameters, only where the client has set none (or the rule says always)."""
-        content = request.content()
-        fields: dict[str, Any] = {
-            name: value
-            for name in _PARAMETERS
-            if (value := getattr(rule, name)) is not None and getattr(content, name) is None
-        }
-        if "temperature" in fields and content.reasoning is not None:
-            del fields["temperature"]  # thinking models take only their own
-            run.decide("parameter", None, over=["temperature"], because="the request asks for reasoning: left out")
-        has_system = any(message.role in ("system", "developer") for message in content.messages)
-        if rule.system is not None and (rule.system_always or not has_system):
-            system = Message(role="system", content=[Text(text=rule.system)])
-            fields["messages"] = [system, *content.messages]
-        return request.edited(**fields) if fields else request
+    # -- learning ----------------------------------------------------------------------------------------------------
+    def _remember(self, choice: Choice, request: Request, run: Run) -> None:
+        predicted = {row.info.name: row.cost for row in choice.rows if row.cost is not None}
+        asked = opened(request.content(), run.principal.key_id, choice.task.label, predicted)
+        for info in (run.model(name) for name in (*self._models(), self.otherwise)):
+            if info is not None:
+                self._priors[choice.task.label, info.name] = prior_of(choice.task.label, info)
+        self.learning.asked(run.trace.id, asked, run.clock.time(), implicit=self.settings.implicit)
+
+    def saw(self, record: RequestRecord, trace: Trace) -> None:
+        task = (trace.facts.get("task") or {}).get("label")
+        if self._is_mine(trace) and task is not None:
+            self.learning.saw(record, trace, implicit=self.settings.implicit, known=self._known(task))
+
+    def told(self, trace: Trace, record: RequestRecord, score: float) -> None:
+        task = (trace.facts.get("task") or {}).get("label")
+        if self._is_mine(trace) and task is not None and self.settings.feedback:
+            self.learning.told(trace.id, score, self._known(task), near=self.settings.neighbours)
+
+    def _is_mine(self, trace: Trace) -> bool:
+        return (trace.facts.get("route") or {}).get("entry") == self.name
+
+    def _known(self, task: str) -> dict[str, Prior]:
+        return {model: prior for (label, model), prior in self._priors.items() if label == task}
 
 
-def _shown(task: Task) -> dict[str, Any]:
+def _next(row: Candidate) -> str:
+    if row.behind is not None:
+        return f"no better than {row.behind} in anything"
+    return "the task's next candidate"
+
+
+def shown(task: Task) -> dict[str, Any]:
     """The `task` part of the `headgate` object: the likely labels only."""
     likely = sorted(((label, p) for label, p in task.labels.items() if p >= 0.03), key=lambda row: -row[1])
     return {

@@ -1,0 +1,165 @@
+"""What a route believes of its models, per task: quality, cost and latency, each shrunk to what is known of the model as a
+whole, and that to the shipped prior. One cell never stands alone: a handful of answers moves it a little, hundreds move it
+far.
+
+    quality   Beta: PRIOR pseudo-answers at the prior moved by the model's own record over all tasks, then the cell's
+    cost      log(actual / predicted): normal, shrunk to the model's, that to the route's, that to 0
+    latency   log seconds: normal, shrunk to the model's, that to the live figure
+    hints     regenerated, abandoned: how much more seldom than the route's average; never a score of their own
+
+Old evidence fades: a model that changed behind its name is learned anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+
+SUITED, UNSUITED = 0.85, 0.7
+"""Quality assumed where nothing was measured: a model whose capabilities name the task, and one whose do not."""
+MEASURED, ASSUMED = 12.0, 4.0
+"""Pseudo-answers that a published figure is worth, and that an assumption is."""
+GLOBAL = 20.0
+"""Answers of a model over all tasks at which half of its deviation from the prior is believed."""
+LOCAL = 8.0
+"""The same for the logs of cost and latency, of a cell and of a model."""
+HINTS = 60.0
+DECAY = 0.998
+"""Weight of a model's answers after one more of it: half a voice after about 350."""
+
+
+class Prior(msgspec.Struct, frozen=True):
+    """`weight` in pseudo-answers."""
+
+    mean: float
+    weight: float
+
+
+class Beta(msgspec.Struct, frozen=True):
+    """Belief about a share. `count` is what was seen of it, without the prior."""
+
+    a: float
+    b: float
+    count: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        return self.a / (self.a + self.b)
+
+    @property
+    def deviation(self) -> float:
+        total = self.a + self.b
+        return math.sqrt(self.a * self.b / (total * total * (total + 1)))
+
+
+class _Cell:
+    __slots__ = ("answers", "cost", "costs", "excess", "hinted", "hints", "latencies", "latency", "score")
+
+    def __init__(self) -> None:
+        self.answers = self.score = self.excess = 0.0
+        self.costs = self.cost = 0.0
+        self.latencies = self.latency = 0.0
+        self.hints = self.hinted = 0.0
+
+    def fade(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) * DECAY)
+
+
+class Beliefs:
+    """Of one route. Not shared between processes; outlives reloads."""
+
+    def __init__(self) -> None:
+        self._cells: dict[tuple[str, str], _Cell] = {}
+        self._models: dict[str, _Cell] = {}
+        self._route = _Cell()
+        self._bad = self._hinted = 0.0
+
+    # -- what was seen -----------------------------------------------------------------------------------------------
+    def score(self, task: str, model: str, score: float, prior: Prior, *, weight: float = 1.0) -> None:
+        """An answer's worth, 0 to 1: feedback, a judge, a check that failed. `prior` is the cell's, so that the model's
+        own cell learns how much better than expected it is."""
+        for cell in self._both(task, model):
+            cell.fade()
+            cell.answers += weight
+            cell.score += weight * score
+            cell.excess += weight * (score - prior.mean)
+
+    def revise(self, task: str, model: str, change: float) -> None:
+        """A score that was given before is another one now."""
+        for cell in self._both(task, model):
+            cell.score += change
+            cell.excess += change
+
+    def cost(self, task: str, model: str, predicted: int, actual: int) -> None:
+        if predicted > 0 and actual > 0:
+            for cell in (self._route, *self._both(task, model)):
+                cell.costs += 1.0
+                cell.cost += math.log(actual / predicted)
+
+    def latency(self, task: str, model: str, seconds: float) -> None:
+        if seconds > 0:
+            for cell in self._both(task, model):
+                cell.latencies += 1.0
+                cell.latency += math.log(seconds)
+
+    def hint(self, task: str, model: str, *, bad: bool) -> None:
+        """An implicit sign. Most answers get none, so only the difference to the route's average says anything."""
+        self._bad = self._bad * DECAY + bad
+        self._hinted = self._hinted * DECAY + 1.0
+        usual = self._bad / self._hinted
+        for cell in self._both(task, model):
+            cell.hinted += 1.0
+            cell.hints += usual - bad
+
+    # -- what is believed --------------------------------------------------------------------------------------------
+    def quality(self, task: str, model: str, prior: Prior) -> Beta:
+        whole, cell = self._models.get(model), self._cells.get((task, model))
+        mean = prior.mean
+        if whole is not None:
+            others = whole.answers - (cell.answers if cell is not None else 0.0)
+            excess = whole.excess - (cell.excess if cell is not None else 0.0)
+            mean += excess / (others + GLOBAL) + whole.hints / (whole.hinted + HINTS)
+        if cell is not None:
+            mean += cell.hints / (cell.hinted + HINTS)
+        mean = min(max(mean, 0.02), 0.98)
+        a, b = mean * prior.weight, (1 - mean) * prior.weight
+        if cell is None:
+            return Beta(a, b)
+        return Beta(a + cell.score, b + max(0.0, cell.answers - cell.score), cell.answers)
+
+    def cost_factor(self, task: str, model: str) -> float:
+        """What to multiply a predicted cost by."""
+        usual = self._route.cost / (self._route.costs + LOCAL)  # else the models that were used would look cheap
+        return math.exp(self._shrunk(task, model, "costs", "cost", usual))
+
+    def seconds(self, task: str, model: str, live: float | None) -> float | None:
+        """Expected time to first content; None where nothing is known."""
+        whole = self._models.get(model)
+        if live is None and (whole is None or not whole.latencies):
+            return None
+        assert live is not None or whole is not None
+        base = math.log(live) if live else whole.latency / whole.latencies  # type: ignore[union-attr]
+        return math.exp(self._shrunk(task, model, "latencies", "latency", base))
+
+    def answers(self, task: str, model: str) -> float:
+        cell = self._cells.get((task, model))
+        return cell.answers if cell is not None else 0.0
+
+    def table(self) -> Mapping[tuple[str, str], float]:
+        """(task, model) → answers whose worth is known."""
+        return {key: cell.answers for key, cell in self._cells.items() if cell.answers}
+
+    def _shrunk(self, task: str, model: str, count: str, total: str, base: float) -> float:
+        for cell in (self._models.get(model), self._cells.get((task, model))):
+            if cell is not None:
+                base = (base * LOCAL + getattr(cell, total)) / (LOCAL + getattr(cell, count))
+        return base
+
+    def _both(self, task: str, model: str) -> tuple[_Cell, _Cell]:
+        return (
+            self._cells.setdefault((task, model), _Cell()),
+            self._models.setdefault(model, _Cell()),
+        )

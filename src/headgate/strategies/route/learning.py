@@ -1,0 +1,182 @@
+"""What a route has learned and remembers: beliefs, near prompts, and which model has a conversation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+
+import msgspec
+
+from headgate.core.chat import ChatRequest, text_of
+from headgate.core.money import cost_of
+from headgate.core.records import RequestRecord
+from headgate.core.request import Request
+from headgate.core.strategy import ModelInfo
+from headgate.core.trace import Trace
+from headgate.core.usage import Usage
+from headgate.strategies.route.beliefs import ASSUMED, MEASURED, SUITED, UNSUITED, Beliefs, Beta, Prior
+from headgate.strategies.route.neighbours import Features, Neighbours, features
+
+# Capabilities (as the configuration and the catalogue name them) that speak for a task.
+SUITS: dict[str, frozenset[str]] = {
+    "code": frozenset({"code"}),
+    "math": frozenset({"math", "logic", "reasoning"}),
+    "analysis": frozenset({"analysis", "reasoning"}),
+    "summary": frozenset({"long_context", "conversation"}),
+    "creative": frozenset({"creative", "multimodal"}),
+    "translation": frozenset({"conversation", "multilingual"}),
+    "qa": frozenset({"search_augmented", "conversation"}),
+    "chat": frozenset({"conversation"}),
+    "extraction": frozenset({"function_calling", "long_context"}),
+}
+ANY = "*"
+"""A model's measured strength over all tasks, for those that nobody measured."""
+CONVERSATIONS, REQUESTS = 20_000, 4_000
+AGAIN = 600.0
+"""Seconds within which the same question in the same conversation is a regeneration."""
+LIKELY_OUTPUT = 600
+
+
+class Conversation(msgspec.Struct):
+    """`turns`: hash of the user's turns of its last request."""
+
+    model: str
+    task: str
+    turns: str
+    at: float
+    warm: int = 0
+    """Input and output tokens of its last answer: what the provider's prompt cache may hold."""
+
+
+class Open(msgspec.Struct):
+    """A request whose worth may still be told."""
+
+    conversation: str
+    turns: str
+    task: str
+    seen: Features
+    predicted: dict[str, int]
+    model: str | None = None
+    score: float | None = None
+    worth: dict[str, float] = {}
+    """What its neighbours hear; the neighbours hold the same dictionary."""
+
+
+class Learning:
+    """Of one route; outlives reloads. Everything here is memory of this process."""
+
+    def __init__(self) -> None:
+        self.beliefs = Beliefs()
+        self.neighbours = Neighbours()
+        self.conversations: OrderedDict[str, Conversation] = OrderedDict()
+        self._open: OrderedDict[str, Open] = OrderedDict()
+
+    # -- the outlook of a choice ---------------------------------------------------------------------------------------
+    def quality(self, task: str, info: ModelInfo) -> Beta:
+        return self.beliefs.quality(task, info.name, prior_of(task, info))
+
+    def seconds(self, task: str, info: ModelInfo) -> float | None:
+        return self.beliefs.seconds(task, info.name, info.latency)
+
+    def cost(self, request: Request, task: str, info: ModelInfo, home: Conversation | None) -> int | None:
+        """Nano-US$, likely: what the conversation's model still has in its cache is billed as cached input."""
+        if info.price is None:
+            return None
+        tokens = request.peek.input_bound * 3 // 4
+        warm = min(home.warm, tokens) if home is not None and home.model == info.name else 0
+        usage = Usage(
+            input=tokens, cached_input=warm, output=min(request.peek.max_tokens or LIKELY_OUTPUT, LIKELY_OUTPUT)
+        )
+        return round(cost_of(usage, info.price) * self.beliefs.cost_factor(task, info.name))
+
+    def home(self, conversation: str, now: float, *, within: float) -> Conversation | None:
+        found = self.conversations.get(conversation)
+        return found if found is not None and now - found.at <= within else None
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+    def asked(self, trace: str, request: Open, now: float, *, implicit: bool) -> None:
+        """A request goes out. The same turns in the same conversation again: the answer before was not what was wanted."""
+        before = self.conversations.get(request.conversation)
+        if implicit and before is not None and now - before.at <= AGAIN:
+            self.beliefs.hint(before.task, before.model, bad=before.turns == request.turns)
+        self._open[trace] = request
+        if len(self._open) > REQUESTS:
+            self._open.popitem(last=False)
+
+    def saw(self, record: RequestRecord, trace: Trace, *, implicit: bool, known: dict[str, Prior]) -> None:
+        """A request is over: what it took, what it cost, how it ended."""
+        request = self._open.get(trace.id)
+        if request is None:
+            return
+        for decision in trace.decisions:
+            # A strategy below dropped an answer because it broke the client's schema: the model's own failure.
+            if decision.kind == "fallback" and decision.because.endswith(": invalid_output"):
+                for model in decision.over:
+                    if model in known:
+                        self.beliefs.score(request.task, model, 0.0, known[model])
+        served = next((a for a in reversed(trace.attempts) if a.model == record.model and a.role is None), None)
+        if record.model is None or served is None:
+            return
+        request.model = record.model
+        if served.outcome == "ok":
+            if served.cost is not None:
+                self.beliefs.cost(request.task, record.model, request.predicted.get(record.model, 0), served.cost)
+            if served.ttft_ms is not None:
+                self.beliefs.latency(request.task, record.model, served.ttft_ms / 1000)
+        if implicit and record.error in (None, "client_left"):
+            self.beliefs.hint(request.task, record.model, bad=record.error == "client_left")
+        if record.error is None:
+            usage = served.usage
+            warm = usage.input + usage.output if usage is not None else 0
+            self.conversations[request.conversation] = Conversation(
+                record.model, request.task, request.turns, record.at, warm
+            )
+            self.conversations.move_to_end(request.conversation)
+            if len(self.conversations) > CONVERSATIONS:
+                self.conversations.popitem(last=False)
+
+    def told(self, trace: str, score: float, known: dict[str, Prior], *, near: bool) -> None:
+        """Somebody said what the answer was worth; a second word replaces the first."""
+        request = self._open.get(trace)
+        if request is None or request.model is None or request.model not in known:
+            return
+        model, prior = request.model, known[request.model]
+        if request.score is not None:
+            self.beliefs.revise(request.task, model, score - request.score)
+            if model in request.worth:
+                request.worth[model] += score - request.score
+        else:
+            if near:
+                believed = self.beliefs.quality(request.task, model, prior).mean
+                request.worth = {model: score - believed}
+                self.neighbours.add(request.seen, request.worth)
+            self.beliefs.score(request.task, model, score, prior)
+        request.score = score
+
+
+def prior_of(task: str, info: ModelInfo) -> Prior:
+    """The catalogue's measured strength, that over all tasks, or what the capabilities let one assume."""
+    if task in info.strength:
+        return Prior(info.strength[task], MEASURED)
+    if ANY in info.strength:
+        return Prior(info.strength[ANY], (MEASURED + ASSUMED) / 2)
+    suited = SUITS.get(task, frozenset()) & set(info.capabilities)
+    return Prior(SUITED if suited else UNSUITED, ASSUMED)
+
+
+def conversation_of(content: ChatRequest, key_id: str) -> tuple[str, str]:
+    """(the conversation, its user's turns so far) as hashes: how it began stays the same from turn to turn."""
+    turns = [text_of(message.content) for message in content.messages if message.role == "user"]
+    system = next((text_of(m.content) for m in content.messages if m.role in ("system", "developer")), "")
+    begins = "\0".join([key_id, system[:2000], turns[0][:2000] if turns else ""])
+    return _hash(begins), _hash("\0".join(turns))
+
+
+def opened(content: ChatRequest, key_id: str, task: str, predicted: dict[str, int]) -> Open:
+    conversation, turns = conversation_of(content, key_id)
+    last = next((text_of(m.content) for m in reversed(content.messages) if m.role == "user"), "")
+    return Open(conversation, turns, task, features(last), predicted)
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
