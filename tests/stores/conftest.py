@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 
 from headgate.core.ports import Store
+from headgate.stores.memory import MemoryStore
 from headgate.stores.sqlite import SqliteStore
 
 OpenStore = Callable[[], Awaitable[Store]]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "memory"])
 async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenStore]:
     opened: list[Store] = []
+    kept = MemoryStore()
 
     async def make() -> Store:
-        store = SqliteStore(tmp_path / "headgate.db")
+        store = kept if request.param == "memory" else SqliteStore(tmp_path / "headgate.db")
         opened.append(store)
         return store
 

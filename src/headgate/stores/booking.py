@@ -115,7 +115,7 @@ class Booking:
     def _close(self, found: Entry, outcome: AttemptOutcome, charged: int, *, swept: bool) -> None:
         intent, day = found.intent, found.day
         if found.outcome is not None:
-            self._count(day, intent, found.outcome, found.charged, -1)
+            self.count(day, intent, found.outcome, found.charged, -1)
         added = charged - found.charged
         if added:
             group = (day, found.holder, scopes_of(intent))
@@ -125,10 +125,10 @@ class Booking:
             sums[0] += added
             sums[1] += max(added, 0)
         found.outcome, found.charged, found.swept = outcome, charged, swept
-        self._count(day, intent, outcome, charged, 1)
+        self.count(day, intent, outcome, charged, 1)
         self.attempts[intent.id] = found
 
-    def _count(self, day: str, intent: AttemptIntent, outcome: AttemptOutcome, charged: int, sign: int) -> None:
+    def count(self, day: str, intent: AttemptIntent, outcome: AttemptOutcome, charged: int, sign: int) -> None:
         key = (
             day,
             intent.key_id,

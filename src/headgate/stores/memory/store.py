@@ -1,0 +1,249 @@
+"""The ports' Store in dictionaries: for the library without a database, and for tests. Several replicas of one process
+may share it. It grows until it is pruned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import date
+from itertools import product
+
+import msgspec
+
+from headgate.core.records import (
+    AttemptIntent,
+    AttemptOutcome,
+    AuditRecord,
+    JournalEntry,
+    KeyRecord,
+    Lease,
+    RequestRecord,
+    TeamRecord,
+    UsageRow,
+)
+from headgate.stores.booking import LARGEST, USAGE_KEY, USAGE_SUMS, Booking, Entry, day_of
+from headgate.stores.rows import DIMENSIONS, REQUEST_FILTERS, check_names
+
+AUDITS = 10_000
+Cell = tuple[str, ...]
+
+
+class _Slice(msgspec.Struct):
+    """A lease of one holder. `charged`: the holder is gone and its journal may have been lost."""
+
+    amount: int = 0
+    expires: float = 0.0
+    charged: bool = False
+
+
+class MemoryStore:
+    def __init__(self) -> None:
+        self._attempts: dict[str, Entry] = {}
+        self._requests: dict[str, RequestRecord] = {}
+        self._spent: Counter[tuple[str, str]] = Counter()
+        self._leases: dict[tuple[str, str], dict[str, _Slice]] = {}
+        self._usage: dict[Cell, list[int]] = {}
+        self._keys: dict[str, KeyRecord] = {}
+        self._teams: dict[str, TeamRecord] = {}
+        self._audits: list[AuditRecord] = []
+        self._version = 0
+        self._kept = ""
+        """The first day whose rows are kept."""
+
+    # -- ledger --------------------------------------------------------------------------------------------------------
+    async def apply(self, entries: Sequence[JournalEntry], *, holder: str) -> None:
+        booking = Booking(self._attempts)
+        booking.book(entries, holder)
+        self._write(booking)
+
+    async def sweep(self, now: float, *, holder: str | None, charge: bool) -> int:
+        stale = [
+            entry
+            for entry in self._attempts.values()
+            if entry.outcome is None and (entry.intent.expires < now if holder is None else entry.holder == holder)
+        ]
+        if holder is None:
+            for slices in self._leases.values():
+                for one in slices.values():
+                    one.charged = one.charged or (one.expires < now and one.amount > 0)
+        booking = Booking(self._attempts)
+        booking.sweep(stale, now, charge=charge)
+        self._write(booking)
+        return len(stale)
+
+    def _write(self, booking: Booking) -> None:
+        for id, entry in booking.attempts.items():
+            if entry.is_new:
+                entry.intent = msgspec.structs.replace(entry.intent, tags=tuple(dict.fromkeys(entry.intent.tags)))
+                entry.is_new = False
+            if entry.outcome is not None and entry.outcome.cost is not None and entry.outcome.cost > LARGEST:
+                entry.outcome = msgspec.structs.replace(entry.outcome, cost=LARGEST)
+            self._attempts[id] = entry
+        for trace, record in booking.requests.items():
+            self._requests.setdefault(trace, record)
+        self._spent.update(booking.spent())
+        held = {(holder, scope) for (scope, _), slices in self._leases.items() for holder in slices}
+        for amount, holder, scope, day in booking.leases(held):
+            for (leased, since), slices in self._leases.items():
+                if leased == scope and since <= day and holder in slices:
+                    slices[holder].amount = max(slices[holder].amount - amount, 0)
+        for cell, sums in _cells(booking):
+            self._usage[cell] = [a + b for a, b in zip(self._usage.get(cell, [0] * len(sums)), sums, strict=True)]
+
+    # -- leases ----------------------------------------------------------------------------------------------------------
+    async def lease(self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float) -> Lease:
+        slices = self._leases.setdefault((scope, since), {})
+        mine = slices.setdefault(holder, _Slice())
+        mine.charged = False  # an overdue holder that asks again is alive
+        spent = sum(amount for (counted, day), amount in self._spent.items() if counted == scope and day >= since)
+        spent += sum(one.amount for one in slices.values() if one.charged)
+        leased = sum(one.amount for one in slices.values() if not one.charged)
+        granted = max(0, min(want, limit - spent - leased))
+        mine.amount += granted
+        mine.expires = expires
+        return Lease(granted=granted, spent=spent, leased=leased + granted)
+
+    async def release(self, scope: str, since: str, *, holder: str, amount: int) -> None:
+        mine = self._leases.get((scope, since), {}).get(holder)
+        if mine is not None:
+            mine.amount = max(mine.amount - amount, 0)
+
+    async def end_holder(self, holder: str, *, charge: bool) -> int:
+        total = 0
+        for slices in self._leases.values():
+            mine = slices.get(holder)
+            if mine is None or mine.charged:
+                continue
+            if charge:
+                mine.charged = True
+                total += mine.amount
+            else:
+                del slices[holder]
+        return total
+
+    # -- keys ------------------------------------------------------------------------------------------------------------
+    async def keys(self) -> Sequence[KeyRecord]:
+        return [self._keys[id] for id in sorted(self._keys)]
+
+    async def put_key(self, key: KeyRecord) -> None:
+        self._keys[key.id] = key
+        self._version += 1
+
+    async def teams(self) -> Sequence[TeamRecord]:
+        return [self._teams[id] for id in sorted(self._teams)]
+
+    async def put_team(self, team: TeamRecord) -> None:
+        self._teams[team.id] = team
+        self._version += 1
+
+    async def version(self) -> int:
+        return self._version
+
+    async def audit(self, record: AuditRecord) -> None:
+        self._audits.append(record)
+        del self._audits[:-AUDITS]
+
+    async def audits(self, limit: int) -> Sequence[AuditRecord]:
+        return self._audits[::-1][:limit]
+
+    # -- asking ----------------------------------------------------------------------------------------------------------
+    async def usage(
+        self, *, since: float, until: float, by: Sequence[str], where: dict[str, str]
+    ) -> Sequence[UsageRow]:
+        check_names(by, DIMENSIONS, "dimension")
+        check_names(list(where), DIMENSIONS, "dimension")
+        until = min(until, 253_370_764_800.0)
+        found: dict[Cell, list[int]] = {}
+        for cell, sums in self._cells(max(since, 0.0), until):
+            values: dict[str, str] = dict(zip(USAGE_KEY, cell, strict=True))
+            tags = msgspec.json.decode(values["tags"], type=list[str])
+            if any(
+                value not in tags if name == "tag" else values[DIMENSIONS[name]] != value
+                for name, value in where.items()
+            ):
+                continue
+            for group in product(*(tags if name == "tag" else [values[DIMENSIONS[name]]] for name in by)):
+                old = found.get(group, [0] * len(sums))
+                found[group] = [a + b for a, b in zip(old, sums, strict=True)]
+        return [
+            UsageRow(group=group, **dict(zip(USAGE_SUMS, sums, strict=True)))
+            for group, sums in sorted(found.items())
+            if sums[0]
+        ]
+
+    def _cells(self, since: float, until: float) -> list[tuple[Cell, list[int]]]:
+        """Rows while they are kept, else the sums of their whole days."""
+        out: list[tuple[Cell, list[int]]] = []
+        if since >= until:
+            return out
+        first, last = day_of(since), day_of(until - 1e-6)
+        out += [(cell, sums) for cell, sums in self._usage.items() if first <= cell[0] <= last and cell[0] < self._kept]
+        counting = Booking({})
+        for entry in self._attempts.values():
+            at = entry.intent.admitted or entry.intent.at
+            if entry.outcome is not None and since <= at < until and entry.day >= self._kept:
+                counting.count(entry.day, entry.intent, entry.outcome, entry.charged, 1)
+        return out + _cells(counting)
+
+    async def requests(
+        self, *, limit: int, before: float | None = None, where: dict[str, str] | None = None
+    ) -> Sequence[RequestRecord]:
+        where = where or {}
+        check_names(list(where), REQUEST_FILTERS, "filter")
+        tests = [_test(name, value) for name, value in where.items()]
+        rows = [
+            record
+            for record in self._requests.values()
+            if (before is None or record.at < before) and all(test(record) for test in tests)
+        ]
+        return sorted(rows, key=lambda record: (record.at, record.trace), reverse=True)[:limit]
+
+    async def request(self, trace: str, *, key_id: str | None) -> RequestRecord | None:
+        found = self._requests.get(trace)
+        return found if found is not None and key_id in (None, found.key_id) else None
+
+    async def attempts(self, trace: str) -> Sequence[tuple[AttemptIntent, AttemptOutcome | None]]:
+        rows = [entry for entry in self._attempts.values() if entry.intent.trace == trace]
+        return [(e.intent, e.outcome) for e in sorted(rows, key=lambda e: (e.intent.at, e.intent.id))]
+
+    async def prune(self, before: float) -> int:
+        start = day_of(before)
+        days = [e.day for e in self._attempts.values()] + [day_of(r.at) for r in self._requests.values()]
+        first = min(days, default=start)
+        if first >= start:
+            return 0
+        self._kept = max(self._kept, start)
+        self._attempts = {id: e for id, e in self._attempts.items() if e.day >= start or e.outcome is None}
+        self._requests = {trace: r for trace, r in self._requests.items() if day_of(r.at) >= start}
+        return _number(start) - _number(first)
+
+    async def aclose(self) -> None:
+        return None
+
+
+def _cells(booking: Booking) -> list[tuple[Cell, list[int]]]:
+    width = len(USAGE_KEY)
+    return [(row[:width], list(row[width:])) for row in booking.usage()]
+
+
+def _number(day: str) -> int:
+    return date.fromisoformat(day).toordinal()
+
+
+def _test(name: str, value: str) -> Callable[[RequestRecord], bool]:
+    match name:
+        case "tag":
+            return lambda record: value in record.tags
+        case "failed":
+            return lambda record: record.status >= 400
+        case "search":
+            return lambda record: any(
+                value.lower() in (text or "").lower()
+                for text in (record.requested, record.model, record.error, record.trace, record.id)
+            )
+        case "status":
+            return lambda record: str(record.status) == value
+        case "key":
+            return lambda record: record.key_id == value
+        case _:
+            return lambda record: getattr(record, name) == value
