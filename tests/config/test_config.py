@@ -33,7 +33,16 @@ def problems(text: str, env: dict[str, str] | None = None) -> list[str]:
         (PROVIDER + "models: {a: {provider: openai, timeout: {total: soon}}}", "is no duration"),
         (PROVIDER + "models: {a: }", "an empty section is written {}"),
         ("providers: {openai: {api_key: '${NOPE}'}}", "NOPE is not set"),
-        ("limits: {}", "is not built yet"),
+        ("alerts: {}", "is not built yet"),
+        ("limits: {keys: {request_per_minute: 5}}", "(did you mean 'requests_per_minute'?)"),
+        ("budgets: {all: {monthly: much}}", "is no amount of money"),
+        ("budgets: {all: {yearly: 5}}", "unknown key 'yearly'"),
+        ("limits: {models: {clade: {concurrent: 1}}}", "there is no model 'clade'"),
+        (
+            PROVIDER + "models: {m: {provider: openai}, f: {fallback: [m]}}\nbudgets: {models: {f: {daily: 1}}}",
+            "is a strategy",
+        ),
+        ("teams: {core: }", "an empty section is written {}"),
         (
             PROVIDER + "models: {a: {provider: openai, hedge: {after: 1s}}}",
             "`hedge` as it stands here is not built yet",
@@ -107,3 +116,27 @@ def test_any_text_is_a_configuration_or_a_located_error(text):
     except ConfigError as error:
         if not error.problems:
             raise
+
+
+def test_limits_budgets_and_teams_read_naturally():
+    loaded = load_text(
+        """
+limits: {all: {concurrent: 500}, keys: {requests_per_minute: 600, tokens_per_minute: 200_000}}
+budgets:
+  all: {monthly: $1_000}
+  keys: {daily: 2.50}
+  tags: {project-x: {total: {limit: 100, hard: false}}}
+teams: {core: {models: ["claude-*"], budgets: {weekly: 50}}}
+""",
+        "f.yaml",
+        {},
+    ).config
+    assert loaded.limits.keys is not None
+    assert loaded.limits.keys.tokens_per_minute == 200_000
+    assert loaded.budgets.all is not None
+    assert loaded.budgets.all.monthly is not None
+    assert (loaded.budgets.all.monthly.limit, loaded.budgets.all.monthly.hard) == (1000, True)
+    total = loaded.budgets.tags["project-x"].total
+    assert total is not None
+    assert not total.hard
+    assert loaded.teams["core"].models == ["claude-*"]

@@ -16,9 +16,7 @@ from headgate.config.document import Document, Path
 from headgate.config.errors import ConfigError, Problem
 from headgate.config.model import BUILT_STRATEGIES, Config, Entry
 
-_NOT_BUILT = {
-    "limits", "budgets", "teams", "cache", "alerts", "guards", "experiments", "telemetry",
-}  # fmt: skip
+_NOT_BUILT = {"cache", "alerts", "guards", "experiments", "telemetry"}
 _TOOLS_NOT_BUILT = {"search", "database", "http", "vectors"}
 BUILTIN_TOOLS = ("files", "python")
 
@@ -176,6 +174,7 @@ def _references(config: Config, document: Document) -> list[Problem]:
             problems.append(document.problem(("aliases", alias), message))
         if alias in config.models:
             problems.append(document.problem(("aliases", alias), f"{alias!r} is already a model"))
+    problems += _governed(config, document)
     return problems or _cycles(config, document) + _nested(config, document)
 
 
@@ -211,6 +210,22 @@ def _half_built(document: Document, base: Path, entry: Entry) -> list[Problem]:
         if section is not None and section.budget.max_calls is not None:
             found.append((kind, "budget", "max_calls"))
     return [document.problem((*base, *path), f"`{path[-1]}` as it stands here is not built yet") for path in found]
+
+
+def _governed(config: Config, document: Document) -> list[Problem]:
+    """Limits and budgets of models that there are: on a strategy they would hold for nothing, since calls and money are
+    counted where they go. (Deployments' names depend on profiles: not checked here.)"""
+    problems: list[Problem] = []
+    physical = [name for name, entry in config.models.items() if entry.strategy is None]
+    for section, names in (("limits", config.limits.models), ("budgets", config.budgets.models)):
+        for name in names:
+            if name in config.models and name not in physical:
+                message = f"{name!r} is a strategy: limit its models, or the keys that ask for it"
+                problems.append(document.problem((section, "models", name), message))
+            elif name not in physical and "/" not in name:
+                message = f"there is no model {name!r}" + did_you_mean(name, physical)
+                problems.append(document.problem((section, "models", name), message))
+    return problems
 
 
 def _cycles(config: Config, document: Document) -> list[Problem]:

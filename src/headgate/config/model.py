@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from headgate.config.governance import Budgets, Limits, Team
 from headgate.config.strategies import Agent, Cascade, Ensemble, Experiment, Fallback, Route
 from headgate.config.values import Count, Duration, Money, Secret, Size
 
@@ -233,5 +234,8 @@ class Config(Section):
     aliases: dict[str, str] = {}
     """What existing clients send → entry; `*` matches anything."""
     tools: Tools = Tools()
+    limits: Limits = Limits()
+    budgets: Budgets = Budgets()
+    teams: dict[str, Annotated[Team, _Named]] = {}
     store: Store = Store()
     server: Server = Server()

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from headgate.core.errors import BudgetExceeded, DeadlineExceeded, InvalidRequest
 
 MAX_DEPTH = 8
+
+
+class Purse(Protocol):
+    """Where the money of a request really comes from: budgets that others share."""
+
+    def commit(self, worst: int) -> None:
+        """Raises BudgetExceeded where the budgets do not cover it; nothing changes then."""
+        ...
+
+    def spend(self, worst: int, actual: int) -> None: ...
 
 
 class Envelope:
@@ -14,7 +26,7 @@ class Envelope:
     spent + committed <= money, for this envelope and each of its parents.
     """
 
-    __slots__ = ("calls_left", "committed", "deadline", "depth", "money", "parent", "spent")
+    __slots__ = ("calls_left", "committed", "deadline", "depth", "money", "parent", "purse", "spent")
 
     def __init__(
         self,
@@ -30,6 +42,7 @@ class Envelope:
         self.calls_left = calls
         self.depth = depth
         self.parent = parent
+        self.purse: Purse | None = parent.purse if parent is not None else None
         self.spent = 0
         self.committed = 0
 
@@ -61,12 +74,16 @@ class Envelope:
                 raise BudgetExceeded("the request has used all the calls it was given", code="calls_exhausted")
             if envelope.money is not None and envelope.spent + envelope.committed + worst > envelope.money:
                 raise BudgetExceeded("the request's own cost limit does not cover this call", code="max_cost_exceeded")
+        if self.purse is not None:
+            self.purse.commit(worst)
         for envelope in chain:
             envelope.committed += worst
             if envelope.calls_left is not None:
                 envelope.calls_left -= 1
 
     def settle(self, worst: int, actual: int) -> None:
+        if self.purse is not None:
+            self.purse.spend(worst, actual)
         for envelope in self._chain():
             envelope.committed -= worst
             envelope.spent += actual

@@ -8,7 +8,7 @@
     ├── GatewayError         we are at fault, or we refuse to go on
     │   └── InternalError, StrategyNotAvailable, Overloaded, StorageUnavailable, DeadlineExceeded
     └── UpstreamFault        one attempt at a provider failed; `kind` is what `move_on:` names
-        ├── UpstreamRefused(kind: auth | quota | bad_request | context_length | content_policy | not_found)
+        ├── UpstreamRefused(kind: auth | quota | budget | bad_request | context_length | content_policy | not_found)
         ├── UpstreamBusy(kind: rate_limit | overloaded)
         ├── UpstreamDown(kind: connect | timeout | unavailable)
         └── UpstreamBroken(kind: invalid_answer | invalid_output | stream_broken)
@@ -27,6 +27,7 @@ Blame = Literal["client", "gateway", "upstream"]
 FaultKind = Literal[
     "auth",
     "quota",
+    "budget",
     "bad_request",
     "context_length",
     "content_policy",
@@ -67,6 +68,8 @@ class HeadgateError(Exception):
         self.detail = detail
         self.retry_after = retry_after
         self.should_retry = should_retry
+        self.headers: Sequence[tuple[str, str]] = ()
+        """Further response headers (`x-ratelimit-*` of a limit that was reached)."""
         self.trace_id = ""
         """Set by the pipeline once the request has a trace."""
         if code is not None:
@@ -268,6 +271,7 @@ class UpstreamBroken(UpstreamFault):
 
 # What the client sees; auth and quota are ours to mend, so never a 401 that looks like the client's own key.
 _STATUS: dict[str, int] = {
+    "budget": 402,
     "bad_request": 400,
     "context_length": 400,
     "content_policy": 400,
@@ -278,12 +282,15 @@ _STATUS: dict[str, int] = {
     "unavailable": 503,
 }
 _CLASS: dict[str, type[UpstreamFault]] = {
-    **dict.fromkeys(("auth", "quota", "bad_request", "context_length", "content_policy", "not_found"), UpstreamRefused),
+    **dict.fromkeys(
+        ("auth", "quota", "budget", "bad_request", "context_length", "content_policy", "not_found"), UpstreamRefused
+    ),
     **dict.fromkeys(("rate_limit", "overloaded"), UpstreamBusy),
     **dict.fromkeys(("connect", "timeout", "unavailable"), UpstreamDown),
     **dict.fromkeys(("invalid_answer", "invalid_output", "stream_broken"), UpstreamBroken),
 }
 _CODE: dict[str, tuple[str, str]] = {  # kind -> (type, code) as clients know them (CLIENTS: OpenAI's table)
+    "budget": ("billing_error", "budget_exceeded"),
     "bad_request": ("invalid_request_error", "invalid_request"),
     "context_length": ("invalid_request_error", "context_length_exceeded"),
     "content_policy": ("invalid_request_error", "content_policy_violation"),

@@ -42,10 +42,20 @@ class Ledger(Protocol):
 
 
 class Grant(Protocol):
-    """An admitted request's hold on limits and budgets."""
+    """An admitted request's hold on limits and budgets; its envelope's purse where a hard budget applies."""
 
-    headers: Sequence[tuple[str, str]]
-    """`x-ratelimit-*` of the answer."""
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """`x-ratelimit-*` of the answer."""
+        ...
+
+    @property
+    def is_purse(self) -> bool:
+        """A hard budget applies: every attempt draws on what was reserved (`commit`, `spend`), or on more."""
+        ...
+
+    def commit(self, worst: int) -> None: ...
+    def spend(self, worst: int, actual: int) -> None: ...
 
     def settle(self, *, cost: int, tokens: int) -> None:
         """Corrects the estimates by what was used (nano-US$, tokens) and frees the concurrency slot. Idempotent."""
@@ -72,10 +82,24 @@ class Governor(Protocol):
         input_tokens: int,
         output_tokens: int,
         worst_case: int | None,
+        at: float,
     ) -> Grant:
-        """Takes from limits and reserves `worst_case` (nano-US$) in all budgets that apply, all or nothing.
-        Returns without awaiting unless a budget lease has to be fetched. Raises PermissionDenied, RateLimited,
-        BudgetExceeded, StorageUnavailable."""
+        """Takes from limits and reserves `worst_case` (nano-US$) in all budgets that apply, all or nothing. `at`: when the
+        request came, which decides the windows that it counts in. Returns without awaiting unless a budget lease has to
+        be fetched. Raises PermissionDenied, RateLimited, BudgetExceeded, StorageUnavailable."""
+        ...
+
+    def output_cap(self, principal: Principal, tags: Sequence[str]) -> int | None:
+        """Output tokens for a request that names no maximum, where a hard budget needs one to be true; else None."""
+        ...
+
+    def guards(self, model: str, deployment: str) -> bool:
+        """Whether an attempt there has to `enter`: limits or budgets of the model or deployment itself."""
+        ...
+
+    async def enter(self, *, model: str, deployment: str, tokens: int, worst_case: int | None, at: float) -> Grant:
+        """Before one attempt, whoever asks and whatever strategy leads there. Raises an unsent UpstreamFault
+        (rate_limit, budget), so that the next target is tried; StorageUnavailable."""
         ...
 
 

@@ -11,7 +11,7 @@ import msgspec
 from headgate.core.answer import Answer
 from headgate.core.dialect import Dialect, Op
 from headgate.core.envelope import Envelope
-from headgate.core.errors import HeadgateError, InternalError, NotFound, Overloaded, http_status
+from headgate.core.errors import BudgetExceeded, HeadgateError, InternalError, NotFound, Overloaded, http_status
 from headgate.core.ids import new_id
 from headgate.core.money import dollars
 from headgate.core.ports import Grant
@@ -25,6 +25,9 @@ from headgate.engine.house import House
 from headgate.engine.options import affinity_of, read_options
 from headgate.engine.run import Progress, RequestRun, Shared
 from headgate.engine.snapshot import Snapshot, check_allowed, check_door
+
+SMALLEST_CAP = 256
+"""Output tokens below which a request is refused rather than cut short."""
 
 
 class Inbound(msgspec.Struct, kw_only=True):
@@ -54,6 +57,8 @@ class Prepared(msgspec.Struct, kw_only=True):
     run: RequestRun
     plan: Plan
     name: str
+    cap: int | None = None
+    """Output tokens that we have set: the client named no maximum, and a hard budget needs one."""
 
 
 async def open_exchange(house: House, inbound: Inbound) -> Exchange:
@@ -68,6 +73,9 @@ async def open_exchange(house: House, inbound: Inbound) -> Exchange:
     house.inflight += 1
     try:
         exchange.grant = await reserve(house, inbound, prepared)
+        exchange.request, exchange.plan = prepared.request, prepared.plan
+        if exchange.grant.is_purse:
+            prepared.run.envelope.purse = exchange.grant
         strategy = prepared.snapshot.strategy(prepared.name)
         exchange.answer = await strategy.answer(prepared.request, prepared.run, prepared.plan)
     except HeadgateError as error:
@@ -121,6 +129,7 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
         trace=trace,
         clock=house.clock,
         ledger=house.ledger,
+        governor=house.governor,
         transport=house.transport,
         rng=house.rng,
         snapshot=snapshot,
@@ -133,22 +142,45 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
     name = resolved.name if home is None else home[0]
     strategy = snapshot.strategy(name)
     trace.strategy = strategy.kind
+    cap = None
+    if peek.max_tokens is None and inbound.op == "chat":
+        cap = house.governor.output_cap(principal, trace.tags)
+        if cap is not None:
+            request = _capped(request, run, cap)
     plan = strategy.plan(request, run)
     trace.facts.update(plan.facts)
-    return Prepared(principal=principal, snapshot=snapshot, request=request, run=run, plan=plan, name=name)
+    return Prepared(principal=principal, snapshot=snapshot, request=request, run=run, plan=plan, name=name, cap=cap)
 
 
 async def reserve(house: House, inbound: Inbound, prepared: Prepared) -> Grant:
-    peek = prepared.request.peek
-    return await house.governor.admit(
-        prepared.principal,
-        model=prepared.name,
-        door=inbound.door,
-        tags=prepared.run.trace.tags,
-        input_tokens=peek.input_bound,
-        output_tokens=(peek.max_tokens or 0) * peek.n,
-        worst_case=prepared.plan.worst_case,
-    )
+    """Limits and the plan's worst case, all or nothing. A maximum of our own making is lowered to what is covered."""
+    while True:
+        peek = prepared.request.peek
+        try:
+            return await house.governor.admit(
+                prepared.principal,
+                model=prepared.name,
+                door=inbound.door,
+                tags=prepared.run.trace.tags,
+                input_tokens=peek.input_bound,
+                output_tokens=(peek.max_tokens or 0) * peek.n,
+                worst_case=prepared.plan.worst_case,
+                at=prepared.run.trace.started_at,
+            )
+        except BudgetExceeded:
+            if prepared.cap is None or prepared.cap <= SMALLEST_CAP:
+                raise
+        prepared.cap = max(prepared.cap // 4, SMALLEST_CAP)
+        trace = prepared.run.trace
+        trace.decisions.clear()  # those of the plan that is made anew
+        prepared.request = _capped(prepared.request, prepared.run, prepared.cap)
+        prepared.plan = prepared.snapshot.strategy(prepared.name).plan(prepared.request, prepared.run)
+        trace.facts.update(prepared.plan.facts)
+
+
+def _capped(request: Request, run: RequestRun, cap: int) -> Request:
+    run.decide("max_tokens", cap, because="a hard budget applies and the request names no maximum")
+    return request.edited(max_tokens=cap)
 
 
 class Exchange:
@@ -211,20 +243,26 @@ class Exchange:
         }
 
     async def close(self, error: HeadgateError | None = None, *, cancelled: bool = False) -> None:
-        """Ends the answer if it still speaks, settles what was reserved, writes the request's row."""
+        """Ends the answer if it still speaks, settles what was reserved, writes the request's row: also when the one who
+        waits for it is cancelled meanwhile."""
         if self._closed:
             return
         self._closed = True
         self.house.inflight -= 1
-        if self.answer is not None:
-            if self.answer.settled:
-                await self.answer.aclose()  # nothing is under way: it will not wait
-            else:
-                await asyncio.shield(self.answer.aclose())
+        if self.answer is None or self.answer.settled:
+            await self._end(error, cancelled)  # nothing is under way: it will not wait
+        else:
+            await asyncio.shield(self._end(error, cancelled))
+
+    async def _end(self, error: HeadgateError | None, cancelled: bool) -> None:
         trace = self.trace
-        usage = _sum([a.usage for a in trace.attempts if a.usage is not None])
-        if self.grant is not None:
-            self.grant.settle(cost=trace.cost, tokens=usage.total if usage else 0)
+        try:
+            if self.answer is not None:
+                await self.answer.aclose()
+        finally:
+            usage = _sum([a.usage for a in trace.attempts if a.usage is not None])
+            if self.grant is not None:
+                self.grant.settle(cost=trace.cost, tokens=usage.total if usage else 0)
         if self.answer is not None and trace.chosen is None:
             trace.chosen = self._chosen(self.answer)
         self.house.request_over(self._record(error, cancelled, usage), trace)

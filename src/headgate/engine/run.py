@@ -10,7 +10,7 @@ from headgate.core.answer import Answer
 from headgate.core.clock import Clock
 from headgate.core.envelope import Envelope
 from headgate.core.errors import ModelNotFound
-from headgate.core.ports import Ledger
+from headgate.core.ports import Governor, Ledger
 from headgate.core.principal import Principal
 from headgate.core.request import Request
 from headgate.core.strategy import ModelInfo, Plan, Strategy
@@ -29,6 +29,7 @@ class Shared:
     __slots__ = (
         "charge_unknown",
         "clock",
+        "governor",
         "ledger",
         "on_attempt",
         "on_event",
@@ -48,6 +49,7 @@ class Shared:
         trace: Trace,
         clock: Clock,
         ledger: Ledger,
+        governor: Governor,
         transport: Transport,
         rng: random.Random,
         snapshot: Snapshot,
@@ -59,6 +61,7 @@ class Shared:
         self.trace = trace
         self.clock = clock
         self.ledger = ledger
+        self.governor = governor
         self.transport = transport
         self.rng = rng
         self.snapshot = snapshot
@@ -78,6 +81,7 @@ class RequestRun:
         "charge_unknown",
         "clock",
         "envelope",
+        "governor",
         "ledger",
         "principal",
         "rng",
@@ -94,6 +98,7 @@ class RequestRun:
         self.trace = shared.trace
         self.clock = shared.clock
         self.ledger = shared.ledger
+        self.governor = shared.governor
         self.transport = shared.transport
         self.rng = shared.rng
         self.charge_unknown = shared.charge_unknown

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
 
 from headgate.core.clock import SYSTEM, Clock
-from headgate.core.errors import StorageUnavailable
+from headgate.core.errors import BudgetExceeded, RateLimited, StorageUnavailable, fault
 from headgate.core.ports import Grant, Store
 from headgate.core.principal import LOCAL, Principal
+from headgate.core.records import KeyRecord, LimitSpec, TeamRecord
+from headgate.governance.admission import Pass, Profile, no_price, scopes_of
+from headgate.governance.budgets import BudgetBook, Event, day_of
 from headgate.governance.keys import KeyRing
+from headgate.governance.limits import UNBOUNDED_OUTPUT, Limiter, take_all
 from headgate.governance.open import FREE
+from headgate.governance.rules import NO_LIMITS, Rules
 
 POLL = 1.0
 """Seconds between looks at the store's version: a revoked key ends on every replica within two of them."""
-
-Event = Callable[[str, dict[str, object]], None]
+DAY = 86_400
 
 
 class KeyedGovernor:
     """`local`: the plane is bound to loopback, where it is open as long as no key was ever made. `internal`: keys of our
-    own (the console's playground), as secret -> principal."""
+    own (the console's playground), as secret -> principal. `holder` names this process among those that share budgets."""
 
     def __init__(
         self,
         store: Store,
         *,
+        holder: str = "",
+        rules: Rules | None = None,
         local: bool = True,
         internal: Mapping[str, Principal] | None = None,
         clock: Clock = SYSTEM,
         on_event: Event = lambda kind, facts: None,
+        replicas: Callable[[], int] = lambda: 1,
     ) -> None:
         self._store = store
         self._local = local
@@ -37,8 +45,15 @@ class KeyedGovernor:
         self._on_event = on_event
         self._version: int | None = None
         self._lost = False
-        self.ring = KeyRing(internal=internal)
+        self._limiters: dict[str, Limiter] = {}
+        self._profiles: dict[tuple[str, tuple[str, ...]], Profile] = {}
+        self._guards: dict[tuple[str, str], Profile | None] = {}
+        self._today: tuple[int, date] = (-1, date.min)
+        self._stored_teams: Sequence[TeamRecord] = ()
+        self.book = BudgetBook(store, holder, clock, on_event, replicas=replicas)
         self.open = local
+        self.ring = KeyRing(internal=internal)
+        self.configure(rules or Rules())
 
     # -- keys --------------------------------------------------------------------------------------------------------
     def authenticate(self, credentials: Sequence[str]) -> Principal:
@@ -47,23 +62,37 @@ class KeyedGovernor:
         found = self.ring.find(credentials, self._clock.time())
         return found if isinstance(found, Principal) else found.principal
 
+    def configure(self, rules: Rules) -> None:
+        """Other rules from now on (a reload): what is taken and spent stays so."""
+        self.rules = rules
+        self.book.on_store_loss = rules.on_store_loss
+        self._load(self.ring.keys.values(), self._stored_teams)
+
     async def refresh(self) -> bool:
         """Loads keys and teams where they have changed; says whether they had. Raises StorageUnavailable."""
         version = await self._store.version()
         if version == self._version:
             return False
         keys, teams = await self._store.keys(), await self._store.teams()
-        self.ring = KeyRing(keys, teams, internal=self._internal)
-        self.open = self._local and not self.ring.keys
+        self._load(keys, teams)
         self._version = version  # read before the keys: a change in between is seen at the next look
         return True
 
+    def _load(self, keys: Iterable[KeyRecord], stored: Sequence[TeamRecord]) -> None:
+        teams = {team.id: team for team in stored} | dict(self.rules.teams)
+        self._stored_teams = stored
+        self.ring = KeyRing(keys, teams.values(), internal=self._internal)
+        self.open = self._local and not self.ring.keys
+        self._profiles.clear()
+        self._guards.clear()
+
     async def watch(self) -> None:
-        """Runs for ever. Without the store, the keys of the last look go on."""
+        """Runs for ever: new keys, slices of budgets. Without the store, what was known at the last look goes on."""
         while True:
             await self._clock.sleep(POLL)
             try:
                 await self.refresh()
+                await self.book.tend()
             except StorageUnavailable as error:
                 if not self._lost:
                     self._lost = True
@@ -72,6 +101,10 @@ class KeyedGovernor:
                 if self._lost:
                     self._lost = False
                     self._on_event("store_back", {})
+
+    async def aclose(self) -> None:
+        """Gives back what was leased and not used: the ledger has booked everything before. Raises StorageUnavailable."""
+        await self.book.close()
 
     # -- admission ---------------------------------------------------------------------------------------------------
     async def admit(
@@ -84,5 +117,91 @@ class KeyedGovernor:
         input_tokens: int,
         output_tokens: int,
         worst_case: int | None,
+        at: float,
     ) -> Grant:
-        return FREE
+        profile = self._profile(principal, tags)
+        if profile.is_free:
+            return FREE
+        return await self._take(profile, input_tokens + (output_tokens or UNBOUNDED_OUTPUT), worst_case, at)
+
+    def output_cap(self, principal: Principal, tags: Sequence[str]) -> int | None:
+        if self.rules.model_budgets or self._profile(principal, tags).is_hard:
+            return self.rules.max_tokens
+        return None
+
+    def guards(self, model: str, deployment: str) -> bool:
+        return self._guard(model, deployment) is not None
+
+    async def enter(self, *, model: str, deployment: str, tokens: int, worst_case: int | None, at: float) -> Grant:
+        profile = self._guard(model, deployment)
+        if profile is None:
+            return FREE
+        try:
+            return await self._take(profile, tokens, worst_case, at)
+        except RateLimited as error:
+            raise fault("rate_limit", error.message, retry_after=error.retry_after, sent=False) from error
+        except BudgetExceeded as error:
+            raise fault("budget", error.message, should_retry=False, sent=False) from error
+
+    async def _take(self, profile: Profile, tokens: int, worst_case: int | None, at: float) -> Pass:
+        limiters = profile.limiters
+        if limiters:
+            take_all(limiters, tokens, self._clock.monotonic())
+        if not profile.budgets:
+            return Pass(self.book, self._clock, limiters, tokens)
+        number = int(at // DAY)
+        if number != self._today[0]:
+            self._today = (number, day_of(at))
+        windows = profile.windows(self.book, number, self._today[1])
+        self.book.touch(profile.told)
+        worst = worst_case or 0
+        try:
+            if windows and worst_case is None:
+                raise no_price()
+            if windows and not self.book.take(windows, worst):
+                await self.book.reserve(windows, worst)
+        except BaseException:
+            for limiter in limiters:
+                limiter.undo(tokens)
+            raise
+        return Pass(self.book, self._clock, limiters, tokens, windows, worst)
+
+    # -- profiles ------------------------------------------------------------------------------------------------------
+    def _profile(self, principal: Principal, tags: Sequence[str]) -> Profile:
+        rules = self.rules
+        tagged = tuple(dict.fromkeys(tag for tag in tags if tag in rules.tag_budgets)) if rules.tag_budgets else ()
+        profile = self._profiles.get((principal.key_id, tagged))
+        if profile is None:
+            key = self.ring.lines.get(principal.key_id)
+            team = self.ring.teams.get(principal.team) if principal.team is not None else None
+            limits, budgets = scopes_of(principal, key, team, rules)
+            budgets += [(f"tag:{tag}", spec) for tag in tagged for spec in rules.tag_budgets[tag]]
+            profile = self._profiles[principal.key_id, tagged] = Profile(self._limiters_of(limits), tuple(budgets))
+        return profile
+
+    def _guard(self, model: str, deployment: str) -> Profile | None:
+        """What applies to a model and one of its deployments, whoever asks."""
+        rules = self.rules
+        if not (rules.model_limits or rules.model_budgets or rules.deployment_limits):
+            return None
+        known = (model, deployment)
+        if known not in self._guards:
+            limits = [
+                (f"model:{model}", rules.model_limits.get(model, NO_LIMITS)),
+                (f"deployment:{deployment}", rules.deployment_limits.get(deployment, NO_LIMITS)),
+            ]
+            budgets = [(f"model:{model}", spec) for spec in rules.model_budgets.get(model, ())]
+            profile = Profile(self._limiters_of([pair for pair in limits if pair[1] != NO_LIMITS]), tuple(budgets))
+            self._guards[known] = None if profile.is_free else profile
+        return self._guards[known]
+
+    def _limiters_of(self, limits: Iterable[tuple[str, LimitSpec]]) -> tuple[Limiter, ...]:
+        """Limiters live as long as the process, so that a reload forgives nothing."""
+        out: list[Limiter] = []
+        for scope, spec in limits:
+            limiter = self._limiters.get(scope)
+            if limiter is None:
+                limiter = self._limiters[scope] = Limiter(scope, spec)
+            limiter.change(spec)
+            out.append(limiter)
+        return tuple(out)

@@ -72,10 +72,15 @@ class KeyRing:
     ) -> None:
         self.teams: dict[str, TeamRecord] = {team.id: team for team in teams}
         self.keys: dict[str, KeyRecord] = {key.id: key for key in keys}
+        self.lines: dict[str, KeyRecord] = {}
+        """The newest key of each line: its limits and budgets are the line's."""
         self._cards: dict[bytes, Card] = {}
         for key in self.keys.values():
             team = self.teams.get(key.team) if key.team is not None else None
             self._cards[bytes.fromhex(key.hash)] = Card(key, _principal(key, team), team)
+            line = key.line or key.id
+            if line not in self.lines or self.lines[line].created <= key.created:
+                self.lines[line] = key
         self._internal = {digest_of(secret): principal for secret, principal in (internal or {}).items()}
 
     def find(self, credentials: Sequence[str], now: float) -> Card | Principal:

@@ -10,6 +10,13 @@ from headgate.core.principal import LOCAL, Principal
 
 class _Free:
     headers: Sequence[tuple[str, str]] = ()
+    is_purse = False
+
+    def commit(self, worst: int) -> None:
+        return None
+
+    def spend(self, worst: int, actual: int) -> None:
+        return None
 
     def settle(self, *, cost: int, tokens: int) -> None:
         return None
@@ -35,5 +42,15 @@ class OpenGovernor:
         input_tokens: int,
         output_tokens: int,
         worst_case: int | None,
+        at: float,
     ) -> Grant:
+        return FREE
+
+    def output_cap(self, principal: Principal, tags: Sequence[str]) -> int | None:
+        return None
+
+    def guards(self, model: str, deployment: str) -> bool:
+        return False
+
+    async def enter(self, *, model: str, deployment: str, tokens: int, worst_case: int | None, at: float) -> Grant:
         return FREE

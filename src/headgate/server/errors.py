@@ -21,7 +21,7 @@ async def reply_error(error: HeadgateError, responder: Responder, dialect: Diale
 
 
 def error_headers(error: HeadgateError, request_id: str) -> Headers:
-    out = [("x-request-id", request_id), ("request-id", request_id)]
+    out = [("x-request-id", request_id), ("request-id", request_id), *error.headers]
     if error.trace_id:
         out.append(("x-headgate-trace", error.trace_id))
     retry_after = error.retry_after

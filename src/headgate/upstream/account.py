@@ -6,6 +6,7 @@ from headgate.core.envelope import Envelope
 from headgate.core.errors import UpstreamFault
 from headgate.core.ids import new_id
 from headgate.core.money import cost_of, upper_bound
+from headgate.core.ports import Grant
 from headgate.core.records import AttemptIntent, AttemptOutcome
 from headgate.core.request import Request
 from headgate.core.trace import AttemptView
@@ -22,8 +23,12 @@ def worst_case(request: Request, model: Model, deployment: Deployment) -> int | 
     price = deployment.price or model.price
     if price is None:
         return None
-    output = request.peek.max_tokens or model.max_output or DEFAULT_OUTPUT
-    return upper_bound(request.peek.input_bound, output * max(request.peek.n, 1), price)
+    return upper_bound(request.peek.input_bound, output_bound(request, model), price)
+
+
+def output_bound(request: Request, model: Model) -> int:
+    """Output tokens of one call at most."""
+    return (request.peek.max_tokens or model.max_output or DEFAULT_OUTPUT) * max(request.peek.n, 1)
 
 
 class Account:
@@ -33,6 +38,7 @@ class Account:
         "_closed",
         "_deployment",
         "_envelope",
+        "_hold",
         "_life",
         "_price",
         "_started",
@@ -42,14 +48,22 @@ class Account:
     )
 
     def __init__(
-        self, life: Life, envelope: Envelope, model: Model, deployment: Deployment, request: Request, role: str | None
+        self,
+        life: Life,
+        envelope: Envelope,
+        model: Model,
+        deployment: Deployment,
+        request: Request,
+        role: str | None,
+        hold: Grant | None = None,
     ) -> None:
         """Takes the money from the envelope, then records the intent. Raises BudgetExceeded or StorageUnavailable; then
-        nothing is owed."""
+        nothing is owed. `hold`: what the attempt has of its model's own limits and budgets; given back at the end."""
         self._life = life
         self._envelope = envelope
         self._deployment = deployment
         self._price = deployment.price or model.price
+        self._hold = hold
         self._closed = False
         self._started = life.clock.monotonic()
         self.first_content: float | None = None
@@ -128,6 +142,8 @@ class Account:
             state = "unknown"
             cost = self._worst if self._price is not None and self._life.charge_unknown else self._cost(Usage())
         self._envelope.settle(self._worst, cost or 0)
+        if self._hold is not None:
+            self._hold.settle(cost=cost or 0, tokens=usage.total if usage is not None else 0)
         self._show(outcome, cost, usage, fault, latency, status)
         self._life.ledger.settle(
             AttemptOutcome(

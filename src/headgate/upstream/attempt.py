@@ -25,11 +25,12 @@ from headgate.core.errors import (
     UpstreamFault,
     fault,
 )
+from headgate.core.ports import Grant
 from headgate.core.request import Request
 from headgate.core.usage import Usage
 from headgate.net.transport.protocol import HttpRequest, HttpResponse, TotalTimeout, TransportError
 from headgate.upstream import pool
-from headgate.upstream.account import Account
+from headgate.upstream.account import Account, output_bound, worst_case
 from headgate.upstream.answers import Call, StreamAnswer, WholeAnswer
 from headgate.upstream.deployment import Deployment, Endpoint, Model
 from headgate.upstream.faults import of_transport
@@ -165,9 +166,14 @@ async def once(
     if not deployment.vitals.health.admit() and not policy.panic:
         deployment.vitals.gate.leave()
         raise fault("unavailable", f"{model.name} is being probed", sent=False)
+    hold: Grant | None = None
     try:
-        account = Account(life, envelope, model, deployment, request, role)
+        if life.governor.guards(model.name, deployment.name):
+            hold = await _enter(life, model, deployment, request)
+        account = Account(life, envelope, model, deployment, request, role, hold)
     except BaseException:
+        if hold is not None:
+            hold.settle(cost=0, tokens=0)
         deployment.vitals.gate.leave()
         deployment.vitals.health.abandoned()
         raise
@@ -185,6 +191,17 @@ async def once(
             await call.close_connection()
         call.end("cancelled")
         raise
+
+
+async def _enter(life: Life, model: Model, deployment: Deployment, request: Request) -> Grant:
+    """What limits this model and deployment, whoever asks. A refusal is an unsent fault: the next one is tried."""
+    return await life.governor.enter(
+        model=model.name,
+        deployment=deployment.name,
+        tokens=request.peek.input_bound + output_bound(request, model),
+        worst_case=worst_case(request, model, deployment),
+        at=life.trace.started_at,
+    )
 
 
 async def _exchange(

@@ -6,7 +6,7 @@ import random
 from typing import Protocol
 
 from headgate.core.clock import Clock
-from headgate.core.ports import Ledger
+from headgate.core.ports import Governor, Ledger
 from headgate.core.principal import Principal
 from headgate.core.trace import AttemptView, Trace
 from headgate.net.transport.protocol import Transport
@@ -18,6 +18,7 @@ class Life(Protocol):
     trace: Trace
     clock: Clock
     ledger: Ledger
+    governor: Governor
     transport: Transport
     rng: random.Random
     charge_unknown: bool
