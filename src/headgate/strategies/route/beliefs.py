@@ -19,9 +19,9 @@ import msgspec
 
 SUITED, UNSUITED = 0.85, 0.7
 """Quality assumed where nothing was measured: a model whose capabilities name the task, and one whose do not."""
-MEASURED, ASSUMED = 12.0, 4.0
+MEASURED, ASSUMED = 20.0, 10.0
 """Pseudo-answers that a published figure is worth, and that an assumption is."""
-GLOBAL = 20.0
+GLOBAL = 40.0
 """Answers of a model over all tasks at which half of its deviation from the prior is believed."""
 LOCAL = 8.0
 """The same for the logs of cost and latency, of a cell and of a model."""

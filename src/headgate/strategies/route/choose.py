@@ -83,7 +83,7 @@ def rank(request: Request, rows: Sequence[Candidate], weights: Weights, limits: 
         row.out = _out(request, row, weights, limits)
     inside = [row for row in rows if row.out is None]
     for row in inside:
-        row.behind = next((other.info.name for other in inside if _dominates(other, row)), None)
+        row.behind = next((other.info.name for other in inside if _dominates(other, row, weights)), None)
     for row, score in zip(inside, scores(inside, weights, [row.quality for row in inside]), strict=True):
         row.score = score
     inside.sort(key=lambda row: (row.info.health <= 0, row.behind is not None, -row.score))
@@ -143,12 +143,13 @@ def explore(rows: Sequence[Candidate], weights: Weights, *, share: float, seed: 
     return Explored(healthy[place], (1 - share) * (place == 0) + share * chance, is_drawn)
 
 
-def _dominates(one: Candidate, other: Candidate) -> bool:
-    """No worse in anything that is known of both, better in something."""
+def _dominates(one: Candidate, other: Candidate, weights: Weights) -> bool:
+    """No worse in quality, cost and, where the rule weighs it, latency; better in one of them."""
     if one is other or one.info.health <= 0:
         return False
     pairs: list[tuple[float, float]] = [(one.quality, other.quality), (-_or(one.cost), -_or(other.cost))]
-    pairs.append((-_or(one.latency), -_or(other.latency)))
+    if weights.latency:
+        pairs.append((-_or(one.latency), -_or(other.latency)))
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 

@@ -17,7 +17,7 @@ KEPT = 4000
 NEAR = 0.5
 """Least cosine of a neighbour."""
 MOST = 32
-SHRINK = 4.0
+SHRINK = 8.0
 """Effective neighbours at which half of what they say is believed."""
 READ = 1200
 """Characters that are looked at: enough to know a prompt again, little enough to cost nothing."""

@@ -123,7 +123,9 @@ class Route:
         choice = Choice(task, rule, rows, None)
         if rule is not None and rule.downgrade and not any(row.out is None for row in rows):
             poorer = self._candidates(rule.downgrade, task, home, request, run)
-            choice.rows = rank(request, poorer, weights, limits) + rows
+            ranked = rank(request, poorer, weights, limits)
+            ranked.sort(key=lambda row: (row.out is not None, rule.downgrade.index(row.info.name)))
+            choice.rows = ranked + rows
             choice.note = "downgraded: the rule's own models cost more than the request may spend"
             return choice
         inside = [row for row in rows if row.out is None]
