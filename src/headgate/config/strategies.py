@@ -130,7 +130,9 @@ class Route(Section):
 
     classifier: Literal["keyword", "learned", "model"] = "learned"
     model: str | None = None
-    """The entry that classifies, with `classifier: model`."""
+    """The entry that classifies, with `classifier: model`: a cheap and fast one."""
+    deadline: Duration = 2.0
+    """How long it may take, before the learned classifier's word counts."""
     keywords: dict[str, list[str]] = {}
     """Label → words, with `classifier: keyword`."""
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -141,6 +143,12 @@ class Route(Section):
     otherwise: str
     """The entry for everything else: the safe default."""
     learn: Learn = Learn()
+
+    @model_validator(mode="after")
+    def _asks_somebody(self) -> Route:
+        if self.classifier == "model" and self.model is None:
+            raise ValueError("`classifier: model` needs `model:`, the entry that classifies")
+        return self
 
 
 class SelfConsistency(Section):

@@ -25,7 +25,9 @@ from headgate.strategies.ensemble import Ensemble, Member
 from headgate.strategies.ensemble.judge import Judge
 from headgate.strategies.fallback import Fallback, Target
 from headgate.strategies.route import Hours, Learning, Route, Rule, Settings
+from headgate.strategies.route.asking import Asking
 from headgate.strategies.route.choose import Weights
+from headgate.strategies.route.classify import Classifier
 from headgate.strategies.route.keyword import Keyword
 from headgate.strategies.route.learned import Learned
 from headgate.tools.broker import Broker, ToolSource
@@ -65,10 +67,10 @@ def nano(amount: Any) -> int | None:
 
 
 def _route(name: str, section: RouteSection, memory: Memory) -> Strategy:
-    if section.classifier == "model":
-        return Unbuilt(name, "route with classifier: model", [section.otherwise])
     keyword = section.classifier == "keyword"
-    classifier = Keyword(section.keywords) if keyword else Learned(section.threshold)
+    classifier: Classifier = Keyword(section.keywords) if keyword else Learned(section.threshold)
+    if section.classifier == "model" and section.model is not None:
+        classifier = Asking(section.model, classifier, deadline=section.deadline)
     return Route(
         name,
         {task: tuple(_rule(rule) for rule in rules) for task, rules in section.tasks.items()},

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from headgate.core.chat import ChatRequest, text_of
+from headgate.core.request import Request
 from headgate.core.strategy import Run
 
 LABELS = ("code", "summary", "creative", "analysis", "translation", "math", "qa", "chat", "extraction")
@@ -50,7 +51,7 @@ class Classifier(Protocol):
 class AskingClassifier(Classifier, Protocol):
     """A classifier that may call a model when the request is answered; its `classify` is what holds where it does not."""
 
-    async def ask(self, asked: Asked, run: Run) -> Task:
+    async def ask(self, asked: Asked, request: Request, run: Run) -> Task:
         """Within its own deadline, on the run's envelope; falls back to `classify` instead of raising."""
         ...
 

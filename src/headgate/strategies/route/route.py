@@ -15,6 +15,7 @@ from headgate.core.request import Request
 from headgate.core.strategy import ModelInfo, Plan, Ref, Run
 from headgate.core.trace import Trace
 from headgate.strategies.fallback import Fallback, Target
+from headgate.strategies.route.asking import Asking
 from headgate.strategies.route.beliefs import Prior
 from headgate.strategies.route.choose import PREFER, Candidate, Explored, Limits, Weights, corrected, explore, rank
 from headgate.strategies.route.classify import Classifier, Task, asked_of
@@ -70,7 +71,8 @@ class Route:
 
     def refs(self) -> Iterable[Ref]:
         downgrades = dict.fromkeys(name for rule in self._all() for name in rule.downgrade)
-        return [*(Ref(name) for name in {**self._models(), **downgrades}), Ref(self.otherwise, "otherwise")]
+        out = [*(Ref(name) for name in {**self._models(), **downgrades}), Ref(self.otherwise, "otherwise")]
+        return [*out, Ref(self.classifier.model, "classifier")] if isinstance(self.classifier, Asking) else out
 
     def _all(self) -> list[Rule]:
         return [rule for rules in self.rules.values() for rule in rules]
@@ -103,7 +105,7 @@ class Route:
             strategy=self.kind,
             order=order,
             reasons={name: why for name, why in reasons.items() if why},
-            worst_case=self._worst(order, request, run),
+            worst_case=self._worst(self._reachable(order), request, run),
             facts=self._facts(choice),
             data=choice,
             predicted_cost=first.cost if first is not None else child.predicted_cost,
@@ -191,6 +193,12 @@ class Route:
             route["explored"] = choice.explored.drawn
         return {"task": shown(choice.task), "route": route}
 
+    def _reachable(self, order: list[str]) -> list[str]:
+        """What may be called: where a model has yet to name the task, any of the route's."""
+        if not isinstance(self.classifier, Asking):
+            return order
+        return list(dict.fromkeys(ref.name for ref in self.refs()))
+
     def _worst(self, order: list[str], request: Request, run: Run) -> int | None:
         total = 0
         for name in order:
@@ -213,6 +221,8 @@ class Route:
 
     # -- answer ------------------------------------------------------------------------------------------------------
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
+        if isinstance(self.classifier, Asking):
+            plan = self._plan(await self.classifier.ask(asked_of(request.content()), request, run), request, run)
         choice: Choice = plan.data
         run.trace.facts.update(plan.facts)
         chosen, rule = plan.order[0], choice.rule
