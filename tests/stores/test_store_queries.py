@@ -98,6 +98,8 @@ async def test_requests_by_filter(store: Store) -> None:
         return [r.trace for r in await store.requests(limit=9, where=where)]
 
     assert await found(tag="x", task="code") == ["tr_1"]
+    assert await found(name="auto") == ["tr_2", "tr_1"]
+    assert await found(name="claude", key="k2") == ["tr_3"]
     assert await found(failed="1") == await found(status="502") == await found(error="timeout") == ["tr_2"]
     assert await found(key="k2") == await found(search="0%_s") == ["tr_3"]
     assert await found(search="%%%") == []

@@ -26,6 +26,7 @@ def serve(
     """Run the gateway. With no file at all, the provider keys in the environment make the configuration."""
     from headgate.config.document import environment
     from headgate.config.errors import ConfigError
+    from headgate.core.errors import StorageUnavailable
     from headgate.server.serve import Options, Process
 
     if config is None and DEFAULT_FILE.exists():
@@ -35,6 +36,8 @@ def serve(
         process = Process(options)
     except ConfigError as error:
         fail(str(error))
+    except StorageUnavailable as error:
+        fail(error.message)
     if not process.house.snapshot.entries:
         fail("no model to serve: set a provider key (OPENAI_API_KEY, ANTHROPIC_API_KEY, ...) or give --config FILE")
 
@@ -66,6 +69,8 @@ def announce(process, *, as_json: bool = False) -> None:
 
 def run_process(process, ready) -> None:
     """The event loop: uvloop where it is installed."""
+    from headgate.core.errors import StorageUnavailable
+
     try:
         import uvloop
 
@@ -75,5 +80,8 @@ def run_process(process, ready) -> None:
     try:
         with runner:
             runner.run(process.run(ready))
+    except* StorageUnavailable as group:
+        error = group.exceptions[0]
+        fail(error.message if isinstance(error, StorageUnavailable) else str(error))
     except* OSError as group:
         fail(f"cannot listen: {group.exceptions[0]}")

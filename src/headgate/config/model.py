@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from headgate.config.governance import Budgets, Limits, Team
 from headgate.config.strategies import Agent, Cascade, Ensemble, Experiment, Fallback, Route
@@ -164,6 +165,33 @@ class Store(Section):
     """redis://… for limits and health shared by replicas."""
     durability: Literal["crash", "power"] = "crash"
     """crash: survives any death of the process. power: also of the machine, at the price of waiting for the disk."""
+    unknown: Literal["reserved", "zero"] = "reserved"
+    """What an attempt costs that was sent and whose usage was never seen: what was reserved for it, or nothing."""
+    retention: Duration | None = 2_592_000.0
+    """How long rows of requests and attempts are kept (`30d`); their sums per day stay for ever. `off`: for ever."""
+    journal: Annotated[Size, Field(ge=1_000_000)] = 1_000_000_000
+    """Bytes that may wait for a store that is down; beyond them new requests are refused."""
+    contents: bool = False
+    """Keep what the steps of agents asked and answered in stored traces too."""
+
+    @field_validator("url")
+    @classmethod
+    def _known_store(cls, url: str) -> str:
+        if not re.match(r"sqlite:///.+|postgres(ql)?://.+", url):
+            raise ValueError("a store is sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE")
+        return url
+
+    @field_validator("retention", mode="before")
+    @classmethod
+    def _off_is_none(cls, value: Any) -> Any:
+        return None if value in ("off", "null", False) else value
+
+    @field_validator("retention")
+    @classmethod
+    def _days(cls, value: float | None) -> float | None:
+        if value is not None and value < 86400.0:
+            raise ValueError("rows are kept for a day at least")
+        return value
 
 
 class Server(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -18,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from headgate.console.auth import COOKIE, SESSION, Sessions
 from headgate.console.openapi import ADMIN_API
 from headgate.console.views import Admin
+from headgate.core.errors import StorageUnavailable
 
 HERE = Path(__file__).parent
 SECURITY = {
@@ -27,6 +29,8 @@ SECURITY = {
     "x-frame-options": "DENY",
     "cache-control": "no-store",
 }
+FILTERS = ("key", "user", "team", "provider", "door", "strategy", "task", "error", "tag", "status", "search")
+"""Of the list of requests, besides `model` and `failed`."""
 Play = Callable[[bytes], AsyncIterator[bytes]]
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -57,12 +61,9 @@ class _Console:
             "/admin/v1/config": lambda request: self._admin.config(),
         }
         pages = {
-            "/": (
-                "overview.html",
-                lambda request: {"status": self._admin.status(), "rows": self._admin.requests(limit=10)},
-            ),
+            "/": ("overview.html", self._overview),
             "/requests": ("requests.html", self._requests_page),
-            "/requests/{id}": ("trace.html", lambda request: {"trace": self._trace(request)}),
+            "/requests/{id}": ("trace.html", self._trace_page),
             "/models": ("models.html", lambda request: {"models": self._admin.models()}),
             "/playground": ("playground.html", lambda request: {"names": [m["name"] for m in self._admin.models()]}),
         }
@@ -90,7 +91,12 @@ class _Console:
                 return _json_error(
                     401, "the admin API needs 'Authorization: Bearer ADMIN-TOKEN'", "invalid_admin_token"
                 )
-            found = make(request)
+            try:
+                found = await _made(make, request)
+            except ValueError as error:
+                return _json_error(400, str(error), "invalid_request")
+            except StorageUnavailable as error:
+                return _json_error(503, error.message, error.code)
             if found is None:
                 return _json_error(404, "there is no such thing", "not_found")
             return JSONResponse(found, headers=SECURITY)
@@ -101,7 +107,7 @@ class _Console:
         async def handle(request: Request) -> Response:
             if not self._sessions.is_open(request.cookies.get(COOKIE)):
                 return _json_error(401, "sign in first", "not_signed_in")
-            return JSONResponse(make(request), headers=SECURITY)
+            return JSONResponse(await _made(make, request), headers=SECURITY)
 
         return handle
 
@@ -110,7 +116,7 @@ class _Console:
             cookie = request.cookies.get(COOKIE)
             if not self._sessions.is_open(cookie):
                 return RedirectResponse("/sign-in", 303, headers=SECURITY)
-            values = make(request)
+            values = await _made(make, request)
             if values.get("trace", "") is None:
                 return self._html("missing.html", request, 404)
             return self._html(template, request, 200, **values)
@@ -123,26 +129,33 @@ class _Console:
         return HTMLResponse(text, code, headers=SECURITY)
 
     # -- values ----------------------------------------------------------------------------------------------------------
-    def _requests(self, request: Request) -> list[dict[str, Any]]:
+    async def _overview(self, request: Request) -> dict[str, Any]:
+        return {"status": self._admin.status(), "rows": await self._admin.requests(limit=10)}
+
+    async def _trace_page(self, request: Request) -> dict[str, Any]:
+        return {"trace": await self._trace(request)}
+
+    async def _requests(self, request: Request) -> list[dict[str, Any]]:
         arguments = request.query_params
         limit = arguments.get("limit", "100")
-        return self._admin.requests(
-            model=arguments.get("model") or None,
-            failed=arguments.get("failed") == "1",
-            limit=int(limit) if limit.isdigit() else 100,
-        )
+        where = {name: arguments[name] for name in FILTERS if arguments.get(name)}
+        if arguments.get("model"):
+            where["name"] = arguments["model"]
+        if arguments.get("failed") == "1":
+            where["failed"] = "1"
+        return await self._admin.requests(limit=int(limit) if limit.isdigit() else 100, where=where)
 
-    def _requests_page(self, request: Request) -> dict[str, Any]:
+    async def _requests_page(self, request: Request) -> dict[str, Any]:
         arguments = request.query_params
         return {
-            "rows": self._requests(request),
+            "rows": await self._requests(request),
             "model": arguments.get("model", ""),
             "failed": arguments.get("failed") == "1",
             "names": [model["name"] for model in self._admin.models()],
         }
 
-    def _trace(self, request: Request) -> dict[str, Any] | None:
-        return self._admin.trace(request.path_params["id"].removesuffix(".json"))
+    async def _trace(self, request: Request) -> dict[str, Any] | None:
+        return await self._admin.trace(request.path_params["id"].removesuffix(".json"))
 
     def _reload(self, request: Request) -> dict[str, Any]:
         problem = self._admin.reload()
@@ -181,6 +194,11 @@ class _Console:
     def _same_origin(request: Request) -> bool:
         origin = request.headers.get("origin")
         return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
+async def _made(make: Callable[[Request], Any], request: Request) -> Any:
+    found = make(request)
+    return await found if isawaitable(found) else found
 
 
 def _json_error(status: int, message: str, code: str) -> Response:

@@ -10,7 +10,6 @@ import msgspec
 from headgate.config.model import BUILT_STRATEGIES
 from headgate.core.money import NANO, dollars
 from headgate.core.records import RequestRecord
-from headgate.core.trace import Trace
 from headgate.engine.house import House
 
 
@@ -72,21 +71,17 @@ class Admin:
             out.append(row)
         return out
 
-    def requests(self, *, model: str | None = None, failed: bool = False, limit: int = 100) -> list[dict[str, Any]]:
-        rows = [_row(trace, record) for trace, record in self._house.recent(2000)]
-        if model:
-            rows = [row for row in rows if model in (row["requested"], row["model"])]
-        if failed:
-            rows = [row for row in rows if row["status"] >= 400]
-        return rows[: max(1, min(limit, 500))]
+    async def requests(self, *, limit: int = 100, where: dict[str, str] | None = None) -> list[dict[str, Any]]:
+        """The newest first, of earlier lives of the gateway too. `where` as in Store.requests."""
+        return [_row(record) for _, record in await self._house.history(max(1, min(limit, 500)), where or {})]
 
-    def trace(self, id: str) -> dict[str, Any] | None:
-        found = self._house.trace(id, None)
+    async def trace(self, id: str) -> dict[str, Any] | None:
+        found = await self._house.find(id, None)
         if found is None:
             return None
         trace, record = found
         out = trace.details(overhead_ms=record.overhead * 1000)
-        out["request"] = _row(trace, record)
+        out["request"] = _row(record)
         out["decisions"] = [msgspec.to_builtins(decision) for decision in trace.decisions]
         out["lossy"] = list(trace.lossy)
         return out
@@ -99,7 +94,7 @@ class Admin:
         return self._reload()
 
 
-def _row(trace: Trace, record: RequestRecord) -> dict[str, Any]:
+def _row(record: RequestRecord) -> dict[str, Any]:
     return {
         "trace": record.trace,
         "id": record.id,

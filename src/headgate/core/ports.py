@@ -162,7 +162,8 @@ class Store(Protocol):
     async def requests(
         self, *, limit: int, before: float | None = None, where: dict[str, str] | None = None
     ) -> Sequence[RequestRecord]:
-        """The newest first."""
+        """The newest first. `where`: key, user, team, model, provider, door, requested, strategy, task, error, tag, id,
+        status; `name` (asked for or served), `failed` (any value), `search` (a part of names, error or ids)."""
         ...
 
     async def request(self, trace: str, *, key_id: str | None) -> RequestRecord | None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from headgate.core.clock import SYSTEM, Clock
-from headgate.core.ports import Governor, Ledger
+from headgate.core.errors import StorageUnavailable
+from headgate.core.ports import Governor, Ledger, Store
 from headgate.core.records import RequestRecord
 from headgate.core.trace import AttemptView, Trace
+from headgate.engine.archive import pack, unpack
 from headgate.engine.snapshot import Snapshot
 from headgate.net.transport.protocol import Transport
 from headgate.upstream.deployment import Deployment
@@ -32,7 +37,10 @@ class House:
         clock: Clock = SYSTEM,
         rng: random.Random | None = None,
         charge_unknown: bool = True,
+        archive: Store | None = None,
+        contents: bool = False,
     ) -> None:
+        """`archive`: where requests of earlier lives are found; `contents`: keep what agents' steps said there."""
         self.snapshot = snapshot
         self.transport = transport
         self.ledger = ledger
@@ -40,6 +48,8 @@ class House:
         self.clock = clock
         self.rng = rng or random.Random()
         self.charge_unknown = charge_unknown
+        self.archive = archive
+        self._contents = contents
         self.on_attempt: list[Callable[[AttemptView, Trace], None]] = []
         self.on_request: list[Callable[[RequestRecord, Trace], None]] = []
         self.on_event: list[Callable[[str, dict[str, object]], None]] = []
@@ -63,7 +73,10 @@ class House:
 
     def request_over(self, record: RequestRecord, trace: Trace) -> None:
         """The ledger first: telemetry may fail, money may not."""
-        self.ledger.record(record)
+        if self.archive is None:
+            self.ledger.record(record)
+        else:
+            self.ledger.record(msgspec.structs.replace(record, trace_json=pack(trace, contents=self._contents)))
         self._traces[trace.id] = (record.key_id, trace, record)
         if len(self._traces) > TRACES:
             self._traces.popitem(last=False)
@@ -91,5 +104,45 @@ class House:
             return None
         return found[1], found[2]
 
+    async def find(self, id: str, key_id: str | None) -> tuple[Trace, RequestRecord] | None:
+        """As `trace`, and before this process's memory too."""
+        found = self.trace(id, key_id)
+        if found is None and self.archive is not None and id not in self._traces:
+            record = await self.archive.request(id, key_id=key_id)
+            found = None if record is None else (unpack(record), record)
+        return found
+
+    async def history(self, limit: int, where: dict[str, str]) -> list[tuple[Trace | None, RequestRecord]]:
+        """The newest requests that match, of this life and earlier ones. `where` as in Store.requests. Where the store
+        cannot be read: of this life."""
+        stored: Sequence[RequestRecord] = ()
+        if self.archive is not None:
+            with contextlib.suppress(StorageUnavailable):  # the ledger's tail has said so already
+                stored = await self.archive.requests(limit=limit, where=where)
+        found: dict[str, tuple[Trace | None, RequestRecord]] = {record.trace: (None, record) for record in stored}
+        for trace, record in self.recent(TRACES):
+            if _matches(record, where):
+                found[record.trace] = (trace, record)
+        return sorted(found.values(), key=lambda pair: -pair[1].at)[:limit]
+
     def recent(self, limit: int = 100) -> list[tuple[Trace, RequestRecord]]:
         return [(trace, record) for _, trace, record in list(self._traces.values())[-limit:][::-1]]
+
+
+def _matches(record: RequestRecord, where: dict[str, str]) -> bool:
+    """The filters of Store.requests, on a row in memory."""
+    for name, value in where.items():
+        if name == "name":
+            fits = value in (record.requested, record.model)
+        elif name == "failed":
+            fits = record.status >= 400
+        elif name == "tag":
+            fits = value in record.tags
+        elif name == "search":
+            fields = (record.requested, record.model, record.error, record.trace, record.id)
+            fits = any(value.lower() in (field or "").lower() for field in fields)
+        else:
+            fits = str(getattr(record, "key_id" if name == "key" else name)) == value
+        if not fits:
+            return False
+    return True

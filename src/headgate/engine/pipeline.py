@@ -266,6 +266,8 @@ class Exchange:
         if self.answer is not None and trace.chosen is None:
             trace.chosen = self._chosen(self.answer)
         self.house.request_over(self._record(error, cancelled, usage), trace)
+        if error is None and not cancelled:
+            await self.house.ledger.durable()  # before the client sees the end
 
     def _record(self, error: HeadgateError | None, cancelled: bool, usage: Usage | None) -> RequestRecord:
         trace, answer, principal = self.trace, self.answer, self.principal

@@ -44,7 +44,7 @@ class TailOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tail:
-    """`start` before serving; `stop` after the last request. Listeners are called in the tail's thread."""
+    """`start` before serving; `stop` after the last request. Listeners are called on the serving loop."""
 
     def __init__(
         self,
@@ -275,8 +275,9 @@ class Tail:
                 self._tell("rows_pruned", days=days)
 
     def _tell(self, kind: str, **facts: object) -> None:
-        if self._on_event is not None:
-            self._on_event(kind, facts)
+        if self._on_event is not None and self._main is not None:
+            with contextlib.suppress(RuntimeError):  # the serving loop has ended
+                self._main.call_soon_threadsafe(self._on_event, kind, facts)
 
 
 def _files(directory: Path, holder: str) -> list[Path]:

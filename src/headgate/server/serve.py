@@ -6,6 +6,7 @@ import asyncio
 import gc
 import ipaddress
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from headgate import __version__
 from headgate.config.errors import ConfigError
 from headgate.config.load import load_file
 from headgate.config.model import Config
+from headgate.core import failpoints
 from headgate.core.clock import SYSTEM
 from headgate.core.errors import HeadgateError
 from headgate.core.records import RequestRecord
@@ -23,10 +25,10 @@ from headgate.engine.compile import Compiler
 from headgate.engine.house import House
 from headgate.engine.zero import config_from_environment
 from headgate.governance.open import OpenGovernor
-from headgate.ledger.volatile import VolatileLedger
 from headgate.net.transport.h1 import H1Transport
 from headgate.server.admin import AdminPlane
 from headgate.server.app import DataPlane
+from headgate.server.books import Books
 from headgate.server.frontends.h1 import H1FrontEnd
 from headgate.server.frontends.sockets import bind
 from headgate.server.frontends.uvicorn import UvicornFrontEnd
@@ -35,6 +37,8 @@ from headgate.telemetry.logs import Log
 from headgate.telemetry.metrics import Metrics
 
 WATCH_EVERY = 1.0
+SWITCH = 0.0005
+"""Seconds that a background thread of Python may keep the serving loop waiting."""
 CUT_AFTER = 2.0
 """Seconds that the last bytes of drained answers may take to reach their clients."""
 
@@ -59,16 +63,24 @@ class Process:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.log = Log()
+        failpoints.arm(options.env.get("HEADGATE_FAILPOINTS", ""))
         self._compiler = Compiler(options.env)
         self.config = self._load()
+        settings = self.config.store
+        snapshot = self._compiler.compile(self.config)
+        self.books = Books(settings, options.data_dir, self._log_event)
         self.house = House(
-            snapshot=self._compiler.compile(self.config),
+            snapshot=snapshot,
             transport=H1Transport(),
-            ledger=VolatileLedger(),
+            ledger=self.books.journal,
             governor=OpenGovernor(),
+            charge_unknown=settings.unknown == "reserved",
+            archive=self.books.store,
+            contents=settings.contents,
         )
         self.plane = DataPlane(self.house, local=_is_loopback(options.host), on_error=self._note_error)
         self.plane.metrics = metrics = Metrics(version=__version__, entries=lambda: self.house)
+        metrics.ledger = self.books.gauges
         self.house.on_attempt.append(metrics.attempt)
         self.house.on_request += [metrics.request, self._log_request]
         self.house.on_event += [metrics.event, self._log_event]
@@ -87,7 +99,17 @@ class Process:
 
     # -- life --------------------------------------------------------------------------------------------------------
     async def run(self, ready: Callable[[Process], Awaitable[None]] | None = None) -> None:
-        """Serves until SIGTERM or SIGINT, then drains."""
+        """Serves until SIGTERM or SIGINT, then drains. What is in the books by then is in the store, or replayed by the
+        next start."""
+        sys.setswitchinterval(SWITCH)
+        await self.books.start()
+        try:
+            await self._serve(ready)
+        finally:
+            await self.books.close()
+            self.log.close()
+
+    async def _serve(self, ready: Callable[[Process], Awaitable[None]] | None) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,6 +119,8 @@ class Process:
         limits = HttpLimits(body=server_settings.max_body, body_time=server_settings.body_timeout)
         front_end = H1FrontEnd if server_settings.frontend == "own" else UvicornFrontEnd
         front = front_end(self.plane, self.plane.refuse, limits)
+        for warning in self.books.warnings:
+            self._log_event("store_warning", {"message": warning})
         sock = bind(self.options.host, self.options.port)
         self.port = sock.getsockname()[1]
         await front.start(sock)
@@ -117,7 +141,6 @@ class Process:
             await close()
         await self.house.snapshot.aclose()
         await self.house.transport.aclose()
-        self.log.close()
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         self._closers.append(close)

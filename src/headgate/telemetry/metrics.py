@@ -48,10 +48,13 @@ class Metrics:
         )
         build = Tally("headgate_build_info", "Version", ("version",), gauge=True)
         build.set((version,), 1)
+        self._ledger = Tally("headgate_ledger", "The ledger behind the requests: bytes and counts", ("what",), gauge=True)
+        self.ledger: Callable[[], dict[str, float]] | None = None
+        """Its figures, where there is a ledger that outlives the process."""
         self._registry = CollectorRegistry()
         for metric in (
             self._requests, self._duration, self._overhead, self._first, self._attempts, self._tokens, self._cost,
-            self._failovers, self._shed, self._inflight, self._breaker, build,
+            self._failovers, self._shed, self._inflight, self._breaker, self._ledger, build,
         ):  # fmt: skip
             self._registry.register(metric)
 
@@ -71,6 +74,8 @@ class Metrics:
         self._flush()
         house = self._entries()
         self._inflight.set((), house.inflight)
+        for what, value in self.ledger().items() if self.ledger is not None else ():
+            self._ledger.set((what,), value)
         state = {"closed": 0, "half_open": 1, "open": 2}
         for model in house.snapshot.models():
             for deployment in model.deployments:

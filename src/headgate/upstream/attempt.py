@@ -178,6 +178,7 @@ async def once(
         deployment.vitals.health.abandoned()
         raise
     call = Call(model, deployment, endpoint, request, account)
+    await _recorded(life, call)
     total = min(remaining, policy.timeout or deployment.timeouts.total, deployment.timeouts.total)
     try:
         return await _exchange(life, call, http, total, remaining, policy)
@@ -202,6 +203,16 @@ async def _enter(life: Life, model: Model, deployment: Deployment, request: Requ
         worst_case=worst_case(request, model, deployment),
         at=life.trace.started_at,
     )
+
+
+async def _recorded(life: Life, call: Call) -> None:
+    """The intent is as durable as promised before the first byte goes out. Refused or cancelled here: nothing was sent."""
+    try:
+        await life.ledger.durable()
+    except BaseException as error:
+        outcome = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
+        call.end(outcome, fault=fault("unavailable", "the ledger could not record the call", sent=False))
+        raise
 
 
 async def _exchange(

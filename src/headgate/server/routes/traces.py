@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 async def answer(plane: DataPlane, request: Request, responder: Responder, match: Match, request_id: str) -> None:
     principal = plane.house.governor.authenticate(plane.credentials(request))
-    found = plane.house.trace(match.id or "", None if principal.admin else principal.key_id)
+    found = await plane.house.find(match.id or "", None if principal.admin else principal.key_id)
     if found is None:
         raise NotFound("there is no such trace")
     await responder.reply(200, [*JSON, ("x-request-id", request_id)], msgspec.json.encode(trace_view(*found)))
@@ -64,7 +64,7 @@ async def feedback(plane: DataPlane, request: Request, responder: Responder, mat
         raise InvalidRequest("feedback needs either score (0 to 1) or thumbs (up or down)", param="score")
     if given.score is not None and not 0 <= given.score <= 1:
         raise InvalidRequest("score must be between 0 and 1", param="score")
-    found = plane.house.trace(given.trace, None if principal.admin else principal.key_id)
+    found = await plane.house.find(given.trace, None if principal.admin else principal.key_id)
     if found is None:
         raise NotFound("there is no such trace")
     score = given.score if given.score is not None else float(given.thumbs == "up")

@@ -118,6 +118,9 @@ def requests(
         if name == "tag":
             tests.append("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)")
             values.append(value)
+        elif name == "name":
+            tests.append("(requested = ? OR model = ?)")
+            values += [value, value]
         elif name == "failed":
             tests.append("status >= 400")
         elif name == "search":
