@@ -30,7 +30,10 @@ ADMIN_API: dict[str, Any] = {
             _query("model", "string", "Entry asked for or model that served."),
             _query("failed", "string", "1: only failed ones."),
             *(_query(name, "string", f"Only of this {name}.") for name in ("key", "user", "team", "provider", "door")),
-            *(_query(name, "string", f"Only of this {name}.") for name in ("strategy", "task", "error", "tag", "status")),
+            *(
+                _query(name, "string", f"Only of this {name}.")
+                for name in ("strategy", "task", "error", "tag", "status")
+            ),
             _query("search", "string", "A part of model, name, error, trace or id."),
             _query("limit", "integer", "At most 500."),
         ),

@@ -48,9 +48,7 @@ def pack(trace: Trace, *, contents: bool = False) -> bytes:
 
 def unpack(record: RequestRecord) -> Trace:
     """The trace of a stored request; empty but for the row's own facts where none was kept."""
-    trace = Trace(
-        record.trace, requested=record.requested, started=0.0, started_at=record.at, request_id=record.id
-    )
+    trace = Trace(record.trace, requested=record.requested, started=0.0, started_at=record.at, request_id=record.id)
     trace.key_id = record.key_id
     trace.strategy = record.strategy
     trace.tags = record.tags

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from headgate.core import failpoints
 from headgate.core.answer import Answer
 from headgate.core.dialect import Dialect, Op
 from headgate.core.envelope import Envelope
@@ -76,6 +77,8 @@ async def open_exchange(house: House, inbound: Inbound) -> Exchange:
         exchange.request, exchange.plan = prepared.request, prepared.plan
         if exchange.grant.is_purse:
             prepared.run.envelope.purse = exchange.grant
+
+        failpoints.reached("admitted")
         strategy = prepared.snapshot.strategy(prepared.name)
         exchange.answer = await strategy.answer(prepared.request, prepared.run, prepared.plan)
     except HeadgateError as error:
@@ -268,6 +271,7 @@ class Exchange:
         self.house.request_over(self._record(error, cancelled, usage), trace)
         if error is None and not cancelled:
             await self.house.ledger.durable()  # before the client sees the end
+            failpoints.reached("answer.end")
 
     def _record(self, error: HeadgateError | None, cancelled: bool, usage: Usage | None) -> RequestRecord:
         trace, answer, principal = self.trace, self.answer, self.principal

@@ -168,6 +168,7 @@ class Tail:
                 if self.store_error is not None:
                     self.store_error = None
                     self._tell("store_available")
+                failpoints.reached("store.committed")
                 self.applied_entries += len(entries)
                 return True
 

@@ -55,7 +55,8 @@ REQUEST_FILTERS: Mapping[str, str] = {
     "failed": "failed",
     "search": "search",
 }
-"""What lists of requests can be limited to. `name`: asked for or served; `failed`: any value; `search`: a part of model, name, error, trace or id."""
+"""What lists of requests can be limited to. `name`: asked for or served; `failed`: any value; `search`: a part of model,
+name, error, trace or id."""
 _NO_USAGE = (None,) * 8
 
 

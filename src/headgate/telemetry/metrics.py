@@ -48,7 +48,9 @@ class Metrics:
         )
         build = Tally("headgate_build_info", "Version", ("version",), gauge=True)
         build.set((version,), 1)
-        self._ledger = Tally("headgate_ledger", "The ledger behind the requests: bytes and counts", ("what",), gauge=True)
+        self._ledger = Tally(
+            "headgate_ledger", "The ledger behind the requests: bytes and counts", ("what",), gauge=True
+        )
         self.ledger: Callable[[], dict[str, float]] | None = None
         """Its figures, where there is a ledger that outlives the process."""
         self._registry = CollectorRegistry()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headgate.core import failpoints
 from headgate.core.envelope import Envelope
 from headgate.core.errors import UpstreamFault
 from headgate.core.ids import new_id
@@ -108,6 +109,7 @@ class Account:
 
     def saw_content(self) -> None:
         if self.first_content is None:
+            failpoints.reached("attempt.content")
             self.first_content = self._life.clock.monotonic() - self._started
 
     def close(

@@ -79,6 +79,17 @@ class Call:
             vitals.health.abandoned()
         self.account.close(outcome, **books)  # type: ignore[arg-type]
 
+    def unsent(self, outcome: str, why: str) -> None:
+        """Ended by us before the first byte went out: nobody is billed and no deployment is to blame."""
+        if self._ended:
+            return
+        self._ended = True
+        vitals = self.deployment.vitals
+        vitals.outstanding -= 1
+        vitals.gate.leave()
+        vitals.health.abandoned()
+        self.account.close(outcome, fault=fault("unavailable", why, sent=False))
+
     async def close_connection(self) -> None:
         if self.response is not None:
             await self.response.aclose()

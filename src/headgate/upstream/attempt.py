@@ -15,6 +15,7 @@ import contextlib
 
 import msgspec
 
+from headgate.core import failpoints
 from headgate.core.answer import Answer
 from headgate.core.envelope import Envelope
 from headgate.core.errors import (
@@ -211,7 +212,7 @@ async def _recorded(life: Life, call: Call) -> None:
         await life.ledger.durable()
     except BaseException as error:
         outcome = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
-        call.end(outcome, fault=fault("unavailable", "the ledger could not record the call", sent=False))
+        call.unsent(outcome, "ended before it was sent")
         raise
 
 
@@ -246,6 +247,7 @@ async def _send(life: Life, call: Call, http: HttpRequest, deadline: float) -> H
     """The answer's head; anything but 200 is raised as the fault that it tells."""
     deployment = call.deployment
     call.response = response = await life.transport.send(http, deployment.limits, deadline)
+    failpoints.reached("attempt.sent")
     read_limits(response, deployment.vitals, life.clock.time())
     if response.status != 200:
         raise await _refusal(call, response)

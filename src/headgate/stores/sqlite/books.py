@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from headgate.core import failpoints
 from headgate.core.records import AttemptIntent, AttemptOutcome, JournalEntry, Lease
 from headgate.stores.booking import USAGE_KEY, USAGE_SUMS, Booking
 from headgate.stores.rows import (
@@ -52,6 +53,7 @@ def apply(connection: sqlite3.Connection, entries: Sequence[JournalEntry], holde
     booking = Booking({row[0]: entry_of(row) for row in rows})
     booking.book(entries, holder)
     _write(connection, booking)
+    failpoints.reached("store.booked")
     return booking.orphans
 
 
