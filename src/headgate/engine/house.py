@@ -17,6 +17,7 @@ from headgate.core.trace import AttemptView, Trace
 from headgate.engine.archive import pack, unpack
 from headgate.engine.snapshot import Snapshot
 from headgate.net.transport.protocol import Transport
+from headgate.stores.rows import matches
 from headgate.upstream.deployment import Deployment
 
 TRACES = 2000
@@ -121,28 +122,9 @@ class House:
                 stored = await self.archive.requests(limit=limit, where=where)
         found: dict[str, tuple[Trace | None, RequestRecord]] = {record.trace: (None, record) for record in stored}
         for trace, record in self.recent(TRACES):
-            if _matches(record, where):
+            if matches(record, where):
                 found[record.trace] = (trace, record)
         return sorted(found.values(), key=lambda pair: -pair[1].at)[:limit]
 
     def recent(self, limit: int = 100) -> list[tuple[Trace, RequestRecord]]:
         return [(trace, record) for _, trace, record in list(self._traces.values())[-limit:][::-1]]
-
-
-def _matches(record: RequestRecord, where: dict[str, str]) -> bool:
-    """The filters of Store.requests, on a row in memory."""
-    for name, value in where.items():
-        if name == "name":
-            fits = value in (record.requested, record.model)
-        elif name == "failed":
-            fits = record.status >= 400
-        elif name == "tag":
-            fits = value in record.tags
-        elif name == "search":
-            fields = (record.requested, record.model, record.error, record.trace, record.id)
-            fits = any(value.lower() in (field or "").lower() for field in fields)
-        else:
-            fits = str(getattr(record, "key_id" if name == "key" else name)) == value
-        if not fits:
-            return False
-    return True

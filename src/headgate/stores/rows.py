@@ -245,3 +245,22 @@ def check_names(names: Sequence[str], allowed: Mapping[str, str], what: str) -> 
     for name in names:
         if name not in allowed:
             raise ValueError(f"there is no {what} {name[:60]!r}; there are {', '.join(allowed)}")
+
+
+def matches(record: RequestRecord, where: Mapping[str, str]) -> bool:
+    """REQUEST_FILTERS, on a row in memory."""
+    for name, value in where.items():
+        if name == "name":
+            fits = value in (record.requested, record.model)
+        elif name == "failed":
+            fits = record.status >= 400
+        elif name == "tag":
+            fits = value in record.tags
+        elif name == "search":
+            fields = (record.requested, record.model, record.error, record.trace, record.id)
+            fits = any(value.lower() in (field or "").lower() for field in fields)
+        else:
+            fits = str(getattr(record, "key_id" if name == "key" else name)) == value
+        if not fits:
+            return False
+    return True

@@ -4,7 +4,7 @@ may share it. It grows until it is pruned."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from itertools import product
 
@@ -22,7 +22,7 @@ from headgate.core.records import (
     UsageRow,
 )
 from headgate.stores.booking import LARGEST, USAGE_KEY, USAGE_SUMS, Booking, Entry, day_of
-from headgate.stores.rows import DIMENSIONS, REQUEST_FILTERS, check_names
+from headgate.stores.rows import DIMENSIONS, REQUEST_FILTERS, check_names, matches
 
 AUDITS = 10_000
 Cell = tuple[str, ...]
@@ -190,11 +190,10 @@ class MemoryStore:
     ) -> Sequence[RequestRecord]:
         where = where or {}
         check_names(list(where), REQUEST_FILTERS, "filter")
-        tests = [_test(name, value) for name, value in where.items()]
         rows = [
             record
             for record in self._requests.values()
-            if (before is None or record.at < before) and all(test(record) for test in tests)
+            if (before is None or record.at < before) and matches(record, where)
         ]
         return sorted(rows, key=lambda record: (record.at, record.trace), reverse=True)[:limit]
 
@@ -228,22 +227,3 @@ def _cells(booking: Booking) -> list[tuple[Cell, list[int]]]:
 
 def _number(day: str) -> int:
     return date.fromisoformat(day).toordinal()
-
-
-def _test(name: str, value: str) -> Callable[[RequestRecord], bool]:
-    match name:
-        case "tag":
-            return lambda record: value in record.tags
-        case "failed":
-            return lambda record: record.status >= 400
-        case "search":
-            return lambda record: any(
-                value.lower() in (text or "").lower()
-                for text in (record.requested, record.model, record.error, record.trace, record.id)
-            )
-        case "status":
-            return lambda record: str(record.status) == value
-        case "key":
-            return lambda record: record.key_id == value
-        case _:
-            return lambda record: getattr(record, name) == value
