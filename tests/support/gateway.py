@@ -10,6 +10,7 @@ from typing import Any
 
 from headgate.config.load import load_text
 from headgate.core.clock import SYSTEM
+from headgate.core.ports import Governor
 from headgate.engine.compile import Compiler
 from headgate.engine.house import House
 from headgate.governance.open import OpenGovernor
@@ -67,7 +68,15 @@ class Loop:
 class RunningGateway:
     """`urls`: provider → base URL, put in place of the configuration's. Use inside its loop."""
 
-    def __init__(self, text: str, urls: dict[str, str], *, limits: HttpLimits | None = None, env: Any = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        urls: dict[str, str],
+        *,
+        limits: HttpLimits | None = None,
+        env: Any = None,
+        governor: Governor | None = None,
+    ) -> None:
         config = load_text(text, "test.yaml", env or ENV).config
         providers = {
             name: section.model_copy(update={"base_url": urls[name]}) if name in urls else section
@@ -79,7 +88,7 @@ class RunningGateway:
             snapshot=Compiler(env or ENV).compile(self.config),
             transport=H1Transport(),
             ledger=self.ledger,
-            governor=OpenGovernor(),
+            governor=governor or OpenGovernor(),
             clock=SYSTEM,
         )
         self.plane = DataPlane(self.house)

@@ -1,0 +1,377 @@
+"""Keys, limits and budgets as requests meet them: through every door and strategy, to the simulated providers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+
+from headgate.core.errors import BudgetExceeded, HeadgateError
+from headgate.core.principal import LOCAL
+from headgate.core.records import BudgetSpec, KeyRecord, LimitSpec
+from headgate.engine.compile import Compiler
+from headgate.engine.pipeline import Exchange
+from headgate.governance.governor import KeyedGovernor
+from headgate.governance.keys import make_key
+from headgate.governance.rules import Rules
+from headgate.simulator.app import Simulator
+from headgate.stores.memory import MemoryStore
+from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
+from support.sim import INSTANT
+
+CENT = 10_000_000
+ASK = [{"role": "user", "content": "What is 12*12?"}]
+CHAT = {"messages": ASK, "max_tokens": 100}
+DOORS = {
+    "/v1/chat/completions": {"model": "claude-4.7", **CHAT},
+    "/v1/responses": {"model": "claude-4.7", "input": "What is 12*12?", "max_output_tokens": 100},
+    "/v1/messages": {"model": "claude-4.7", **CHAT},
+    "/v1beta/models/claude-4.7:generateContent": {
+        "contents": [{"role": "user", "parts": [{"text": "What is 12*12?"}]}],
+        "generationConfig": {"maxOutputTokens": 100},
+    },
+    "/v1beta/models/claude-4.7:streamGenerateContent": {
+        "contents": [{"role": "user", "parts": [{"text": "What is 12*12?"}]}],
+        "generationConfig": {"maxOutputTokens": 100},
+    },
+}
+
+
+class Stage:
+    """The example's gateway behind a governor, over instant models. `key(...)` makes a key that works at once."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.sim = Simulator(INSTANT)
+        self.store = MemoryStore()
+        self.governor = KeyedGovernor(self.store, holder="h")
+        urls = self.loop.run(self.sim.start(0))
+        text = EXAMPLE.read_text(encoding="utf-8")
+        self.gateway = self.loop.call(lambda: RunningGateway(text, urls, env=ENV, governor=self.governor))
+        self.loop.run(self.gateway.start())
+        self.url = self.gateway.url
+
+    def key(self, **fields: Any) -> tuple[str, str]:
+        """(secret, id)"""
+        made = make_key(KeyRecord(**{"id": "", "hash": "", "hint": "", "name": "k", "created": 0.0, **fields}))
+        self.loop.run(self.store.put_key(made.record))
+        self.loop.run(self.governor.refresh())
+        return made.secret, made.record.id
+
+    def rules(self, rules: Rules) -> None:
+        self.loop.call(lambda: self.governor.configure(rules))
+
+    def ask(self, path: str, body: Any, key: str | None = None, **headers: str) -> tuple[int, dict[str, str], Any]:
+        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=20)
+        given = {"content-type": "application/json", **{n.replace("_", "-"): v for n, v in headers.items()}}
+        if key is not None:
+            given["authorization"] = f"Bearer {key}"
+        connection.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body), given)
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        lower = {name.lower(): value for name, value in answer.getheaders()}
+        if "event-stream" in lower.get("content-type", ""):
+            return answer.status, lower, data
+        return answer.status, lower, json.loads(data)
+
+    def heal(self) -> None:
+        """Well models, and nothing remembered of when they were not."""
+        self.loop.run(self.sim.mend())
+
+        def forget() -> None:
+            self.gateway.house.snapshot = Compiler(ENV).compile(self.gateway.config)
+
+        self.loop.call(forget)
+
+    def chat(self, key: str | None, model: str = "claude-4.7", **more: Any) -> tuple[int, dict[str, str], Any]:
+        return self.ask("/v1/chat/completions", {"model": model, **CHAT, **more}, key)
+
+    def window(self, key_id: str) -> Any:
+        return next(w for (scope, _), w in self.governor.book.windows.items() if scope == f"key:{key_id}")
+
+    def booked(self, key_id: str) -> int:
+        """What the ledger says this key has cost."""
+        ledger = self.gateway.ledger
+        mine = {i.id for i in ledger.intents if i.key_id == key_id}
+        return sum(o.cost or 0 for id, o in ledger.outcomes.items() if id in mine)
+
+    def at_rest(self, key_id: str) -> bool:
+        window = self.window(key_id)
+        return window.reserved == 0 and window.settled == self.booked(key_id)
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    found = Stage()
+    yield found
+    found.loop.run(found.gateway.stop())
+    found.loop.run(found.sim.aclose())
+    found.loop.close()
+
+
+@pytest.fixture(autouse=True)
+def no_rules(stage: Stage) -> Iterator[None]:
+    yield
+    stage.rules(Rules())
+    stage.heal()
+
+
+def dollars(cents: float) -> BudgetSpec:
+    return BudgetSpec(limit=int(cents * CENT))
+
+
+@pytest.mark.parametrize("path", DOORS)
+def test_a_spent_budget_is_402_in_every_doors_own_words_and_nothing_is_asked(stage, path):
+    key, key_id = stage.key(budgets=(dollars(0.0001),))
+    before = len(stage.sim.log)
+    status, headers, body = stage.ask(path, DOORS[path], key)
+    assert (status, headers["x-should-retry"]) == (402, "false")
+    error = body[0]["error"] if isinstance(body, list) else body["error"]
+    assert "monthly budget of this key" in error["message"]
+    assert "retry-after" not in headers
+    assert len(stage.sim.log) == before
+    assert stage.window(key_id).reserved == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["claude-4.7", "reliable", "auto", "careful", "agent"])
+def test_what_a_request_cost_is_what_its_budget_moved(stage, model, stream):
+    key, key_id = stage.key(budgets=(dollars(5000),), user="ann", team="red")
+    for _ in range(3):
+        status, _, body = stage.chat(key, model, stream=stream)
+        assert status == 200, body
+    assert stage.booked(key_id) > 0
+    assert stage.at_rest(key_id)
+
+
+@pytest.mark.parametrize("mode", ["500", "auth", "empty", "hang_up", "error_in_200", "429"])
+def test_failed_attempts_are_settled_too(stage, mode):
+    key, key_id = stage.key(budgets=(dollars(5000),))
+    mode = "refuse" if mode == "hang_up" else mode
+    stage.loop.run(stage.sim.break_model("claude-4.7", mode))
+    assert stage.chat(key, "reliable")[0] == 200
+    assert stage.chat(key, "claude-4.7")[0] >= 400
+    assert stage.at_rest(key_id)
+
+
+def leave_early(stage: Stage) -> str:
+    """A client that goes away in the middle of a stream."""
+    key, key_id = stage.key(budgets=(dollars(5000),), limits=LimitSpec(concurrent=1))
+    stage.loop.run(stage.sim.break_model("claude-4.7", "stall"))
+    connection = HTTPConnection(urlsplit(stage.url).netloc, timeout=20)
+    body = json.dumps({"model": "claude-4.7", "stream": True, **CHAT})
+    connection.request("POST", "/v1/chat/completions", body, {"authorization": f"Bearer {key}"})
+    connection.getresponse().read(10)
+    assert stage.window(key_id).reserved > 0
+    connection.close()
+    return key_id
+
+
+def settles_in_time(stage: Stage, key_id: str) -> bool:
+    async def wait() -> bool:
+        for _ in range(150):
+            if stage.at_rest(key_id):
+                return True
+            await asyncio.sleep(0.01)
+        return False
+
+    return stage.loop.run(wait())
+
+
+def test_a_cancelled_stream_is_settled_and_its_place_is_free(stage):
+    key_id = leave_early(stage)
+    assert settles_in_time(stage, key_id)
+    assert stage.booked(key_id) > 0
+    limiter = stage.governor._limiters[f"key:{key_id}"]
+    assert limiter.running == 0
+
+
+def test_mutant_no_settlement_on_disconnect_is_caught(stage, monkeypatch):
+    whole = Exchange.close
+
+    async def close(self: Exchange, error: HeadgateError | None = None, *, cancelled: bool = False) -> None:
+        if cancelled and not self._closed:
+            self._closed = True
+            self.house.inflight -= 1
+            if self.answer is not None:
+                await self.answer.aclose()
+            return
+        await whole(self, error, cancelled=cancelled)
+
+    monkeypatch.setattr(Exchange, "close", close)
+    assert not settles_in_time(stage, leave_early(stage))
+
+
+@pytest.mark.parametrize("path", [path for path in DOORS if path != "/v1/messages"])  # there the client must say
+def test_a_hard_budget_bounds_an_answer_that_names_no_maximum(stage, path):
+    key, _ = stage.key(budgets=(dollars(5000),))
+    free, _ = stage.key()
+    body = {name: value for name, value in DOORS[path].items() if "max" not in name and name != "generationConfig"}
+    seen = []
+    for one in (key, free):
+        assert stage.ask(path, body, one)[0] == 200
+        seen.append(json.loads(stage.sim.served("claude-4.7")[-1].call.body)["max_tokens"])
+    assert seen[0] == 4096
+    assert seen[1] > 4096, "without a hard budget nothing is cut short"
+
+
+def test_the_bound_is_lowered_to_what_the_budget_still_covers(stage):
+    key, key_id = stage.key(budgets=(dollars(2),))
+    status, _, body = stage.ask(
+        "/v1/chat/completions", {"model": "claude-4.7", "messages": ASK, "headgate": {"details": True}}, key
+    )
+    assert status == 200, body
+    trace = body["headgate"]["trace"]
+    decided = [d for d in stage.ask(f"/v1/traces/{trace}", None, key)[2]["decisions"] if d["kind"] == "max_tokens"]
+    assert [d["chosen"] for d in decided] == [1024]
+    assert json.loads(stage.sim.served("claude-4.7")[-1].call.body)["max_tokens"] == 1024
+    assert stage.at_rest(key_id)
+
+
+def test_a_plan_that_a_retry_outgrows_is_covered_or_stopped(stage):
+    """A chain whose first target answers nothing is charged for it: the next one still fits only if the budget says so."""
+    key, key_id = stage.key(budgets=(dollars(5000),))
+    stage.loop.run(stage.sim.break_model("claude-4.7", "cut_stream"))
+    assert stage.chat(key, "reliable", stream=True)[0] == 200
+    assert stage.at_rest(key_id)
+
+
+def test_limits_answer_429_with_a_true_wait_and_openais_headers(stage):
+    key, _ = stage.key(limits=LimitSpec(requests_per_minute=2, tokens_per_minute=100_000))
+    _, first, _ = stage.chat(key)
+    assert (first["x-ratelimit-limit-requests"], first["x-ratelimit-remaining-requests"]) == ("2", "1")
+    assert first["x-ratelimit-reset-requests"].endswith("s")
+    assert 0 < int(first["x-ratelimit-remaining-tokens"]) < 100_000
+    stage.chat(key, stream=True)
+    status, headers, body = stage.chat(key)
+    assert (status, body["error"]["type"], body["error"]["code"]) == (429, "rate_limit_error", "rate_limit_exceeded")
+    assert 28 <= int(headers["retry-after"]) <= 30
+    assert headers["x-ratelimit-remaining-requests"] == "0"
+
+
+def test_tokens_are_counted_as_they_were_used(stage):
+    key, key_id = stage.key(limits=LimitSpec(tokens_per_minute=1_000_000))
+    _, _, body = stage.chat(key)
+    limiter = stage.governor._limiters[f"key:{key_id}"]
+    used = body["usage"]["total_tokens"]
+    assert limiter.tokens.tat - stage.gateway.house.clock.monotonic() == pytest.approx(
+        used * limiter.tokens.interval, abs=5
+    )
+
+
+def test_a_full_model_budget_moves_a_chain_on_and_ends_a_single_request(stage):
+    stage.rules(Rules(model_budgets={"claude-4.7": (dollars(0.0001),)}))
+    key, _ = stage.key()
+    status, headers, body = stage.chat(key)
+    assert (status, headers["x-should-retry"], body["error"]["code"]) == (402, "false", "budget_exceeded")
+    status, headers, _ = stage.chat(key, "reliable")
+    assert (status, headers["x-headgate-model"]) == (200, "gpt-5.5")
+
+
+def test_a_full_model_limit_moves_a_chain_on(stage):
+    stage.rules(Rules(model_limits={"claude-4.7": LimitSpec(requests_per_minute=1)}))
+    key, _ = stage.key()
+    assert stage.chat(key, "reliable")[1]["x-headgate-model"] == "claude-4.7"
+    assert stage.chat(key, "reliable")[1]["x-headgate-model"] == "gpt-5.5"
+    status, headers, body = stage.chat(key)
+    assert (status, body["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert int(headers["retry-after"]) > 50
+
+
+def test_bad_keys_are_401_at_every_door_before_the_body_is_looked_at(stage):
+    stage.key()
+    for path in DOORS:
+        for key in (None, "nonsense", "' OR 1=1 --", "hg-" + "x" * 10_000):
+            status, _, body = stage.ask(path, {"not": "looked at"}, key)
+            assert status == 401, (path, body)
+    for path in ("/v1/models", "/v1/traces/tr_1", "/v1/models/auto", "/v1/responses/resp_1"):
+        assert stage.ask(path, None)[0] == 401
+
+
+def test_two_different_keys_are_401(stage):
+    one, two = stage.key()[0], stage.key()[0]
+    status, _, body = stage.ask("/v1/chat/completions", {"model": "auto", **CHAT}, one, x_api_key=two)
+    assert (status, "two different keys" in body["error"]["message"]) == (401, True)
+    assert stage.ask("/v1/chat/completions", {"model": "auto", **CHAT}, one, x_api_key=one)[0] == 200
+    assert stage.ask(f"/v1/chat/completions?key={two}", {"model": "auto", **CHAT}, one)[0] == 401
+
+
+def test_models_and_doors_of_a_key(stage):
+    key, _ = stage.key(models=("claude-*",), doors=("chat",))
+    assert stage.chat(key)[0] == 200
+    status, _, body = stage.chat(key, "gpt-5.5")
+    assert (status, body["error"]["code"]) == (403, "model_not_allowed")
+    status, _, body = stage.ask("/v1/messages", DOORS["/v1/messages"], key)
+    assert (status, body["error"]["type"]) == (403, "permission_error")
+    assert [m["id"] for m in stage.ask("/v1/models", None, key)[2]["data"]] == ["claude-4.7"]
+
+
+def test_what_one_key_asked_does_not_exist_for_another(stage):
+    mine, other = stage.key()[0], stage.key()[0]
+    _, headers, _ = stage.chat(mine)
+    trace = headers["x-headgate-trace"]
+    assert stage.ask(f"/v1/traces/{trace}", None, mine)[0] == 200
+    status, _, body = stage.ask(f"/v1/traces/{trace}", None, other)
+    assert (status, body["error"]["code"]) == (404, "not_found")
+    assert stage.ask("/v1/feedback", {"trace": trace, "score": 1}, other)[0] == 404
+    assert stage.ask("/v1/feedback", {"trace": trace, "score": 1}, mine)[0] == 200
+    _, _, made = stage.ask("/v1/responses", {**DOORS["/v1/responses"], "model": "gpt-5.5"}, mine)
+    again = {"model": "gpt-5.5", "input": "and more?", "previous_response_id": made["id"]}
+    assert stage.ask("/v1/responses", again, other)[0] == 404
+    assert stage.ask(f"/v1/responses/{made['id']}", None, other)[0] == 404
+    assert stage.ask("/v1/responses", again, mine)[0] == 200
+
+
+def test_hundreds_at_once_through_the_pipeline_keep_to_the_budget(stage):
+    """The worst case of one request is known; a budget for exactly 20 of them lets exactly 20 begin at a time, and what
+    they leave over lets more in afterwards, but never more than the budget."""
+    key, _ = stage.key()
+    worst = stage.ask("/v1/explain", {"model": "claude-4.7", **CHAT}, key)[2]["predicted"]["worst_case_usd"]
+    limit = int(float(worst) * 1e9) * 20
+    key, key_id = stage.key(budgets=(BudgetSpec(limit=limit),))
+
+    async def many() -> list[int]:
+        async def one() -> int:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(stage.url.rpartition(":")[2]))
+            body = json.dumps({"model": "claude-4.7", **CHAT}).encode()
+            head = (
+                f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n"
+            )
+            writer.write(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
+            data = await reader.read()
+            writer.close()
+            return int(data.split(b" ", 2)[1])
+
+        return await asyncio.gather(*(one() for _ in range(300)))
+
+    statuses = stage.loop.run(many())
+    assert set(statuses) == {200, 402}
+    assert stage.at_rest(key_id)
+    assert stage.booked(key_id) <= limit
+    while stage.chat(key)[0] == 200:
+        assert stage.booked(key_id) <= limit
+    worst_nano = limit // 20
+    assert limit - stage.booked(key_id) < worst_nano, "refused only when the next one would not have fitted"
+
+
+async def test_an_open_plane_is_governed_by_the_rules_alone():
+    governor = KeyedGovernor(MemoryStore(), rules=Rules(all_budgets=(dollars(1),)))
+    assert governor.authenticate([]) is LOCAL
+    with pytest.raises(BudgetExceeded):
+        await governor.admit(
+            msgspec.structs.replace(LOCAL),
+            model="m",
+            door="chat",
+            tags=(),
+            input_tokens=1,
+            output_tokens=1,
+            worst_case=2 * CENT,
+            at=0.0,
+        )
