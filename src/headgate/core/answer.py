@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from headgate.core.events import ChatAnswer, Event, collect, events_of
 
 Piece = bytes | list[Event]
+JSON = "application/json"
 
 
 @runtime_checkable
@@ -33,6 +34,10 @@ class Answer(Protocol):
     def provider(self) -> str: ...
     @property
     def deployment(self) -> str: ...
+    @property
+    def media(self) -> str:
+        """Content type of `body`: JSON but for sounds, subtitles and the like."""
+        ...
 
     async def pull(self, dialect: str | None = None) -> Piece | None: ...
     def said(self) -> list[Event]: ...
@@ -53,6 +58,7 @@ class CompleteAnswer:
         self.model = model
         self.provider = provider
         self.deployment = deployment
+        self.media = JSON
         self.answer = answer
         self._chunk = chunk
         self._events: Iterator[Event] | None = None

@@ -17,7 +17,20 @@ from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.events import ChatAnswer, Event
 from headgate.core.usage import Usage
 
-Op = Literal["chat", "embeddings", "count_tokens"]
+Op = Literal[
+    "chat",
+    "embeddings",
+    "count_tokens",
+    "completions",
+    "moderations",
+    "images_generations",
+    "images_edits",
+    "images_variations",
+    "speech",
+    "transcriptions",
+    "translations",
+    "rerank",
+]
 
 
 class Quirks(msgspec.Struct, frozen=True, kw_only=True):

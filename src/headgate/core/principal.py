@@ -26,5 +26,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 LOCAL = Principal()
-DOORS = ("chat", "responses", "messages", "gemini", "embeddings", "library")
+DOORS = (
+    "chat", "responses", "messages", "gemini", "embeddings", "completions", "moderations", "images", "audio", "rerank",
+    "files", "batches", "library",
+)  # fmt: skip
 """What a key may be confined to: the doors where models are asked."""

@@ -151,6 +151,7 @@ class Compiler:
             limits=Limits(connect=entry.timeout.connect, first_byte=entry.timeout.total, idle=entry.timeout.idle),
             vitals=self._vitals_of(fingerprint, entry.concurrency),
             extra=entry.extra,
+            files=profile.files,
         )
 
     def _vitals_of(self, fingerprint: str, cap: int | None) -> Vitals:

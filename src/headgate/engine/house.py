@@ -22,7 +22,7 @@ from headgate.upstream.deployment import Deployment
 
 TRACES = 2000
 HOMES = 50_000
-"""Responses whose provider is remembered, so that `previous_response_id` finds the account that holds it."""
+"""Responses, files and batches whose account is remembered, so that `previous_response_id` finds who holds it."""
 
 
 class House:
@@ -62,9 +62,7 @@ class House:
 
     def attempt_closed(self, view: AttemptView, trace: Trace, deployment: Deployment, upstream_id: str | None) -> None:
         if upstream_id is not None and upstream_id.startswith("resp_"):
-            self._homes[trace.key_id, upstream_id] = (view.model, deployment)
-            if len(self._homes) > HOMES:
-                self._homes.popitem(last=False)
+            self.remember(trace.key_id, upstream_id, view.model, deployment)
         for listener in self.on_attempt:
             listener(view, trace)
 
@@ -86,9 +84,15 @@ class House:
         for listener in self.on_request:
             listener(record, trace)
 
-    def home_of(self, response_id: str, key_id: str) -> tuple[str, Deployment] | None:
-        """(model, deployment) that made this response for this key; other keys' responses do not exist."""
-        return self._homes.get((key_id, response_id))
+    def remember(self, key_id: str, object_id: str, model: str, deployment: Deployment) -> None:
+        """A provider keeps this object (a response, a file, a batch) for this key."""
+        self._homes[key_id, object_id] = (model, deployment)
+        if len(self._homes) > HOMES:
+            self._homes.popitem(last=False)
+
+    def home_of(self, object_id: str, key_id: str) -> tuple[str, Deployment] | None:
+        """(model, deployment) that holds this object for this key; other keys' objects do not exist."""
+        return self._homes.get((key_id, object_id))
 
     def feedback(self, trace: Trace, record: RequestRecord, score: float, comment: str) -> None:
         """What an answer was worth, 0 to 1. The last word counts."""

@@ -15,7 +15,18 @@ import msgspec
 
 from headgate.core.dialect import Dialect, Quirks
 
-DIALECTS = ("openai_chat", "openai_responses", "openai_embeddings", "anthropic_messages", "gemini")
+DIALECTS = (
+    "openai_chat",
+    "openai_responses",
+    "openai_embeddings",
+    "openai_completions",
+    "openai_moderations",
+    "openai_images",
+    "openai_audio",
+    "openai_rerank",
+    "anthropic_messages",
+    "gemini",
+)
 Auth = Literal["bearer", "bearer-if-any", "x-api-key", "x-goog-api-key", "none"]
 
 
@@ -35,6 +46,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     catalogue: str | None = None
     """The provider's name in the price catalogue."""
     zone: str | None = None
+    files: bool = False
+    """Has `/files` and `/batches` in OpenAI's form."""
     quirks: Quirks = Quirks()
 
 

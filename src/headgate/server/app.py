@@ -16,7 +16,7 @@ from headgate.server.doors import Match
 from headgate.server.errors import reply_error
 from headgate.server.http import JSON, Request, Responder
 from headgate.server.relay import SSE, Heart, fail_opened, relay_stream, relay_whole, unexpected
-from headgate.server.routes import count, explain, models, operations, responses, traces
+from headgate.server.routes import count, explain, files, models, operations, responses, traces
 from headgate.telemetry.metrics import Metrics
 
 _CREDENTIAL_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
@@ -44,6 +44,7 @@ class DataPlane:
             "count": count.answer,
             "models": models.answer,
             "response": responses.answer,
+            "files": files.answer,
             "trace": traces.answer,
             "explain": explain.answer,
             "feedback": traces.feedback,

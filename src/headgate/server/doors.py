@@ -10,8 +10,13 @@ from headgate.core.dialect import Dialect, Op
 from headgate.core.errors import MethodNotAllowed, NotFound
 from headgate.dialects.anthropic_messages import DIALECT as ANTHROPIC
 from headgate.dialects.gemini import DIALECT as GEMINI
+from headgate.dialects.openai_audio import DIALECT as AUDIO
 from headgate.dialects.openai_chat import DIALECT as CHAT
+from headgate.dialects.openai_completions import DIALECT as COMPLETIONS
 from headgate.dialects.openai_embeddings import DIALECT as EMBEDDINGS
+from headgate.dialects.openai_images import DIALECT as IMAGES
+from headgate.dialects.openai_moderations import DIALECT as MODERATIONS
+from headgate.dialects.openai_rerank import DIALECT as RERANK
 from headgate.dialects.openai_responses import DIALECT as RESPONSES
 from headgate.server.http import Request
 
@@ -25,7 +30,7 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
     what: str = "ask"
     op: Op = "chat"
     forward: tuple[str, ...] = ()
-    method: str = "POST"
+    methods: tuple[str, ...] = ("POST",)
 
 
 class Match(msgspec.Struct):
@@ -36,6 +41,7 @@ class Match(msgspec.Struct):
     id: str | None = None
 
 
+_READ = ("GET", "HEAD")
 _ANTHROPIC_FORWARD = ("anthropic-beta", "anthropic-version")
 CHAT_DOOR = Door(name="chat", dialect=CHAT)
 RESPONSES_DOOR = Door(name="responses", dialect=RESPONSES)
@@ -44,10 +50,22 @@ COUNT_DOOR = Door(name="count_tokens", dialect=ANTHROPIC, what="count", op="coun
 GEMINI_DOOR = Door(name="gemini", dialect=GEMINI)
 GEMINI_COUNT_DOOR = Door(name="gemini_count", dialect=GEMINI, what="count", op="count_tokens")
 EMBEDDINGS_DOOR = Door(name="embeddings", dialect=EMBEDDINGS, op="embeddings")
-MODELS_DOOR = Door(name="models", dialect=CHAT, what="models", method="GET")
-GEMINI_MODELS_DOOR = Door(name="gemini_models", dialect=GEMINI, what="models", method="GET")
-RESPONSE_DOOR = Door(name="response", dialect=RESPONSES, what="response", method="GET")
-TRACE_DOOR = Door(name="trace", dialect=CHAT, what="trace", method="GET")
+_FORM = ("content-type",)  # a form's boundary stands there
+COMPLETIONS_DOOR = Door(name="completions", dialect=COMPLETIONS, op="completions")
+MODERATIONS_DOOR = Door(name="moderations", dialect=MODERATIONS, op="moderations")
+IMAGES_DOOR = Door(name="images", dialect=IMAGES, op="images_generations")
+IMAGE_EDITS_DOOR = Door(name="images", dialect=IMAGES, op="images_edits", forward=_FORM)
+IMAGE_VARIATIONS_DOOR = Door(name="images", dialect=IMAGES, op="images_variations", forward=_FORM)
+SPEECH_DOOR = Door(name="audio", dialect=AUDIO, op="speech")
+TRANSCRIPTIONS_DOOR = Door(name="audio", dialect=AUDIO, op="transcriptions", forward=_FORM)
+TRANSLATIONS_DOOR = Door(name="audio", dialect=AUDIO, op="translations", forward=_FORM)
+RERANK_DOOR = Door(name="rerank", dialect=RERANK, op="rerank")
+FILES_DOOR = Door(name="files", dialect=CHAT, what="files", methods=("GET", "POST", "DELETE"))
+BATCHES_DOOR = Door(name="batches", dialect=CHAT, what="files", methods=("GET", "POST"))
+MODELS_DOOR = Door(name="models", dialect=CHAT, what="models", methods=_READ)
+GEMINI_MODELS_DOOR = Door(name="gemini_models", dialect=GEMINI, what="models", methods=_READ)
+RESPONSE_DOOR = Door(name="response", dialect=RESPONSES, what="response", methods=(*_READ, "DELETE", "POST"))
+TRACE_DOOR = Door(name="trace", dialect=CHAT, what="trace", methods=_READ)
 EXPLAIN_DOOR = Door(name="explain", dialect=CHAT, what="explain")
 FEEDBACK_DOOR = Door(name="feedback", dialect=CHAT, what="feedback")
 
@@ -57,17 +75,34 @@ _EXACT: Mapping[str, Door] = {
     "/messages": MESSAGES_DOOR,
     "/messages/count_tokens": COUNT_DOOR,
     "/embeddings": EMBEDDINGS_DOOR,
+    "/completions": COMPLETIONS_DOOR,
+    "/moderations": MODERATIONS_DOOR,
+    "/images/generations": IMAGES_DOOR,
+    "/images/edits": IMAGE_EDITS_DOOR,
+    "/images/variations": IMAGE_VARIATIONS_DOOR,
+    "/audio/speech": SPEECH_DOOR,
+    "/audio/transcriptions": TRANSCRIPTIONS_DOOR,
+    "/audio/translations": TRANSLATIONS_DOOR,
+    "/rerank": RERANK_DOOR,
+    "/files": FILES_DOOR,
+    "/batches": BATCHES_DOOR,
     "/explain": EXPLAIN_DOOR,
     "/feedback": FEEDBACK_DOOR,
     "/models": MODELS_DOOR,
 }
+_WITH_ID = (
+    ("/responses/", RESPONSE_DOOR),
+    ("/traces/", TRACE_DOOR),
+    ("/files/", FILES_DOOR),
+    ("/batches/", BATCHES_DOOR),
+)
 _GEMINI = {
     "generateContent": (GEMINI_DOOR, False),
     "streamGenerateContent": (GEMINI_DOOR, True),
     "countTokens": (GEMINI_COUNT_DOOR, False),
 }
 _OPERATIONS = {
-    name: Door(name=name, dialect=CHAT, what=name, method="GET")
+    name: Door(name=name, dialect=CHAT, what=name, methods=_READ)
     for name in ("livez", "readyz", "health", "metrics", "openapi.json")
 }
 
@@ -76,14 +111,8 @@ def match(request: Request) -> Match:
     """Raises NotFound or MethodNotAllowed."""
     path = request.path
     found = _match(path.rstrip("/") if len(path) > 1 else path, request)
-    wanted = found.door.method
-    allowed = (
-        {wanted}
-        | ({"HEAD"} if wanted == "GET" else set())
-        | ({"DELETE", "POST"} if found.door.what == "response" else set())
-    )
-    if request.method not in allowed:
-        raise MethodNotAllowed(f"this path takes {wanted}")
+    if request.method not in found.door.methods:
+        raise MethodNotAllowed(f"this path takes {' and '.join(found.door.methods)}")
     return found
 
 
@@ -96,7 +125,7 @@ def _match(path: str, request: Request) -> Match:
         return Match(door)
     if rest.startswith("/models"):
         return _models(rest, beta, request)
-    for prefix, door in (("/responses/", RESPONSE_DOOR), ("/traces/", TRACE_DOOR)):
+    for prefix, door in _WITH_ID:
         if not beta and rest.startswith(prefix) and rest.count("/") <= 3:
             return Match(door, id=rest[len(prefix) :])
     raise NotFound("there is nothing at this path")

@@ -29,6 +29,12 @@ def _post(summary: str, body: dict[str, Any], *, stream: bool = False, path: tup
     return {"post": out}
 
 
+def _form(summary: str, *files: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {"model": _MODEL, **{name: {"type": "string"} for name in files}}
+    schema = {"type": "object", "properties": fields, "additionalProperties": True}
+    return _post(summary, {"required": True, "content": {"multipart/form-data": {"schema": schema}}})
+
+
 def _get(summary: str, *path: str) -> dict[str, Any]:
     return {"get": {"summary": summary, "parameters": [_in_path(name) for name in path], "responses": _answers()}}
 
@@ -106,6 +112,38 @@ DATA_PLANE: dict[str, Any] = {
         ),
         "/v1beta/models/{model}:countTokens": _post("Gemini token count.", _GEMINI, path=("model",)),
         "/v1/embeddings": _post("OpenAI embeddings.", _body(["model", "input"], model=_MODEL, input=_EMBED)),
+        "/v1/completions": _post(
+            "Plain completions, where the model's provider has them.",
+            _body(["model", "prompt"], model=_MODEL, prompt=_EMBED, stream={"type": "boolean"}),
+            stream=True,
+        ),
+        "/v1/moderations": _post("Moderations, passed through.", _body(["input"], model=_MODEL, input=_EMBED)),
+        "/v1/images/generations": _post(
+            "Images, passed through.", _body(["model", "prompt"], model=_MODEL, prompt={"type": "string"})
+        ),
+        "/v1/images/edits": _form("Edited images, passed through.", "image", "prompt"),
+        "/v1/images/variations": _form("Variations of an image, passed through.", "image"),
+        "/v1/audio/speech": _post(
+            "Speech, passed through: the answer is sound.",
+            _body(["model", "input"], model=_MODEL, input={"type": "string"}, voice={"type": "string"}),
+        ),
+        "/v1/audio/transcriptions": _form("Transcriptions, passed through.", "file"),
+        "/v1/audio/translations": _form("Translations of speech, passed through.", "file"),
+        "/v1/rerank": _post(
+            "Documents in the order of their relevance.",
+            _body(["model", "query", "documents"], model=_MODEL, query={"type": "string"}, documents=_EMBED),
+        ),
+        "/v1/files": {
+            **_get("My files at their provider (`?provider=`)."),
+            **_form("A file for its provider.", "file"),
+        },
+        "/v1/files/{id}": _get("One of my files.", "id"),
+        "/v1/files/{id}/content": _get("Its content.", "id"),
+        "/v1/batches": {
+            **_get("My batches at their provider (`?provider=`)."),
+            **_post("A batch, at the provider that holds its file.", _body(["input_file_id"], input_file_id=_MODEL)),
+        },
+        "/v1/batches/{id}": _get("One of my batches.", "id"),
         "/v1/models": _get("What may be asked for; Anthropic's shape with `anthropic-version`."),
         "/v1/models/{id}": _get("One of them.", "id"),
         "/v1beta/models": _get("The same in Google's shape."),

@@ -70,7 +70,7 @@ async def relay_whole(exchange: Exchange, responder: Responder, dialect: Dialect
     await exchange.close()
     if exchange.request.options.details:
         body = dialect.attach(body, exchange.details())
-    await responder.reply(200, [*JSON, *exchange.headers()], body)
+    await responder.reply(200, [("content-type", answer.media), *exchange.headers()], body)
 
 
 async def relay_stream(exchange: Exchange, responder: Responder, dialect: Dialect, heart: Heart) -> None:

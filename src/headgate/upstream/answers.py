@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from headgate.core.answer import Piece
+from headgate.core.answer import JSON, Piece
 from headgate.core.clock import Clock
 from headgate.core.dialect import EventParser, Facts
 from headgate.core.errors import UpstreamFault, fault
@@ -100,7 +100,8 @@ class WholeAnswer:
 
     settled = True
 
-    def __init__(self, call: Call, body: bytes) -> None:
+    def __init__(self, call: Call, body: bytes, media: str = JSON) -> None:
+        self.media = media
         self.model = call.model.name
         self.provider = call.deployment.provider
         self.deployment = call.deployment.name
@@ -132,6 +133,8 @@ class WholeAnswer:
 
 class StreamAnswer:
     """A stream that has shown its first content. Raw until somebody pulls events; settled before its tail is given."""
+
+    media = JSON
 
     def __init__(self, call: Call, *, keep: bool, clock: Clock) -> None:
         self.model = call.model.name

@@ -16,7 +16,7 @@ import contextlib
 import msgspec
 
 from headgate.core import failpoints
-from headgate.core.answer import Answer
+from headgate.core.answer import JSON, Answer
 from headgate.core.envelope import Envelope
 from headgate.core.errors import (
     DeadlineExceeded,
@@ -41,6 +41,8 @@ from headgate.upstream.retry import RETRY_SAME, delay
 
 ABOUT_THE_REQUEST = frozenset({"bad_request", "context_length", "content_policy", "not_found"})
 ERROR_BODY = 256 * 1024
+_TALK = frozenset({"chat", "completions"})
+"""Operations whose answers are text that tokens can be estimated from."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,10 +264,12 @@ async def _whole(call: Call, response: HttpResponse) -> WholeAnswer:
     call.account.saw_content()
     await response.aclose()
     partial = None
+    talks = call.request.op in _TALK
     if facts.usage is None:
-        partial = Usage(input=call.request.peek.input_bound, output=len(body) // 4, estimated=True)
+        partial = Usage(input=call.request.peek.input_bound, output=len(body) // 4 if talks else 0, estimated=True)
     call.end("ok", usage=facts.usage, partial=partial, upstream_id=facts.id, status=response.status)
-    return WholeAnswer(call, body)
+    media = None if talks else response.header(b"content-type")
+    return WholeAnswer(call, body, JSON if media is None else media.decode("latin-1"))
 
 
 async def _refusal(call: Call, response: HttpResponse) -> UpstreamFault:

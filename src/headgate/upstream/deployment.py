@@ -116,6 +116,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     vitals: Vitals
+    files: bool = False
+    """Its provider has `/files` and `/batches`."""
     extra: Mapping[str, object] = {}
     """Parameters the operator adds to each request of this deployment."""
 

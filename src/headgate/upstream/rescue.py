@@ -99,6 +99,10 @@ class Rescued:
     def deployment(self) -> str:
         return self._now.deployment
 
+    @property
+    def media(self) -> str:
+        return self._now.media
+
     async def pull(self, dialect: str | None = None) -> Piece | None:
         while True:
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from headgate.core.answer import Answer, CompleteAnswer, Piece
+from headgate.core.answer import JSON, Answer, CompleteAnswer, Piece
 from headgate.core.chat import ChatRequest, Choice, Message, Text
 from headgate.core.errors import BudgetExceeded, DeadlineExceeded, HeadgateError
 from headgate.core.events import ChatAnswer, Event, ReasoningDelta, Started, collect
@@ -245,6 +245,7 @@ class AgentAnswer:
         self._started = False
         self.provider = ""
         self.deployment = ""
+        self.media = JSON
         self.model = work._agent.planner
 
     @property
