@@ -60,10 +60,11 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     if (door, request.method, action if match.id else None) not in _ALLOWED or (id and not _ID.fullmatch(id)):
         raise MethodNotAllowed("there is no such operation on " + door)
     deployment = _home(plane, request, principal, door, id)
+    started, at = house.clock.monotonic(), house.clock.time()
     grant = await house.governor.admit(
-        principal, model=deployment.name, door=door, tags=(), input_tokens=0, output_tokens=0, worst_case=0
+        principal, model=deployment.name, door=door, tags=(), input_tokens=0, output_tokens=0, worst_case=0, at=at
     )
-    started, error = house.clock.monotonic(), None
+    error: HeadgateError | None = None
     try:
         found, body = await _ask(plane, request, deployment, door, match.id)
         if found.status >= 400:
