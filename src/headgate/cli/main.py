@@ -15,6 +15,9 @@ GROUPS = {
     "models": "models",
     "connect": "connect",
     "explain": "explain",
+    "usage": "usage",
+    "logs": "logs",
+    "traces": "traces",
 }
 ABOUT = {
     "serve": "Run the gateway.",
@@ -26,6 +29,9 @@ ABOUT = {
     "models": "What can be asked for, at what price.",
     "connect": "The exact lines for a client; with --run, start it configured.",
     "explain": "What would be chosen, and why; no model is called.",
+    "usage": "What was used and spent, by any dimension.",
+    "logs": "Requests, newest first.",
+    "traces": "`traces show ID`: one request, decision by decision.",
 }
 
 

@@ -89,11 +89,10 @@ class Booking:
 
     def book(self, entries: Iterable[JournalEntry], holder: str) -> None:
         for entry in entries:
-            kind = type(entry)
-            if kind is AttemptIntent:
+            if isinstance(entry, AttemptIntent):
                 if entry.id not in self._known:
                     self._known[entry.id] = self.attempts[entry.id] = Entry(entry, holder, is_new=True)
-            elif kind is AttemptOutcome:
+            elif isinstance(entry, AttemptOutcome):
                 found = self._known.get(entry.id)
                 if found is None:
                     self.orphans += 1

@@ -1,0 +1,53 @@
+"""`headgate traces show ID`: one request, decision by decision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headgate.cli.books import clock, read
+from headgate.cli.output import bold, dim, fail, say, show_json
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def traces() -> None:
+    """Stored traces."""
+
+
+@app.command()
+def show(
+    trace: str,
+    config: Annotated[Path | None, typer.Option()] = None,
+    data_dir: Annotated[Path, typer.Option()] = Path(".headgate"),
+    json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """What was asked, chosen and tried, what it took and cost. (A request that just ended appears within a second.)"""
+    from headgate.core.money import dollars
+    from headgate.engine.archive import unpack
+    from headgate.server.routes.traces import trace_view
+
+    async def ask(store: Any) -> Any:
+        return await store.request(trace, key_id=None), await store.attempts(trace)
+
+    record, attempts = read(config, data_dir, ask)
+    if record is None:
+        fail(f"there is no trace {trace!r}")
+    view = trace_view(unpack(record), record)
+    if json:
+        show_json(view)
+        return
+    cost = "unknown" if record.cost is None else f"${dollars(record.cost)}"
+    say(bold(f"{record.requested} → {record.model or 'nobody'}  {record.status}  {cost}  {record.latency:.2f} s"))
+    say(dim(f"{clock(record.at)} UTC · {record.door} · key {record.key_id} · {record.id}"))
+    for decision in view["decisions"]:
+        over = f" over {', '.join(map(str, decision['over']))}" if decision.get("over") else ""
+        say(f"  {decision['kind']}: {decision['chosen']}{over}: {decision['because']}")
+    for intent, outcome in attempts:
+        said = "still open" if outcome is None else f"{outcome.outcome}, {outcome.state}"
+        paid = "unknown cost" if outcome is None or outcome.cost is None else f"${dollars(outcome.cost)}"
+        fault = f" ({outcome.error})" if outcome is not None and outcome.error else ""
+        say(f"  {intent.id}  {intent.deployment}  {said}{fault}  {paid}")
