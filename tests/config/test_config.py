@@ -45,7 +45,7 @@ def problems(text: str, env: dict[str, str] | None = None) -> list[str]:
         ("teams: {core: }", "an empty section is written {}"),
         (
             PROVIDER + "models: {a: {provider: openai, hedge: {after: 1s}}}",
-            "`hedge` as it stands here is not built yet",
+            "a hedge goes to another deployment",
         ),
         (
             PROVIDER + "models: {m: {provider: openai}, a: {fallback: {order: [m], rescue: restart}}}",

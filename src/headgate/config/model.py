@@ -153,6 +153,8 @@ class Entry(Section):
             )
         if self.price is not None and self.cost_per_1k is not None:
             raise ValueError("price and cost_per_1k say the same: give one of them")
+        if self.hedge is not None and len(self.deployments or ()) < 2:
+            raise ValueError("a hedge goes to another deployment of the same model: give it `deployments`")
         return self
 
 

@@ -277,7 +277,7 @@ class Exchange:
         trace, answer, principal = self.trace, self.answer, self.principal
         first = None
         for attempt in trace.attempts:
-            if attempt.ttft_ms is not None and not attempt.role:
+            if attempt.ttft_ms is not None and attempt.role in (None, "hedge"):
                 first = attempt.at_ms + attempt.ttft_ms
                 break
         elapsed = self.house.clock.monotonic() - trace.started

@@ -70,7 +70,7 @@ class Call:
         if outcome == "ok":
             vitals.health.succeeded()
             vitals.gate.praised()
-            vitals.observe(self.account.first_content or 0.0)
+            vitals.observe(self.account.first_content or 0.0, stream=self.request.stream)
         elif isinstance(error, UpstreamFault):
             vitals.health.failed(error)
             if error.kind in ("rate_limit", "overloaded"):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable
 
 import msgspec
 
@@ -35,6 +36,7 @@ from headgate.upstream.account import Account, output_bound, worst_case
 from headgate.upstream.answers import Call, StreamAnswer, WholeAnswer
 from headgate.upstream.deployment import Deployment, Endpoint, Model
 from headgate.upstream.faults import of_transport
+from headgate.upstream.hedge import hedged
 from headgate.upstream.life import Life
 from headgate.upstream.limits import read_limits
 from headgate.upstream.retry import RETRY_SAME, delay
@@ -80,7 +82,13 @@ async def attempt(
         asked = deployment
         deployment.vitals.retries.earn()
         try:
-            return await once(life, model, deployment, request, envelope, policy, role)
+            if model.hedge is None:
+                return await once(life, model, deployment, request, envelope, policy, role)
+
+            def ask(chosen: Deployment, other_role: str | None) -> Awaitable[Answer]:
+                return once(life, model, chosen, request, envelope, policy, other_role or role)
+
+            return await hedged(life, model, deployment, request, left, hedge=model.hedge, ask=ask)
         except UpstreamFault as error:
             last = error
             if error.kind in ABOUT_THE_REQUEST:

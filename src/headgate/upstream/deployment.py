@@ -17,7 +17,7 @@ from headgate.core.money import Price
 from headgate.net.transport.protocol import Limits, Origin
 from headgate.upstream.concurrency import Gate
 from headgate.upstream.health import Health
-from headgate.upstream.retry import RetryBudget
+from headgate.upstream.retry import HedgeBudget, RetryBudget
 
 EWMA_SECONDS = 10.0
 
@@ -57,14 +57,13 @@ class Vitals:
         self._clock = clock
         self._ewma = 0.0
         self._ewma_at = clock.monotonic()
-        self.first_tokens: list[float] = []
+        self._seen: tuple[list[float], list[float]] = ([], [])
         self.headroom = 1.0
         """Share of its rate limit that the provider says is left, 1 where it says nothing."""
         self.headroom_until = 0.0
-        self.calls = 0
-        self.hedges = 0
+        self.hedges = HedgeBudget()
 
-    def observe(self, seconds: float) -> None:
+    def observe(self, seconds: float, *, stream: bool) -> None:
         """Peak EWMA (Finagle): a slower answer counts at once, a faster one only as time passes."""
         now = self._clock.monotonic()
         if seconds > self._ewma:
@@ -73,9 +72,10 @@ class Vitals:
             weight = math.exp(-(now - self._ewma_at) / EWMA_SECONDS)
             self._ewma = self._ewma * weight + seconds * (1.0 - weight)
         self._ewma_at = now
-        self.first_tokens.append(seconds)
-        if len(self.first_tokens) > 200:
-            del self.first_tokens[:100]
+        seen = self._seen[stream]
+        seen.append(seconds)
+        if len(seen) > 200:
+            del seen[:100]
 
     @property
     def latency(self) -> float | None:
@@ -86,11 +86,12 @@ class Vitals:
         """Peak-EWMA cost of sending one more: latency times what is outstanding."""
         return (self._ewma or 0.001) * (self.outstanding + 1)
 
-    def p95(self) -> float | None:
-        """95th percentile of the time to first content; None before 20 observations."""
-        if len(self.first_tokens) < 20:
+    def p95(self, *, stream: bool) -> float | None:
+        """95th percentile of the time to a stream's first content, or to a whole answer; None before 20 of them."""
+        seen = self._seen[stream]
+        if len(seen) < 20:
             return None
-        ordered = sorted(self.first_tokens)
+        ordered = sorted(seen)
         return ordered[int(len(ordered) * 0.95)]
 
     def limits_seen(self, share: float, reset_in: float) -> None:

@@ -48,6 +48,25 @@ class RetryBudget:
         self._at = now
 
 
+class HedgeBudget:
+    """Every call earns its share of a hedge; what is unspent adds up to a few, so that hedges are never more than the
+    share of the calls, and an outage does not spend what a quiet week has saved."""
+
+    MOST = 5.0
+
+    def __init__(self) -> None:
+        self._tokens = 0.0
+
+    def earn(self, share: float) -> None:
+        self._tokens = min(self._tokens + share, self.MOST)
+
+    def spend(self) -> bool:
+        if self._tokens < 1.0 - 1e-9:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
 def delay(fault: UpstreamFault, retry: int, rng: random.Random) -> float:
     """Seconds to wait before retry number `retry` (from 0): the provider's own word, else full jitter (AWS)."""
     if fault.retry_after is not None:
