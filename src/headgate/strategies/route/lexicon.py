@@ -1,143 +1,134 @@
-"""How people ask, in eleven languages: patterns per task with weights, written from knowledge of the languages.
-
-Nothing here was fitted to rows of a data set (a test forbids any run of eight words that stands in one). The patterns look
-at the instruction, which is at the beginning or the end of a prompt; what the material looks like is signals.py's matter.
-"""
+"""The lexicon: surface forms in eleven languages to language-independent notions (`lexicon.txt` says how it is written)."""
 
 from __future__ import annotations
 
 import re
+from functools import cache
+from importlib import resources
 
-# label -> [(weight, pattern)]; weights are log-odds by judgement: 1 a hint, 2 a sign, 3 all but certain, 4 certain.
-PATTERNS: dict[str, list[tuple[float, str]]] = {
-    "translation": [
-        (4.0, r"\btranslat(e|ion|ing)\b"),
-        (3.0, r"\bhow (do|would|can) (you|i|we) (say|write)\b"),
-        (2.5, r"\b(in|into|to) (english|spanish|french|german|italian|portuguese|russian|chinese|mandarin|japanese|korean|arabic|hindi|czech|icelandic|dutch|polish|turkish|greek|swedish|latin|hebrew)\s*[:?.!]?\s*$"),
-        (1.5, r"\bwhat('s| is) .{1,40} in (english|spanish|french|german|italian|portuguese|russian|chinese|japanese|korean|arabic|hindi)\b"),
-        (4.0, r"翻译|译成|译为|翻譯|翻成|用(英|中|法|德|日|韩|西班牙)(文|语)(怎么说|表达)"),
-        (4.0, r"翻訳|(英|日本|中国|韓国|フランス|ドイツ)語(に|で)(訳|言|直)"),
-        (4.0, r"번역|(영어|한국어|일본어|중국어)로 (뭐|어떻게|옮)"),
-        (4.0, r"\btradu(z|c|ç|ir|isez|is|cción|ção|ction)|\bcómo se dice\b|\bcomo se diz\b|\bcomment dit-on\b"),
-        (4.0, r"\bübersetz|\bwas heißt .{1,60} auf\b|\bauf (englisch|deutsch|französisch|spanisch)\b"),
-        (4.0, r"перевед|перевод|по-(английски|русски|немецки|французски)"),
-        (4.0, r"ترجم|بالإنجليزية|إلى (العربية|الإنجليزية|الفرنسية)"),
-        (4.0, r"अनुवाद|(अंग्रेज़ी|हिंदी|अंग्रेजी) में (क्या|कैसे|बदल)"),
-    ],
-    "summary": [
-        (4.0, r"\b(summar(y|ies|i[sz]e|i[sz]ing)|tl;?\s?dr|synops[ie]s|recap)\b"),
-        (3.0, r"\b(main|key) (points?|ideas?|takeaways?|facts?)\b|\bgist\b|\bin a nutshell\b|\bboil .{0,20}down\b"),
-        (2.5, r"\b(shorten|condense|abridge|abstract|headline|title) (this|the|for|of)\b|\bwrite (a|the|an) (headline|title|abstract|highlights?)\b"),
-        (2.0, r"\b(briefly|in (one|two|three|a few|\d+) (sentences?|words|lines|bullet))"),
-        (4.0, r"总结|概括|摘要|归纳|概述|總結|要点|简述"),
-        (4.0, r"要約|まとめて|要点|概要を"),
-        (4.0, r"요약|정리해|간추려"),
-        (4.0, r"\bresum(e|en|ir|o|a|ez|é|ê)\b|\brésum|\bsíntesis\b|\bsynthèse\b|\bem poucas palavras\b"),
-        (4.0, r"\bzusammenfass|\bfass(e|en)? .{0,80}\bzusammen\b|\bkernaussage"),
-        (4.0, r"кратко|резюм|суммируй|перескаж|обобщи|вкратце"),
-        (4.0, r"لخص|تلخيص|ملخص|باختصار|أوجز"),
-        (4.0, r"सारांश|संक्षेप|सार बता"),
-    ],
-    "code": [
-        (3.0, r"\b(write|implement|create|fix|debug|refactor|complete|optimi[sz]e|build|add|make)\b.{0,60}\b(function|class|method|script|program|code|component|query|regex|api|endpoint|unit tests?|test cases?|algorithm|module|app|website|bot|plugin|makefile|dockerfile)\b"),
-        (2.5, r"\b(python|javascript|typescript|java|c\+\+|c#|rust|golang|kotlin|swift|ruby|php|bash|haskell|react|django|flask|node\.?js|numpy|pandas|pytorch|docker|kubernetes|html|css|verilog|matlab|latex)\b"),
-        (3.0, r"\b(stack ?trace|traceback|syntax error|compile[rs]?|runtime error|segfault|exception|null pointer|undefined is not|typeerror|valueerror)\b"),
-        (2.0, r"\b(bug|debug|refactor|unit test|recursion|linked list|hash ?map|binary (tree|search)|leetcode|git|regex|json schema|async|mutex|thread)\b"),
-        (2.5, r"代码|编程|程序|函数|脚本|报错|调试|算法实现|编写.{0,12}(程序|函数|类|脚本)"),
-        (3.0, r"コード|プログラム|関数|スクリプト|デバッグ|実装"),
-        (3.0, r"코드|프로그램|함수|스크립트|디버그|구현"),
-        (3.0, r"\b(código|função|función|programa|depurar|script) |\b(fonction|programme|script|code|débogu)\b.{0,30}\b(python|java|qui)\b|\bécri(s|re|vez) (une fonction|un programme|un script|du code)"),
-        (3.0, r"\b(schreib|erstell|implementier)\w* .{0,40}\b(funktion|programm|skript|klasse|code)\b|\bquellcode\b"),
-        (3.0, r"\b(код|функци|программ|скрипт|отлад)\w*"),
-        (3.0, r"كود|برنامج|دالة|برمج|سكربت"),
-        (3.0, r"कोड|प्रोग्राम|फ़ंक्शन|फंक्शन|स्क्रिप्ट"),
-    ],
-    "math": [
-        (3.0, r"\b(solve|prove|integrate|differentiate|factor(ize)?|simplify|evaluate|compute|calculate)\b.{0,60}(\b(equation|integral|derivative|polynomial|matrix|limit|probability|sum|product|expression|theorem)\b|[=∫∑√^])"),
-        (2.5, r"\b(how (many|much|far|long|old|fast)|what (fraction|percent(age)?)|total (number|cost|amount)|altogether|in total|remainder|average speed)\b.{0,120}\?"),
-        (2.5, r"\b(prove|proof|theorem|lemma|integer|prime|polynomial|eigenvalue|derivative|integral|modulo|combinatori|probability that|geometric|arithmetic sequence|triangle|circle|perimeter|hypotenuse)\b"),
-        (3.0, r"\\(frac|sqrt|int|sum|mathbb|begin\{(equation|align))|\$[^$]{2,}\$"),
-        (3.0, r"\b\d+(\.\d+)?\s*[-+*/x×÷^]\s*\d+|\bsquare root\b|\bconvert .{0,20}\d+.{0,20}\b(miles?|km|kilomet|pounds?|kg|feet|inch|celsius|fahrenheit|ounces?|liters?|gallons?|meters?)\b"),
-        (2.5, r"\bhow many (feet|inches|ounces|cups|miles|kilometers|grams|pounds|meters|liters|seconds|minutes) (are|in|is|make)\b"),
-        (3.0, r"计算|求解|方程|证明|多少(个|元|米|天|岁|钱|人|公里)|概率|积分|导数|几分之|数学"),
-        (3.0, r"計算|方程式|証明し|確率|積分|微分|いくつ(です|に|ある)|何(個|円|人|メートル)(です|に|ある|か)"),
-        (3.0, r"계산|방정식|증명|확률|적분|미분|몇 (개|명|원|미터)"),
-        (3.0, r"\b(calcul(a|e|ar|er|ez)|resuelve|résou|resolva|ecuación|équation|equação|cuánt[oa]s?|combien|quant[oa]s|demuestra|démontre|demonstre|probabilidad|probabilité)\b"),
-        (3.0, r"\b(berechne|löse|gleichung|beweise|wie viele?|wahrscheinlichkeit|ableitung|wurzel)\b"),
-        (3.0, r"\b(вычисли|реши|уравнени|докажи|сколько|вероятност|интеграл|производн)\w*"),
-        (3.0, r"احسب|حل المعادلة|معادلة|أثبت|كم (عدد|يساوي|من)|احتمال"),
-        (3.0, r"गणना|हल कर|समीकरण|सिद्ध कर|कितन[ेाी]|प्रायिकता"),
-    ],
-    "creative": [
-        (3.5, r"\b(write|compose|create|tell|make up|continue|invent|generate|craft|draft)\b.{0,60}\b(story|stories|poem|haiku|sonnet|limerick|song|lyrics|novel|tale|fable|scene|screenplay|script for (a|the) (play|film|movie)|monologue|dialogue|fan ?fiction|essay|article|blog ?post|speech|slogan|tagline|ad copy|joke|rap|ballad|letter|character)\b"),
-        (2.0, r"\b(once upon a time|fictional|imagin(e|ary|ative)|fantasy|protagonist|plot twist|narrator|world-?building|in the style of|creative)\b"),
-        (2.0, r"\bgiven (the|these|a) (concepts?|words?|keywords?|set of words)\b|\buse (all )?(the|these) words\b|\bwrite a sentence (with|using|about|that)\b"),
-        (3.5, r"写(一|首|篇|个).{0,15}(故事|诗|小说|散文|作文|歌词|文章|剧本|笑话)|编(一个|个)故事|创作"),
-        (3.5, r"(物語|詩|俳句|小説|歌詞|話)を(書|作|考)|創作"),
-        (3.5, r"(이야기|시|소설|가사|글)(를|을)? ?(써|지어|만들)|창작"),
-        (3.5, r"\b(escrib|écri|escrev)\w* .{0,30}\b(cuento|historia|poema|relato|canción|histoire|poème|conte|nouvelle|chanson|história|conto|canção)\b"),
-        (3.5, r"\b(schreib|erfind|dicht|erzähl)\w* .{0,40}\b(geschichte|gedicht|märchen|lied|erzählung|roman)\b"),
-        (3.5, r"\b(напиши|сочини|придумай|расскажи)\w* .{0,30}(рассказ|стих|сказк|истори|песн|поэм)"),
-        (3.5, r"(اكتب|ألف|احك).{0,20}(قصة|قصيدة|رواية|أغنية|خاطرة)"),
-        (3.5, r"(कहानी|कविता|गीत|उपन्यास|निबंध).{0,15}(लिख|सुना|बना)"),
-    ],
-    "analysis": [
-        (3.5, r"\banaly[sz](e|ing|is)\b|\bfinancial (report|statement|results?)\b"),
-        (3.0, r"\b(compare|evaluate|assess|interpret|examine|diagnose|investigate)\b.{0,80}\b(data|report|results?|figures?|table|trends?|performance|metrics?|revenue|sales|options|strateg|pros and cons|impact|risks?|dataset|survey|market)\b"),
-        (3.0, r"\b(sql|select|query)\b.{0,80}\b(table|database|schema|columns?)\b|\bdatabase schema\b|\bwrite (a|an|the) sql\b|\btext-?to-?sql\b"),
-        (2.5, r"\b(trend|correlat|regression|outlier|variance|forecast|year over year|quarter(ly)?|swot|root cause|kpi|csv|spreadsheet|dashboard|a/b test|hypothesis test|statistic(s|al))\w*\b"),
-        (2.0, r"\bbased on (the|this) (table|data|report|chart)\b|\baccording to the table\b|\bfrom the table\b"),
-        (3.5, r"分析|评估|对比.{0,10}(数据|结果|方案)|解读.{0,8}(数据|报告|报表)|统计(一下|数据)|趋势"),
-        (3.5, r"分析|評価して|比較して|傾向"),
-        (3.5, r"분석|평가해|비교해|추세"),
-        (3.5, r"\banali(z|s)(a|e|ar|er|ez|emos)\b|\banálisis\b|\banálise\b|\banalys(e|er|ez)\b|\bevalúa\b|\bévalue"),
-        (3.5, r"\banalysier|\bbewerte\b|\bwerte .{0,60}\baus\b|\bvergleiche .{0,40}\b(daten|zahlen|ergebnisse)\b"),
-        (3.5, r"проанализир|анализ|оцени .{0,30}(данные|отчет|отчёт|результат)|сравни .{0,30}(данные|показател)"),
-        (3.5, r"حلل|تحليل|قيم (البيانات|النتائج)|قارن"),
-        (3.5, r"विश्लेषण|मूल्यांकन|तुलना कर"),
-    ],
-    "extraction": [
-        (4.0, r"\bextract\b|\bnamed entit(y|ies)\b|\b(ner|relation extraction|event extraction|entity recognition)\b"),
-        (3.5, r"\b(list|find|identify|pull out|pick out|get|give me|tag|label|mark|return)\b.{0,40}\b(all|every|each|any|the)\b.{0,40}\b(names?|entit(y|ies)|people|persons?|organi[sz]ations?|locations?|places|dates?|e-?mails?|phone numbers?|addresses|keywords?|companies|products?|amounts?|urls?|triples?)\b"),
-        (2.5, r"\b(as|into|in) (a )?(json|csv|structured|key-?value|table)\b.{0,40}\b(fields?|keys?|format|object)?\b|\bfill in (the )?(fields|form|slots)\b|\bwhich (entities|people|organi[sz]ations|locations)\b"),
-        (4.0, r"抽取|提取|识别.{0,10}(实体|人名|地名|机构|关系|事件)|命名实体|三元组|找出.{0,10}(所有|全部).{0,10}(人名|地名|日期|机构|实体)"),
-        (4.0, r"抽出|固有表現|(名前|日付|住所|組織名)を(すべて|全て)?(挙げ|取り出|列挙)"),
-        (4.0, r"추출|개체명|(이름|날짜|주소|기관)을? ?(모두|전부)? ?(찾|뽑|나열)"),
-        (4.0, r"\bextra(e|er|ia|is|ire|yez)\b|\bextrai(s|re|a)\b|\bentidades\b|\bentités nommées\b"),
-        (4.0, r"\bextrahier|\bentnimm\b|\b(liste|finde|nenne) .{0,20}\balle(n)? .{0,20}(namen|personen|orte|daten|adressen|firmen)\b"),
-        (4.0, r"извлек|выдели .{0,20}(имен|дат|сущност|организац)|найди все .{0,20}(имен|дат|адрес|организац)"),
-        (4.0, r"استخرج|استخراج|الكيانات"),
-        (4.0, r"निकाल(ें|ो|िए)|निष्कर्षण|(नाम|तारीख|पते).{0,12}(सूची|निकाल)"),
-    ],
-    "chat": [
-        (3.5, r"^\W*(hi|hello|hey|yo|good (morning|evening|afternoon|night)|how are you|how('s| is) it going|what'?s up|sup|howdy|greetings|thanks?( you)?|thank you .{0,20}|bye|goodbye|see you.{0,12}|nice to meet you|ok(ay)?|cool|lol)\b.{0,30}$"),
-        (3.0, r"\b(who|what) are you\b|\bwho (made|created|built|programmed|designed) you\b|\bwhere (are|were) you (from|born|made)\b|\bhow old are you\b|\b(are|do|can|did|have|will|would|were) you (a |an )?(real|human|robot|bot|ai|computer|alive|like|love|feel|sleep|eat|enjoy|have (any )?(pets?|hobbies|friends|feelings|siblings|kids))"),
-        (2.5, r"\b(what('s| is)|tell me) your (name|favou?rite|hobb(y|ies)|age|birthday|job|opinion)\b|\btell me (a joke|something funny|about yourself)\b|\bwhat can (you|i) (do|ask)\b|\bi('m| am) (so |very |really |feeling )?(bored|sad|happy|tired|lonely|excited)\b|\bmeaning of life\b|\bdo you (like|love|have|want|know me|work)\b"),
-        (3.5, r"^(你好|您好|嗨|早上好|晚上好|谢谢|再见|你是谁|你叫什么|最近怎么样|在吗|哈喽)"),
-        (3.5, r"^(こんにちは|おはよう|こんばんは|ありがとう|さようなら|元気|あなたは(誰|だれ))"),
-        (3.5, r"^(안녕|고마워|감사합니다|잘 지내|너는 누구|반가워)"),
-        (3.5, r"^\W*(hola|buenos días|gracias|adiós|qué tal|cómo estás|bonjour|salut|merci|ça va|au revoir|olá|oi|obrigad[oa]|tudo bem|bom dia)\b.{0,30}$"),
-        (3.5, r"^\W*(hallo|guten (tag|morgen|abend)|danke|tschüss|wie geht('s| es)|moin|servus)\b.{0,30}$"),
-        (3.5, r"^\W*(привет|здравствуй|спасибо|пока|как дела|добрый (день|вечер)|доброе утро|кто ты)"),
-        (3.5, r"^\W*(مرحبا|السلام عليكم|أهلا|شكرا|كيف حالك|صباح الخير|من أنت)"),
-        (3.5, r"^\W*(नमस्ते|नमस्कार|धन्यवाद|शुक्रिया|कैसे हो|आप कैसे|तुम कौन)"),
-    ],
-    "qa": [
-        (2.0, r"^\W*(who|when|where|which|what|why|whose|whom|how (does|do|did|is|are|was|were|can))\b"),
-        (2.0, r"\bwhat (is|are|was|were|does|do) (the|a|an)?\b|\bdefin(e|ition)\b|\bmeaning of\b|\bwhat does .{1,40} mean\b|\bexplain\b|\bdescribe\b|\bdifference between\b"),
-        (2.5, r"(^|\n)\s*\(?[A-D][).:]\s+.+(\n|\s)\s*\(?[B-E][).:]\s+"),
-        (2.0, r"什么是|是什么|为什么|谁是|是谁|哪(个|里|一|年|些)|何时|解释|介绍一下|怎么(办|样|做)|如何"),
-        (2.0, r"とは(何|なに)|なぜ|いつ|どこ|誰(が|です)|どうやって|教えて|説明して"),
-        (2.0, r"무엇|누구|언제|어디|왜|어떻게|설명해|알려"),
-        (2.0, r"(^|¿)\W*(qué|quién|cuándo|dónde|por qué|cómo|cuál)\b|\b(qui|que|quand|où|pourquoi|comment|quel(le)?s?|qu'est-ce)\b.{0,120}\?|\b(quem|quando|onde|por que|como|qual)\b.{0,120}\?|\bexplica|\bexplique"),
-        (2.0, r"^\W*(wer|was|wann|wo|warum|welche[rs]?|wie|wieso)\b|\berklär"),
-        (2.0, r"^\W*(кто|что|когда|где|почему|какой|какая|как|зачем)\b|объясни"),
-        (2.0, r"(^|\s)(من|ما|متى|أين|لماذا|كيف|هل|اشرح)\s"),
-        (2.0, r"(क्या|कौन|कब|कहाँ|कहां|क्यों|कैसे|समझा)"),
-    ],
-}  # fmt: skip
+import msgspec
 
-COMPILED: dict[str, list[tuple[float, re.Pattern[str]]]] = {
-    label: [(weight, re.compile(pattern, re.IGNORECASE | re.MULTILINE)) for weight, pattern in patterns]
-    for label, patterns in PATTERNS.items()
-}
+_FOLD = str.maketrans(
+    "áàâäãåāéèêëēíìîïīóòôöõøōúùûüūñçýÿ’‘譯總結摘寫計問題數據語畫國學個這請說話標題詩詞練習應該點",
+    "aaaaaaaeeeeeiiiiiooooooouuuuuncyy''译总结摘写计问题数据语画国学个这请说话标题诗词练习应该点",
+) | {ord("ß"): "ss", ord("œ"): "oe", ord("æ"): "ae"}
+_TOKEN = re.compile(
+    r"[a-z]+(?:[-'.][a-z]+)*[+#]*|[\u4e00-\u9fff\u3040-\u30ff]+|[\uac00-\ud7a3]+|[\u3131-\u318e]+|[\u0400-\u04ff]+(?:-[\u0400-\u04ff]+)*"
+    r"|[\u0600-\u06ff]+|[\u0900-\u097f]+|\d+"
+)
+_CJK = re.compile(r"[\u4e00-\u9fff\u3040-\u30ff]")
+_HANGUL = re.compile(r"[\uac00-\ud7a3]")
+SHORTEST_PREFIX = 3
+SILENT = "NOTHING"
+
+
+class Lexicon(msgspec.Struct, frozen=True):
+    notions: tuple[str, ...]
+    words: dict[str, tuple[str, ...]]
+    """Whole words, and phrases joined by `_`."""
+    prefixes: dict[str, tuple[str, ...]]
+    running: dict[str, tuple[str, ...]]
+    """Forms found inside running Chinese and Japanese text."""
+    longest: int
+
+
+def fold(text: str) -> str:
+    """Lower case, Latin letters without accents, some traditional characters as their simplified forms."""
+    lowered = text.lower()
+    return lowered if lowered.isascii() else lowered.translate(_FOLD)
+
+
+def tokens_of(folded: str) -> list[str]:
+    return _TOKEN.findall(folded)
+
+
+@cache
+def lexicon() -> Lexicon:
+    """Read once, at first use."""
+    text = resources.files("headgate.strategies.route").joinpath("lexicon.txt").read_text(encoding="utf-8")
+    return parse_lexicon(text)
+
+
+def parse_lexicon(text: str) -> Lexicon:
+    words: dict[str, list[str]] = {}
+    prefixes: dict[str, list[str]] = {}
+    running: dict[str, list[str]] = {}
+    notions: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("["):
+            notions.append(line[1 : line.index("]")])
+        elif line and not line.startswith("#"):
+            _, _, forms = line.partition(":")
+            for form in fold(forms).split():
+                plain = form.rstrip("*")
+                table = prefixes if form.endswith("*") else running if _CJK.match(plain) else words
+                if (noted := table.setdefault(plain, [])) is not None and notions[-1] not in noted:
+                    noted.append(notions[-1])
+    frozen = [{form: tuple(named) for form, named in table.items()} for table in (words, prefixes, running)]
+    return Lexicon(tuple(notions), *frozen, longest=max(len(form) for form in running))
+
+
+def notions_of(tokens: list[str]) -> list[str]:
+    """The notions that the words mean, in the order of the text; the longest form wins."""
+    book = lexicon()
+    words, prefixes = book.words, book.prefixes
+    found: list[str] = []
+    at, end = 0, len(tokens)
+    while at < end:
+        token = tokens[at]
+        at += 1
+        first = token[0]
+        if first > "\u3040" and _CJK.match(token):
+            _running(token, book, found)
+            continue
+        if at < end:
+            pair = f"{token}_{tokens[at]}"
+            if at + 1 < end:
+                triple = f"{pair}_{tokens[at + 1]}"
+                if at + 2 < end and (hit := words.get(f"{triple}_{tokens[at + 2]}")) is not None:
+                    found += hit
+                    at += 3
+                    continue
+                if (hit := words.get(triple)) is not None:
+                    found += hit
+                    at += 2
+                    continue
+            if (hit := words.get(pair)) is not None:
+                found += hit
+                at += 1
+                continue
+        if (hit := words.get(token)) is not None:
+            found += hit
+        elif len(token) > SHORTEST_PREFIX or first > "\u0400":
+            _inflected(token, words, prefixes, found)
+    return [notion for notion in found if notion != SILENT] if SILENT in found else found
+
+
+def _running(run: str, book: Lexicon, found: list[str]) -> None:
+    table, at, end = book.running, 0, len(run)
+    while at < end:
+        for size in range(min(book.longest, end - at), 0, -1):
+            hit = table.get(run[at : at + size])
+            if hit is not None:
+                found += hit
+                at += size - 1
+                break
+        at += 1
+
+
+def _inflected(
+    token: str, words: dict[str, tuple[str, ...]], prefixes: dict[str, tuple[str, ...]], found: list[str]
+) -> None:
+    hangul = _HANGUL.match(token) is not None
+    for size in range(min(len(token), 10), 1 if hangul else SHORTEST_PREFIX - 1, -1):
+        start = token[:size]
+        hit = prefixes.get(start)
+        if hit is None and hangul:
+            hit = words.get(start)  # particles follow the Korean stem
+        if hit is not None:
+            found += hit
+            return
+    if (token.endswith("s") and (hit := words.get(token[:-1])) is not None) or (
+        token.startswith("ال") and (hit := words.get(token[2:])) is not None
+    ):
+        found += hit

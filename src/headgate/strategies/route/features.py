@@ -1,0 +1,155 @@
+"""A prompt as numbered features: notions by place and order, the shape, and hashed words of the instruction."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import msgspec
+import numpy as np
+
+from headgate.strategies.route.lexicon import fold, notions_of, tokens_of
+from headgate.strategies.route.signals import bare, shape_of, zones_of
+
+BITS = 16
+NAMED_MASK = (1 << 14) - 1
+WORDS = 1 << 14
+"""Named features are hashed below this, words above it, so that words never disturb the names."""
+SIZE = 1 << BITS
+WORD_MASK = (1 << BITS) - 1 - WORDS
+MOST_WORDS = 60
+REACH = 3
+_QUIET = frozenset({"PLEASE", "FOLLOWING", "NOTHING"})
+
+
+class Features(msgspec.Struct, frozen=True):
+    """Sparse: `ids` into SIZE slots with `values`; `names` are the readable ones, each at the same place as its id."""
+
+    ids: np.ndarray
+    values: np.ndarray
+    names: list[str]
+
+
+def features_of(text: str) -> Features:
+    text = bare(text)
+    zones = zones_of(text)
+    head, tail = tokens_of(fold(zones.head)), tokens_of(fold(zones.tail)) if zones.tail else []
+    names = shape_of(text, zones)
+    shape = frozenset(names)
+    heard, closing = notions_of(head), notions_of(tail) if tail else []
+    body = notions_of(tokens_of(fold(zones.body))) if zones.body else []
+    asked = dict.fromkeys(heard)
+    asked.update(dict.fromkeys(closing))
+    out = dict.fromkeys(names)
+    out.update((f"says {notion}", None) for notion in asked)
+    out.update((f"material {notion}", None) for notion in body)
+    _order(heard, "begins", out)
+    if closing:
+        _order(closing, "closing", out)
+    _together(asked, shape, out)
+    readable = list(out)
+    ids = [crc32(name.encode()) & NAMED_MASK for name in readable]
+    words = _words(head, tail)
+    values = np.ones(len(ids) + len(words), dtype=np.float32)
+    if words:
+        ids += words
+        values[len(readable) :] = 1.0 / len(words) ** 0.5
+    return Features(np.array(ids, dtype=np.int32), values, readable)
+
+
+def _order(notions: list[str], place: str, out: dict[str, None]) -> None:
+    """What comes first, and what follows what: the same in every language that puts the verb first or last."""
+    loud = [notion for notion in notions if notion not in _QUIET][:24]
+    if loud:
+        out[f"{place} {loud[0]}"] = None
+        if len(loud) > 1:
+            out[f"early {loud[1]}"] = None
+        out[f"last {loud[-1]}"] = None
+    for at, notion in enumerate(loud):
+        for other in loud[at + 1 : at + 1 + REACH]:
+            if other != notion:
+                out[f"{notion}+{other}" if notion < other else f"{other}+{notion}"] = None
+
+
+def _together(asked: dict[str, None], shape: frozenset[str], out: dict[str, None]) -> None:
+    """Conjunctions of a word and a shape, by knowledge of how people ask; a linear model cannot make them itself."""
+    for form in SHAPES & shape:
+        for notion in WITH_SHAPE & asked.keys():
+            out[f"{notion} & {form}"] = None
+    material = "material" if shape & LONG else "no material"
+    for notion in WITH_SHAPE & asked.keys():
+        out[f"{notion} & {material}"] = None
+    for a, b in PAIRS:
+        if a in shape and b in shape:
+            out[f"{a} & {b}"] = None
+    if not asked:
+        out[f"says nothing & {material}"] = None
+
+
+LONG = frozenset(
+    {"up to 500 characters", "up to 1000 characters", "up to 2000 characters", "up to 5000 characters", "very long"}
+)
+SHAPES = frozenset(
+    {
+        "structured data", "many numbers", "some numbers", "quantity", "lines of code", "code fence", "options",
+        "ends with a question", "quoted text", "two scripts", "mathematical notation", "one line",
+        "database schema", "no number", "begins with code", "up to 60 characters", "up to 30 characters",
+    }
+)  # fmt: skip
+WITH_SHAPE = frozenset(
+    {
+        "HOWMANY", "TOTAL", "WRITE", "MAKE", "ANALYZE", "EVALUATE", "DATA", "BIZ", "STAT", "CALC", "YOU", "ME",
+        "QWHAT", "QWHICH", "QWHO", "QHOW", "QWHY", "QWHEN", "QWHERE", "YESNO", "EXPLAIN", "DEFINE", "LISTALL",
+        "ENTITY", "TEXT", "LANGNAME", "SAYIN", "TRANSLATE", "SUMMARIZE", "HEADLINE", "BRIEF", "PASSAGE", "FEEL",
+        "SMALLTALK", "GREET", "EXTRACT", "STORY", "COPY", "CODETHING", "PROGLANG",
+    }
+)  # fmt: skip
+PAIRS = (
+    ("options", "ends with a question"),
+    ("options", "mathematical notation"),
+    ("options", "LaTeX"),
+    ("structured data", "ends with a question"),
+    ("structured data", "question at the beginning"),
+    ("structured data", "question at the end"),
+    ("structured data", "many numbers"),
+    ("some numbers", "ends with a question"),
+    ("many numbers", "ends with a question"),
+    ("quantity", "ends with a question"),
+    ("one line", "ends with a question"),
+    ("dialogue", "ends with a colon"),
+    ("two scripts", "ends with a colon"),
+    ("two scripts", "quoted text"),
+)
+
+
+def _words(head: list[str], tail: list[str]) -> list[int]:
+    found: dict[int, None] = {}
+    for tokens in (head[:MOST_WORDS], tail[-MOST_WORDS:]):
+        before = "^"
+        for token in tokens:
+            if token > "\u3040" and len(token) > 2:
+                for at in range(min(len(token) - 1, MOST_WORDS)):
+                    found[crc32(token[at : at + 2].encode())] = None
+                continue
+            found[crc32(token.encode())] = None
+            found[crc32(f"{before} {token}".encode())] = None
+            if len(token) > 5:
+                found[crc32(f"{token[:5]}*".encode())] = None
+            before = token
+    return [WORDS + (number % WORD_MASK) for number in found]
+
+
+def known_words(features: Features) -> bool:
+    """False for what says nothing in any language read here: no notion, and no shape that means a task by itself."""
+    return any(name.startswith("says ") and "nothing" not in name for name in features.names) or bool(
+        TELLING & frozenset(features.names)
+    )
+
+
+TELLING = frozenset(
+    {
+        "structured data", "many numbers", "quantity", "line of code", "lines of code", "code fence",
+        "begins with code", "options", "LaTeX", "mathematical notation", "error message", "arithmetic",
+        "lines end like code", "many lines end like code", "dialogue", "blank", "ends with a question",
+        "two scripts",
+    }
+)  # fmt: skip
