@@ -47,10 +47,6 @@ def problems(text: str, env: dict[str, str] | None = None) -> list[str]:
             PROVIDER + "models: {a: {provider: openai, hedge: {after: 1s}}}",
             "a hedge goes to another deployment",
         ),
-        (
-            PROVIDER + "models: {m: {provider: openai}, a: {fallback: {order: [m], rescue: restart}}}",
-            "`rescue` as it stands here is not built yet",
-        ),
         ("tools: {search: {searxng: x}}", "the tool `search` is not built yet"),
         (PROVIDER + "models: {a: {agent: {planner: a, models: [x], autonomy: reversible}}}", "is not built yet"),
         (

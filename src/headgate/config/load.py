@@ -201,8 +201,6 @@ def _tools(config: Config, document: Document, base: Path, entry: Entry) -> list
 def _half_built(document: Document, base: Path, entry: Entry) -> list[Problem]:
     """Keys that are read and would change nothing: an error, never a silent no-op."""
     found: list[Path] = []
-    if entry.fallback is not None and entry.fallback.rescue == "restart":
-        found.append(("fallback", "rescue"))
     for kind in ("ensemble", "agent"):
         section = getattr(entry, kind)
         if section is not None and section.budget.max_calls is not None:

@@ -38,7 +38,8 @@ class _Fallback(Section):
     retries: Annotated[Count, Field(ge=0, le=10)] = 2
     """Retries on the last target that is left; a move to a healthy target is no retry."""
     rescue: Literal["continue", "restart", "error"] = "continue"
-    """When a stream breaks off: the next target continues it, or the client is told."""
+    """When a stream breaks off after content: the next target continues it, or begins anew (at clients that sent
+    `x-headgate-restart: true`; the others are told), or the client is told."""
     when_all_cooling: Literal["fail", "wait"] = "fail"
     """With every target cooling down: wait for the earliest within the deadline, or fail at once."""
 

@@ -117,6 +117,14 @@ class Used(msgspec.Struct):
     extensions: Extensions = {}
 
 
+class Resumed(msgspec.Struct):
+    """Another model goes on where one broke off; never the first event. `model` is its provider's own string, shown by
+    formats whose later frames name the model. `restarted`: it begins anew, what was said before is void."""
+
+    model: str = ""
+    restarted: bool = False
+
+
 class Failed(msgspec.Struct):
     """The provider reported an error inside the stream. Nothing follows."""
 
@@ -134,6 +142,7 @@ Event = (
     | PartAdded
     | Finished
     | Used
+    | Resumed
     | Failed
 )
 CONTENT = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallStarted, ToolCallDelta, PartAdded)
@@ -177,6 +186,11 @@ class Collector:
                     self._answer.extensions = {**self._answer.extensions, **event.extensions}
             case Failed():
                 raise event.error
+            case Resumed():
+                self._answer.model = event.model or self._answer.model
+                if event.restarted:
+                    self._parts.clear()
+                    self._finish.clear()
             case _:
                 self._content(event)
 
@@ -315,6 +329,7 @@ __all__ = [
     "PartAdded",
     "ReasoningDelta",
     "RefusalDelta",
+    "Resumed",
     "Source",
     "Started",
     "TextDelta",

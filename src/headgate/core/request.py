@@ -20,6 +20,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds."""
     max_cost: int | None = None
     """Nano-US$."""
+    restart: bool = False
+    """The client takes a stream that begins anew: it throws away what it has when a chunk says so."""
     prefer: str | None = None
     """cheap | fast | best, from a suffix (`auto:cheap`)."""
     idempotency_key: str | None = None

@@ -16,7 +16,7 @@ MOST_TAGS, LONGEST_TAG = 20, 64
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _TAG = re.compile(r"[\w.:/@+-]+")
-_KNOWN = frozenset({"details", "tags", "max_cost", "timeout"})
+_KNOWN = frozenset({"details", "tags", "max_cost", "timeout", "restart"})
 
 
 def read_options(headers: Mapping[str, str], body_options: Mapping[str, Any] | None) -> Options:
@@ -32,7 +32,8 @@ def read_options(headers: Mapping[str, str], body_options: Mapping[str, Any] | N
     if key is not None and not 0 < len(key) <= 255:
         raise InvalidRequest("Idempotency-Key must have 1 to 255 characters", param="Idempotency-Key")
     return Options(
-        details=_flag(given.get("details")),
+        details=_flag(given.get("details"), "details"),
+        restart=_flag(given.get("restart"), "restart"),
         tags=_tags(given.get("tags")),
         timeout=_timeout(given.get("timeout"), headers),
         max_cost=_money(given.get("max_cost")),
@@ -46,12 +47,12 @@ def affinity_of(key_id: str, body: bytes) -> str:
     return hashlib.blake2b(key_id.encode() + body[start : start + 1024], digest_size=8).hexdigest()
 
 
-def _flag(value: Any) -> bool:
+def _flag(value: Any, name: str) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
     if str(value).lower() in ("true", "1", "false", "0"):
         return str(value).lower() in ("true", "1")
-    raise InvalidRequest("details must be true or false", param="headgate.details")
+    raise InvalidRequest(f"{name} must be true or false", param=f"headgate.{name}")
 
 
 def _tags(value: Any) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from headgate.core.strategy import Plan, Ref, Run
 from headgate.strategies.fit import unfit
 from headgate.strategies.schema import breaks_schema
 from headgate.upstream.attempt import Policy
-from headgate.upstream.rescue import Rescued, continuation, may_continue
+from headgate.upstream.rescue import Rescued, Resumption, continuation, may_continue, may_restart, was_heard
 
 Rescue = Literal["continue", "restart", "error"]
 # What a target can fail with, in the words of `move_on:`, and the fault kinds that each word covers.
@@ -162,7 +162,17 @@ class Fallback:
         if not request.stream or self.rescue == "error" or not rest:
             return answer
 
-        async def resume(error: UpstreamFault, said: list[Event]) -> Answer | None:
+        async def resume(error: UpstreamFault, said: list[Event]) -> Resumption | None:
+            broke = f"{answer.model}'s stream broke ({error.kind})"
+            heard = was_heard(said)
+            if not heard or (self.rescue == "restart" and may_restart(request)):
+                how = "restarted, as the client allows" if heard else "nothing was heard of it: begun anew"
+                run.decide("rescue", rest[0], over=[answer.model], because=f"{broke}; {how}")
+                whole = await self._from(request, run.child(role="rescue"), rest, well, broken=error)
+                return Resumption(whole, anew=True, restarted=heard)
+            if self.rescue == "restart":
+                run.decide("rescue", None, because=f"{broke}; the client has not said that it takes a restart")
+                return None
             if not may_continue(said):
                 run.decide("rescue", None, because="what was said cannot be continued (tool call, refusal or nothing)")
                 return None
@@ -170,9 +180,8 @@ class Fallback:
             prefill = info is not None and "prefill" in info.features
             following = continuation(request, said, prefill=prefill)
             how = "prefill" if prefill else "instruction"
-            why = f"{answer.model}'s stream broke ({error.kind}); continued by {how}"
-            run.decide("rescue", rest[0], over=[answer.model], because=why)
-            return await self._from(following, run.child(role="rescue"), rest, well, broken=error)
+            run.decide("rescue", rest[0], over=[answer.model], because=f"{broke}; continued by {how}")
+            return Resumption(await self._from(following, run.child(role="rescue"), rest, well, broken=error))
 
         return Rescued(answer, resume=resume)
 

@@ -1,13 +1,17 @@
 """Going on with a broken stream: the next model continues what was said, or starts again, or the client is told.
 
-A stream that broke is never reported as finished. `continue` gives the next model the words so far: as a prefilled
-assistant turn where the target takes one, otherwise as an instruction, with the overlap that models like to repeat
-trimmed. Tool calls cannot be continued in the middle: a stream that broke inside one ends with an error.
+A stream that broke is never reported as finished. Where nothing but reasoning was heard, the next model simply begins.
+`continue` gives the next model the words so far: as a prefilled assistant turn where the target takes one, otherwise as an
+instruction, with the overlap that models like to repeat trimmed. Tool calls cannot be continued in the middle: a stream
+that broke inside one ends with an error. `restart` begins anew, at clients that said they can take it
+(docs/decisions/0005): a chunk tells them to throw away what they have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+
+import msgspec
 
 from headgate.core.answer import Answer, Piece
 from headgate.core.chat import Message, Text
@@ -16,7 +20,9 @@ from headgate.core.events import (
     ChatAnswer,
     Event,
     Finished,
+    PartAdded,
     RefusalDelta,
+    Resumed,
     Started,
     TextDelta,
     ToolCallDelta,
@@ -34,14 +40,47 @@ INSTRUCTION = (
     "language, style and format. Do not repeat any of it, do not apologise, do not comment: write only what comes next."
 )
 
-Next = Callable[[Request], Awaitable[Answer]]
+RESTARTABLE = frozenset({"openai_chat"})
+"""Doors with a frame that tells a client to begin anew and that no SDK stumbles over."""
+
+
+class Resumption(msgspec.Struct, frozen=True):
+    """The answer that goes on. `anew`: it is a whole answer, not a sequel; `restarted`: what the client has is void."""
+
+    answer: Answer
+    anew: bool = False
+    restarted: bool = False
+
+
+def standing(said: list[Event]) -> list[Event]:
+    """What was said since the last restart: what the client holds to be the answer."""
+    for number in range(len(said) - 1, -1, -1):
+        event = said[number]
+        if isinstance(event, Resumed) and event.restarted:
+            return said[number + 1 :]
+    return said
+
+
+def was_heard(said: list[Event]) -> bool:
+    """Was anything said that a user sees? Reasoning alone is not."""
+    return any(
+        bool(event.text)
+        if isinstance(event, TextDelta | RefusalDelta)
+        else isinstance(event, ToolCallStarted | ToolCallDelta | PartAdded)
+        for event in said
+    )
+
+
+def may_restart(request: Request) -> bool:
+    """The client said that it takes a restart, and its format can tell it of one."""
+    return request.options.restart and request.dialect.name in RESTARTABLE
 
 
 def may_continue(said: list[Event]) -> bool:
     """Only plain text of a single choice can be continued."""
     spoken = any(isinstance(event, TextDelta) and event.text for event in said)
     return spoken and not any(
-        isinstance(event, ToolCallStarted | ToolCallDelta | RefusalDelta) or getattr(event, "choice", 0)
+        isinstance(event, ToolCallStarted | ToolCallDelta | RefusalDelta | PartAdded) or getattr(event, "choice", 0)
         for event in said
     )
 
@@ -73,13 +112,14 @@ class Rescued:
     """An answer that goes on with another model when the one that speaks breaks off."""
 
     def __init__(
-        self, first: Answer, *, resume: Callable[[UpstreamFault, list[Event]], Awaitable[Answer | None]]
+        self, first: Answer, *, resume: Callable[[UpstreamFault, list[Event]], Awaitable[Resumption | None]]
     ) -> None:
         self._now = first
         self._resume = resume
         self._said: list[Event] = []
         self._resumed = False
         self._part = 0
+        self._opening: Resumed | None = None
         self._trim: _Trim | None = None
         self._closed = False
 
@@ -138,38 +178,53 @@ class Rescued:
         said = self._said + self._now.said()
         await self._now.aclose()
         try:
-            answer = await self._resume(error, said)
+            resumed = await self._resume(error, standing(said))
         except HeadgateError as failed:
             raise error from failed
-        if answer is None:
+        if resumed is None:
             raise error
         if self._closed:  # the client left in the very tick in which the rescue arrived
-            await answer.aclose()
+            await resumed.answer.aclose()
             raise error
-        self._now, self._said, self._resumed = answer, said, True
-        self._part = max((getattr(event, "part", 0) for event in said), default=0)
-        spoken = "".join(event.text for event in said if isinstance(event, TextDelta))
-        self._trim = _Trim(spoken)
+        self._now, self._said, self._resumed = resumed.answer, said, True
+        self._part = max((getattr(event, "part", 0) for event in said), default=-1)
+        self._opening = Resumed(resumed.answer.model, resumed.restarted)
+        spoken = "".join(event.text for event in standing(said) if isinstance(event, TextDelta))
+        self._trim = None if resumed.anew else _Trim(spoken)
 
     def _fit(self, events: list[Event]) -> list[Event]:
-        """The new model's events as a sequel: no second start, its text joined to the part that broke off."""
+        """The new model's events, with no second start. As a sequel its text joins the part that broke off and its
+        thoughts are its own; a whole answer begins parts of its own."""
         out: list[Event] = []
         for event in events:
             if isinstance(event, Started):
-                continue
-            if isinstance(event, TextDelta) and self._trim is not None:
-                text = self._trim.feed(event.text)
-                if text:
-                    out.append(TextDelta(text, self._part, 0))
-            elif isinstance(event, ToolCallStarted | ToolCallDelta):
-                event.part += self._part + 1
+                if self._opening is not None:
+                    self._opening.model = event.model or self._opening.model
+            elif isinstance(event, Resumed):  # the one that goes on was rescued in its turn
+                self._open(out)
+                self._trim = None if event.restarted else self._trim
                 out.append(event)
             elif isinstance(event, Finished | Used):
+                self._open(out)
                 if self._trim is not None and (rest := self._trim.flush()):
                     out.append(TextDelta(rest, self._part, 0))
                 out.append(event)
+            elif self._trim is None or isinstance(event, ToolCallStarted | ToolCallDelta | RefusalDelta | PartAdded):
+                self._open(out)
+                event.part += self._part + 1  # type: ignore[union-attr]  all that is left has a part
+                out.append(event)
+            elif isinstance(event, TextDelta):
+                self._open(out)
+                if text := self._trim.feed(event.text):
+                    out.append(TextDelta(text, self._part, 0))
         self._said += out
         return out
+
+    def _open(self, out: list[Event]) -> None:
+        """Says once, before anything of it, that another model speaks."""
+        if self._opening is not None:
+            out.append(self._opening)
+            self._opening = None
 
 
 class _Trim:

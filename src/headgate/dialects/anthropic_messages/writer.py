@@ -17,6 +17,7 @@ from headgate.core.events import (
     PartAdded,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Started,
     TextDelta,
     ToolCallDelta,
@@ -100,6 +101,8 @@ class EventRenderer:
                 self._usage, self._last = event.usage, event.extensions.get(NAME, {})
             case Failed():
                 out.append(self.fail(event.error))
+            case Resumed():
+                pass  # only `message_start` names the model, and it is sent
             case _ if event.choice == 0:  # n > 1 was refused before
                 self._in_turn(event, out)
 

@@ -16,6 +16,7 @@ from headgate.core.events import (
     PartAdded,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Started,
     TextDelta,
     ToolCallDelta,
@@ -93,9 +94,8 @@ class EventRenderer:
                     self._logprobs.setdefault(event.choice, []).append(event.logprobs)
                 if event.text or event.signature:
                     _say(parts, event.choice, {"text": event.text}, event.signature)
-            case RefusalDelta():
-                if event.text:
-                    _say(parts, event.choice, {"text": event.text}, None)
+            case RefusalDelta() if event.text:
+                _say(parts, event.choice, {"text": event.text}, None)
             case ReasoningDelta():
                 signature = event.signature if self._own else None
                 if event.text or signature:
@@ -120,6 +120,8 @@ class EventRenderer:
                 self._ends.append(event)
             case Used():
                 self._used = event
+            case Resumed():
+                self._model = event.model or self._model
             case CitationAdded() | Failed():
                 pass  # citations have no incremental form here; failures are told by `fail`
 

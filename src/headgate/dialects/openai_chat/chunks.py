@@ -16,6 +16,7 @@ from headgate.core.events import (
     PartAdded,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Started,
     TextDelta,
     ToolCallDelta,
@@ -111,6 +112,8 @@ class EventRenderer:
                 self._finished[event.choice] = event
             case Used():
                 self._usage = event.usage
+            case Resumed():
+                return self._resume(event)
             case Failed():
                 return self.fail(event.error)
         return None
@@ -125,6 +128,16 @@ class EventRenderer:
         self._own = NAME in event.extensions
         rest = event.extensions.get(NAME, {}).get("rest", {})
         self._more = {key: rest[key] for key in CONSTANT if rest.get(key)}
+
+    def _resume(self, event: Resumed) -> bytes | None:
+        """From here on the chunks name the model that speaks. A client that takes restarts is told to begin anew; with
+        no choices on it the chunk means nothing to an SDK."""
+        self._model = event.model or self._model
+        if not event.restarted:
+            return None
+        for heard in (self._finished, self._citations, self._calls, self._counts):
+            heard.clear()
+        return sse.frame(encode(self._base([]) | {"headgate": {"restart": {"model": event.model}}}))
 
     def _whole(self, event: PartAdded) -> bytes | None:
         part = event.value

@@ -16,6 +16,7 @@ from headgate.core.events import (
     PartAdded,
     ReasoningDelta,
     RefusalDelta,
+    Resumed,
     Started,
     TextDelta,
     ToolCallDelta,
@@ -83,6 +84,8 @@ class EventRenderer:
                 self._model = event.model or self._model
                 self._created = event.created or self._created
                 self._begin()
+            case Resumed():
+                self._model = event.model or self._model  # the final `response` object names it
             case TextDelta():
                 if event.text:
                     self._say(event.part, "output_text")

@@ -1,0 +1,164 @@
+"""Streams that break after content: continued, begun anew, or ended with an error, and the client can tell which."""
+
+from __future__ import annotations
+
+import pytest
+
+from headgate.simulator import script as s
+from support.virtual import SSE_HEAD, VirtualGateway, chunk, streamed, virtually
+
+CONFIG = """
+providers: {{openai: {{base_url: "http://one/v1"}}}}
+models:
+  first: {{provider: openai, upstream: one}}
+  second: {{provider: openai, upstream: two}}
+  third: {{provider: openai, upstream: three}}
+  chain: {{fallback: {{order: [first, second, third], rescue: {rescue}}}}}
+"""
+TAKES_IT = {"x-headgate-restart": "true"}
+
+
+def gateway(rescue: str) -> VirtualGateway:
+    return VirtualGateway(CONFIG.format(rescue=rescue))
+
+
+def restarts(heard) -> list[str]:
+    return [c["headgate"]["restart"]["model"] for c in heard.chunks if "restart" in c.get("headgate", {})]
+
+
+def after_restart(heard) -> str:
+    text = ""
+    for frame in heard.chunks:
+        if "restart" in frame.get("headgate", {}):
+            text = ""
+        text += "".join(c["delta"].get("content") or "" for c in frame.get("choices", []))
+    return text
+
+
+def test_a_client_that_takes_it_gets_a_fresh_answer():
+    async def main() -> None:
+        it = gateway("restart")
+        it.fake.on("one", streamed("Half an ", "answ", ending=s.Reset(), model="one-1"))
+        it.fake.on("two", streamed("A whole one.", model="two-2"))
+        heard = await it.ask("chain", stream=True, headers=TAKES_IT)
+        assert restarts(heard) == ["two-2"]
+        assert after_restart(heard) == "A whole one."
+        assert heard.finished
+        assert len({c["id"] for c in heard.chunks}) == 1
+        asked = it.fake.calls_of("two")[0].body
+        assert b"Half an" not in asked
+        it.ledger.check()
+
+    virtually(main)
+
+
+def test_it_may_restart_more_than_once():
+    async def main() -> None:
+        it = gateway("restart")
+        it.fake.on("one", streamed("Half an ", "answ", ending=s.Reset(), model="one-1"))
+        it.fake.on("two", streamed("Again ha", ending=s.Close(), model="two-2"))
+        it.fake.on("three", streamed("A whole one.", model="three-3"))
+        heard = await it.ask("chain", stream=True, headers=TAKES_IT)
+        assert restarts(heard) == ["two-2", "three-3"]
+        assert after_restart(heard) == "A whole one."
+        assert heard.finished
+        assert [a["outcome"] for a in heard.details["attempts"]] == ["failed", "failed", "ok"]
+
+    virtually(main)
+
+
+def test_a_tool_call_that_broke_is_begun_anew():
+    call = {"tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a'}}]}
+    again = {"tool_calls": [{"index": 0, "id": "c2", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}
+
+    async def main() -> None:
+        it = gateway("restart")
+        it.fake.on("one", [SSE_HEAD, s.Body(chunk(call)), s.Reset()])
+        it.fake.on(
+            "two",
+            [SSE_HEAD, s.Body(chunk(again)), s.Body(chunk({}, "tool_calls")), s.Body(b"data: [DONE]\n\n"), s.End()],
+        )
+        heard = await it.ask("chain", stream=True, headers=TAKES_IT)
+        calls = [
+            c["delta"]["tool_calls"][0] for f in heard.chunks for c in f["choices"] if c["delta"].get("tool_calls")
+        ]
+        assert [(one["index"], one["id"]) for one in calls if "id" in one] == [(0, "c1"), (0, "c2")]
+        assert heard.finished
+
+    virtually(main)
+
+
+def test_other_clients_are_told_in_band():
+    async def main() -> None:
+        it = gateway("restart")
+        it.fake.on("one", streamed("Half an ", "answ", ending=s.Reset()))
+        it.fake.on("two", streamed("A whole one."))
+        heard = await it.ask("chain", stream=True)
+        assert (heard.text, heard.finished) == ("Half an answ", False)
+        assert heard.error is not None
+        assert len(it.fake.calls_of("two")) == 0
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("rescue", ["continue", "restart"])
+def test_reasoning_alone_is_no_answer_yet(rescue):
+    async def main() -> None:
+        it = gateway(rescue)
+        it.fake.on("one", [SSE_HEAD, s.Body(chunk({"reasoning_content": "Let me see"})), s.Reset()])
+        it.fake.on("two", streamed("A whole one.", model="two-2"))
+        heard = await it.ask("chain", stream=True)
+        assert (heard.text, heard.finished, heard.error) == ("A whole one.", True, None)
+        assert restarts(heard) == []
+        assert b"Let me see" not in it.fake.calls_of("two")[0].body
+
+    virtually(main)
+
+
+def test_an_operator_who_wants_errors_gets_errors():
+    async def main() -> None:
+        it = gateway("error")
+        it.fake.on("one", [SSE_HEAD, s.Body(chunk({"reasoning_content": "Let me see"})), s.Reset()])
+        heard = await it.ask("chain", stream=True, headers=TAKES_IT)
+        assert heard.error is not None
+        assert not heard.finished
+
+    virtually(main)
+
+
+def test_a_continued_stream_names_the_model_that_speaks_now():
+    async def main() -> None:
+        it = gateway("continue")
+        it.fake.on("one", streamed("Half an ", "answ", ending=s.Reset(), model="one-1"))
+        it.fake.on("two", streamed("er.", " Done.", model="two-2"))
+        heard = await it.ask("chain", stream=True)
+        assert (heard.text, heard.finished) == ("Half an answer. Done.", True)
+        models = [c["model"] for c in heard.chunks if c["choices"]]
+        assert models == sorted(models) == ["one-1"] * 3 + ["two-2"] * (len(models) - 3)
+        assert len(models) > 4
+        assert len({c["id"] for c in heard.chunks}) == 1
+
+    virtually(main)
+
+
+def test_a_continuation_that_breaks_is_continued():
+    async def main() -> None:
+        it = gateway("continue")
+        it.fake.on("one", streamed("Half an ", "answ", ending=s.Reset(), model="one-1"))
+        it.fake.on("two", streamed("er, and", ending=s.Hang(), model="two-2"))
+        it.fake.on("three", streamed(" more.", model="three-3"))
+        heard = await it.ask("chain", stream=True)
+        assert (heard.text, heard.finished) == ("Half an answer, and more.", True)
+        assert [c["model"] for c in heard.chunks][-1] == "three-3"
+        it.ledger.check()
+
+    virtually(main)
+
+
+def test_the_wish_must_be_a_truth_value():
+    async def main() -> None:
+        it = gateway("restart")
+        heard = await it.ask("chain", headers={"x-headgate-restart": "perhaps"})
+        assert (heard.status, heard.error["param"]) == (400, "headgate.restart")
+
+    virtually(main)
