@@ -11,7 +11,7 @@ from headgate.core.errors import AuthenticationFailed, HeadgateError, Overloaded
 from headgate.core.ids import new_id
 from headgate.engine.house import House
 from headgate.engine.pipeline import Inbound, open_exchange
-from headgate.server import doors
+from headgate.server import bridge, doors
 from headgate.server.doors import Match
 from headgate.server.errors import reply_error
 from headgate.server.http import JSON, Request, Responder
@@ -137,7 +137,11 @@ class DataPlane:
 
     async def _ask(self, request: Request, responder: Responder, match: Match, request_id: str) -> None:
         door = match.door
-        inbound = self.inbound(request, match, request_id)
+        inbound, dialect = self.inbound(request, match, request_id), door.dialect
+        if door is doors.CHAT_DOOR and bridge.is_responses(request.body):
+            self.house.governor.authenticate(inbound.credentials)  # nothing is decoded for strangers
+            inbound.body, dialect = bridge.as_responses(request.body)
+            inbound.dialect = doors.RESPONSES
         heart: Heart | None = None
         if match.stream or (match.stream is None and _may_stream(request.body)):
             form, beat = (JSON, b"\n") if match.array else (SSE, door.dialect.heartbeat)
@@ -151,9 +155,9 @@ class DataPlane:
         try:
             if exchange.request.stream:
                 assert heart is not None
-                await relay_stream(exchange, responder, door.dialect, heart)
+                await relay_stream(exchange, responder, dialect, heart)
             else:
-                await relay_whole(exchange, responder, door.dialect)
+                await relay_whole(exchange, responder, dialect)
         except Exception as error:
             await exchange.close(error if isinstance(error, HeadgateError) else unexpected(error))
             raise
