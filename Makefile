@@ -17,6 +17,7 @@ serve: setup
 
 test: setup lint type
 	sh scripts/browser.sh
+	sh scripts/database.sh
 	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not slow"
 
 # All of the recorded traffic through every door, by the official SDKs; `make test` takes a sample.

@@ -136,3 +136,23 @@ teams: {core: {models: ["claude-*"], budgets: {weekly: 50}}}
     assert total is not None
     assert not total.hard
     assert loaded.teams["core"].models == ["claude-*"]
+
+
+def test_a_stores_password_is_not_shown():
+    text = "store: {url: 'postgresql://me:hunter2@db/headgate', shared: 'redis://:hunter2@cache:6379'}"
+    store = load_text(text, "t.yaml", {}).config.store
+    assert "hunter2" in store.url
+    assert "hunter2" not in str(store.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(
+    "text", ["{url: 'mysql://x/y'}", "{url: sqlite://}", "{retention: 1h}", "{unknown: free}", "{journal: 10KB}"]
+)
+def test_a_store_that_cannot_be_is_refused(text: str):
+    with pytest.raises(ConfigError):
+        load_text(f"store: {text}", "t.yaml", {})
+
+
+def test_rows_may_be_kept_for_ever():
+    assert load_text("store: {retention: off}", "t.yaml", {}).config.store.retention is None
+    assert load_text("store: {retention: 90d}", "t.yaml", {}).config.store.retention == 90 * 86400

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from headgate.core.ports import Store
 from headgate.stores.memory import MemoryStore
+from headgate.stores.postgres import PostgresStore
 from headgate.stores.sqlite import SqliteStore
+from support.postgres import Server, programs
 
 OpenStore = Callable[[], Awaitable[Store]]
+needs_postgres = pytest.mark.skipif(programs() is None, reason="no PostgreSQL: sh scripts/database.sh")
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    server = Server()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "memory", pytest.param("postgres", marks=needs_postgres)])
 async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenStore]:
     opened: list[Store] = []
     kept = MemoryStore()
+    url = ""
+    if request.param == "postgres":
+        server: Server = request.getfixturevalue("postgres")
+        url = server.new_database()
 
     async def make() -> Store:
-        store = kept if request.param == "memory" else SqliteStore(tmp_path / "headgate.db")
+        match request.param:
+            case "memory":
+                store: Store = kept
+            case "postgres":
+                store = PostgresStore(url)
+            case _:
+                store = SqliteStore(tmp_path / "headgate.db")
         opened.append(store)
         return store
 

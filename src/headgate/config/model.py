@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer, field_validator, model_validator
 
 from headgate.config.governance import Budgets, Limits, Team
 from headgate.config.strategies import Agent, Cascade, Ensemble, Experiment, Fallback, Route
@@ -182,6 +182,11 @@ class Store(Section):
         if not re.match(r"sqlite:///.+|postgres(ql)?://.+", url):
             raise ValueError("a store is sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE")
         return url
+
+    @field_serializer("url", "shared")
+    def _hide_password(self, url: str | None) -> str | None:
+        """What is shown of the configuration holds no password."""
+        return url if url is None else re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", url)
 
     @field_validator("retention", mode="before")
     @classmethod

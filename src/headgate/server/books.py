@@ -26,14 +26,18 @@ def open_store(settings: StoreSettings, data_dir: Path) -> Store:
     """Raises StorageUnavailable with a message for the operator."""
     if settings.url.startswith("sqlite:///"):
         return SqliteStore(sqlite_path(settings.url, data_dir))
-    raise StorageUnavailable(f"there is no store for {settings.url.partition(':')[0]}:")
+    try:
+        from headgate.stores.postgres import PostgresStore
+    except ImportError as error:
+        raise StorageUnavailable("a store on PostgreSQL needs the extra: pip install 'headgate[postgres]'") from error
+    return PostgresStore(settings.url)
 
 
-def open_reader(settings: StoreSettings, data_dir: Path) -> SqliteReader:
+def open_reader(settings: StoreSettings, data_dir: Path) -> SqliteReader | Store:
     """For commands beside a running gateway, or after it. Raises StorageUnavailable."""
     if settings.url.startswith("sqlite:///"):
         return SqliteReader(sqlite_path(settings.url, data_dir))
-    raise StorageUnavailable(f"there is no store for {settings.url.partition(':')[0]}:")
+    return open_store(settings, data_dir)
 
 
 class Books:

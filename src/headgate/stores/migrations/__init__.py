@@ -17,6 +17,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     name: str
     statements: tuple[str, ...]
+    oldest: int = 1
+    """Releases that know only steps before this one cannot work with the schema any more: a contracting step says
+    `-- oldest: N` in its file."""
 
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
@@ -29,9 +32,13 @@ def steps(database: str) -> tuple[Step, ...]:
         match = _FILE.fullmatch(entry.name)
         if match is None:
             continue
-        text = "\n".join(line for line in entry.read_text().splitlines() if not line.lstrip().startswith("--"))
+        whole = entry.read_text(encoding="utf-8")
+        oldest = re.search(r"^-- oldest: (\d+)$", whole, re.MULTILINE)
+        text = "\n".join(line for line in whole.splitlines() if not line.lstrip().startswith("--"))
         parts = tuple(part.strip() for part in re.split(r";[ \t]*\n", text + "\n") if part.strip())
-        found.append(Step(version=int(match[1]), name=match[2], statements=parts))
+        found.append(
+            Step(version=int(match[1]), name=match[2], statements=parts, oldest=int(oldest[1]) if oldest else 1)
+        )
     found.sort(key=lambda step: step.version)
     if [step.version for step in found] != list(range(1, len(found) + 1)):
         raise RuntimeError(f"the migrations for {database} are not numbered 1, 2, 3, ...")

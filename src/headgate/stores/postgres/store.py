@@ -1,0 +1,186 @@
+"""The ports' Store on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from headgate.core.errors import StorageUnavailable
+from headgate.core.records import (
+    AttemptIntent,
+    AttemptOutcome,
+    AuditRecord,
+    JournalEntry,
+    KeyRecord,
+    Lease,
+    RequestRecord,
+    TeamRecord,
+    UsageRow,
+)
+from headgate.stores import asking
+from headgate.stores.booking import day_of
+from headgate.stores.postgres import books
+from headgate.stores.postgres.link import Link
+from headgate.stores.rows import REQUEST_COLUMNS, entry_of, request_of
+
+POSTGRES = asking.Dialect(
+    mark=lambda n: f"${n}",
+    tags_of=" CROSS JOIN LATERAL json_array_elements_text(u.tags::json) AS t(value)",
+    has_tag=lambda column, mark: f"{column}::jsonb ? {mark}::text",
+    like="ILIKE",
+    row_day="day",
+)
+_REQUEST = (
+    f"SELECT {', '.join(REQUEST_COLUMNS)} FROM requests"  # noqa: S608
+    " WHERE trace = $1 AND ($2::text IS NULL OR key_id = $2)"
+)
+PARTITIONED = (asyncpg.CheckViolationError, asyncpg.UndefinedTableError)
+"""A day's partition is missing: another process has dropped it."""
+
+
+class PostgresStore:
+    """Made without a connection: the first call connects and brings the schema up to date, and any later one connects
+    anew where the server was away."""
+
+    def __init__(self, url: str) -> None:
+        self._link = Link(url)
+        self._days: set[str] = set()
+        self.warnings: tuple[str, ...] = ()
+        self.orphans = 0
+        """Outcomes whose intent was never seen: only a journal that lost its beginning has any."""
+
+    # -- ledger --------------------------------------------------------------------------------------------------------
+    async def apply(self, entries: Sequence[JournalEntry], *, holder: str) -> None:
+        days = books.days_of(entries)
+
+        async def job(connection: Any) -> int:
+            try:
+                if not days <= self._days:
+                    async with connection.transaction():
+                        await books.make_partitions(connection, days - self._days)
+                async with connection.transaction():
+                    return await books.apply(connection, entries, holder)
+            except PARTITIONED:
+                await books.make_partitions(connection, days)
+                return await books.apply(connection, entries, holder)
+
+        self.orphans += await self._link.write(job)
+        self._days |= days
+
+    async def sweep(self, now: float, *, holder: str | None, charge: bool) -> int:
+        total = 0
+        while True:
+            found = await self._link.write(lambda c: books.sweep(c, now, holder, charge))
+            total += found
+            if found < books.SWEPT_AT_ONCE:
+                return total
+
+    async def lease(self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float) -> Lease:
+        return await self._link.write(
+            lambda c: books.lease(c, scope, since, limit=limit, want=want, holder=holder, expires=expires)
+        )
+
+    async def release(self, scope: str, since: str, *, holder: str, amount: int) -> None:
+        await self._link.write(lambda c: books.release(c, scope, since, holder, amount))
+
+    async def end_holder(self, holder: str, *, charge: bool) -> int:
+        return await self._link.write(lambda c: books.end_holder(c, holder, charge))
+
+    async def prune(self, before: float) -> int:
+        days: set[str] = set()
+        for name in await self._link.read(lambda c: books.old_partitions(c, day_of(before))):
+            try:
+                dropped = await self._link.write(lambda c, name=name: books.drop_partition(c, name, before))
+            except StorageUnavailable:
+                continue  # in use for longer than we wait: the next time
+            if dropped:
+                days.add(name.rpartition("_")[2])
+        self._days.clear()
+        oldest = min(days, default=None)
+        return 0 if oldest is None else (date.fromisoformat(day_of(before)) - date.fromisoformat(oldest)).days
+
+    # -- keys ----------------------------------------------------------------------------------------------------------
+    async def keys(self) -> Sequence[KeyRecord]:
+        rows = await self._link.read(lambda c: c.fetch("SELECT body FROM virtual_keys ORDER BY id"))
+        return [msgspec.json.decode(row[0], type=KeyRecord) for row in rows]
+
+    async def put_key(self, key: KeyRecord) -> None:
+        body = msgspec.json.encode(key).decode()
+
+        async def write(connection: Any) -> None:
+            await connection.execute(
+                "INSERT INTO virtual_keys VALUES ($1, $2, $3)"
+                " ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, body = excluded.body",
+                key.id,
+                key.hash,
+                body,
+            )
+            await _new_version(connection)
+
+        await self._link.write(write)
+
+    async def teams(self) -> Sequence[TeamRecord]:
+        rows = await self._link.read(lambda c: c.fetch("SELECT body FROM teams ORDER BY id"))
+        return [msgspec.json.decode(row[0], type=TeamRecord) for row in rows]
+
+    async def put_team(self, team: TeamRecord) -> None:
+        body = msgspec.json.encode(team).decode()
+
+        async def write(connection: Any) -> None:
+            await connection.execute(
+                "INSERT INTO teams VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = excluded.body", team.id, body
+            )
+            await _new_version(connection)
+
+        await self._link.write(write)
+
+    async def version(self) -> int:
+        return await self._link.read(lambda c: c.fetchval("SELECT value FROM facts WHERE name = 'version'"))
+
+    async def audit(self, record: AuditRecord) -> None:
+        body = msgspec.json.encode(record).decode()
+        await self._link.write(lambda c: c.execute("INSERT INTO audits (at, body) VALUES ($1, $2)", record.at, body))
+
+    async def audits(self, limit: int) -> Sequence[AuditRecord]:
+        sql = "SELECT body FROM audits ORDER BY number DESC LIMIT $1"
+        rows = await self._link.read(lambda c: c.fetch(sql, limit))
+        return [msgspec.json.decode(row[0], type=AuditRecord) for row in rows]
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+    async def usage(
+        self, *, since: float, until: float, by: Sequence[str], where: dict[str, str]
+    ) -> Sequence[UsageRow]:
+        kept = await self._link.read(lambda c: c.fetchval("SELECT value FROM facts WHERE name = 'rows_from_day'"))
+        cleaned = {name: books.clean(value) for name, value in where.items()}
+        asked = asking.usage(POSTGRES, since, until, kept * asking.DAY, by, cleaned)
+        if asked is None:
+            return []
+        rows = await self._link.read(lambda c: c.fetch(asked[0], *asked[1]))
+        return [asking.usage_row_of(row, len(by)) for row in rows if row[len(by)]]
+
+    async def requests(
+        self, *, limit: int, before: float | None = None, where: dict[str, str] | None = None
+    ) -> Sequence[RequestRecord]:
+        cleaned = {name: books.clean(value) for name, value in (where or {}).items()}
+        sql, values = asking.requests(POSTGRES, limit, before, cleaned)
+        return [request_of(row) for row in await self._link.read(lambda c: c.fetch(sql, *values))]
+
+    async def request(self, trace: str, *, key_id: str | None) -> RequestRecord | None:
+        row = await self._link.read(lambda c: c.fetchrow(_REQUEST, books.clean(trace), books.clean(key_id)))
+        return None if row is None else request_of(row)
+
+    async def attempts(self, trace: str) -> Sequence[tuple[AttemptIntent, AttemptOutcome | None]]:
+        sql = f"{books.ATTEMPTS} WHERE trace = $1 ORDER BY at, id"
+        entries = [entry_of(row) for row in await self._link.read(lambda c: c.fetch(sql, books.clean(trace)))]
+        return [(entry.intent, entry.outcome) for entry in entries]
+
+    async def aclose(self) -> None:
+        await self._link.close()
+
+
+async def _new_version(connection: Any) -> None:
+    await connection.execute("UPDATE facts SET value = value + 1 WHERE name = 'version'")

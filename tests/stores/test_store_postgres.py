@@ -1,0 +1,192 @@
+"""What only a server has: it goes away and comes back, several processes write at once, partitions, migrations."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import asyncpg
+import pytest
+
+from headgate.core.errors import StorageUnavailable
+from headgate.stores.migrations import Step, steps
+from headgate.stores.postgres import PostgresStore
+from headgate.stores.postgres.link import migrate
+from support.books import NOON, intent, outcome, record
+from support.postgres import Server, programs
+
+pytestmark = pytest.mark.skipif(programs() is None, reason="no PostgreSQL: sh scripts/database.sh")
+DAY = 86400.0
+
+
+@pytest.fixture
+def url(postgres: Server) -> str:
+    return postgres.new_database()
+
+
+async def spent(store: PostgresStore, scope: str = "all") -> int:
+    return (await store.lease(scope, "", limit=0, want=0, holder="probe", expires=0)).spent
+
+
+async def names(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch(
+        "SELECT relname FROM pg_class WHERE relname ~ '^(attempts|requests)_[0-9]+$' ORDER BY 1"
+    )
+    await connection.close()
+    return [row[0] for row in rows]
+
+
+async def test_many_processes_start_and_write_at_once(url: str) -> None:
+    """Migration, partitions, sums and rows: each exactly once."""
+    stores = [PostgresStore(url) for _ in range(6)]
+
+    async def work(n: int, store: PostgresStore) -> None:
+        for batch in range(10):
+            ids = [f"at_{n}_{batch}_{k}" for k in range(5)]
+            entries = [intent(id, key_id=f"k{k}", admitted=NOON + batch % 3 * DAY) for k, id in enumerate(ids)]
+            await store.apply([*entries, *(outcome(id, cost=1) for id in ids)], holder=f"h{n}")
+            await store.apply([intent("at_same"), outcome("at_same", cost=1)], holder="h0")
+
+    await asyncio.gather(*(work(n, store) for n, store in enumerate(stores)))
+    assert await spent(stores[0]) == 6 * 10 * 5 + 1
+    (row,) = await stores[0].usage(since=0, until=NOON + 9 * DAY, by=(), where={})
+    assert (row.attempts, row.cost) == (301, 301)
+    for store in stores:
+        await store.aclose()
+
+
+async def test_leases_of_many_processes_never_pass_the_limit(url: str) -> None:
+    stores = [PostgresStore(url) for _ in range(4)]
+
+    async def ask(n: int, store: PostgresStore) -> int:
+        granted = 0
+        for k in range(12):
+            lease = await store.lease("all", "", limit=1000, want=37, holder=f"h{n}", expires=NOON)
+            granted += lease.granted
+            if lease.granted:
+                await store.apply([intent(f"at_{n}_{k}"), outcome(f"at_{n}_{k}", cost=lease.granted)], holder=f"h{n}")
+        return granted
+
+    granted = sum(await asyncio.gather(*(ask(n, store) for n, store in enumerate(stores))))
+    last = await stores[0].lease("all", "", limit=1000, want=0, holder="probe", expires=0)
+    assert granted == last.spent == 1000
+    assert last.leased == 0
+    for store in stores:
+        await store.aclose()
+
+
+async def test_a_server_that_goes_away_is_said_so_and_found_again() -> None:
+    server = Server()
+    server.start()
+    store = PostgresStore(server.url("postgres"))
+    try:
+        await store.apply([intent(), outcome()], holder="h1")
+        server.stop()
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable):
+                await store.apply([intent("at_2"), outcome("at_2")], holder="h1")
+            with pytest.raises(StorageUnavailable):
+                await store.keys()
+        server.start()
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(StorageUnavailable):
+                    await store.apply([intent("at_2"), outcome("at_2")], holder="h1")
+                    break
+        assert await spent(store) == 600
+    finally:
+        await store.aclose()
+        server.remove()
+
+
+async def test_a_server_that_is_not_there_yet_is_asked_again(postgres: Server) -> None:
+    store = PostgresStore(postgres.url("not_there_yet"))
+    with pytest.raises(StorageUnavailable, match="does not exist"):
+        await store.version()
+    connection = await asyncpg.connect(postgres.url("postgres"))
+    await connection.execute("CREATE DATABASE not_there_yet")
+    await connection.close()
+    assert await store.version() == 0
+    await store.aclose()
+
+
+async def test_a_statement_that_takes_too_long_is_ended(url: str) -> None:
+    store = PostgresStore(url)
+    await store.version()
+
+    async def slow(connection) -> None:
+        await connection.execute("SET LOCAL statement_timeout = '50ms'")
+        await connection.execute("SELECT pg_sleep(5)")
+
+    with pytest.raises(StorageUnavailable, match="too long"):
+        await store._link.write(slow)
+    await store.aclose()
+
+
+async def test_days_are_partitions_and_are_dropped_whole(url: str) -> None:
+    store = PostgresStore(url)
+    await store.apply(
+        [intent("at_1", admitted=NOON - 9 * DAY), outcome("at_1"), record(at=NOON - 8 * DAY)], holder="h1"
+    )
+    await store.apply([intent("at_2"), outcome("at_2")], holder="h1")
+    made = await names(url)
+    assert made == sorted(f"{table}_202611{day}" for table in ("attempts", "requests") for day in (15, 16, 24))
+    assert await store.prune(NOON) == 9
+    assert await names(url) == ["attempts_20261124", "requests_20261124"]
+    await store.apply([intent("at_late", admitted=NOON - 9 * DAY), outcome("at_late")], holder="h1")
+    assert await spent(store) == 900
+    await store.aclose()
+
+
+async def test_a_partition_that_another_process_dropped_is_made_again(url: str) -> None:
+    store = PostgresStore(url)
+    await store.apply([intent("at_1"), outcome("at_1")], holder="h1")
+    connection = await asyncpg.connect(url)
+    await connection.execute("DROP TABLE attempts_20261124")
+    await connection.close()
+    await store.apply([intent("at_2"), outcome("at_2")], holder="h1")
+    assert await spent(store) == 600
+    await store.aclose()
+
+
+async def test_an_outcome_that_comes_days_later_finds_its_attempt(url: str) -> None:
+    store = PostgresStore(url)
+    await store.apply([intent()], holder="h1")
+    await store.apply([outcome(at=NOON + 5 * DAY)], holder="h1")
+    assert await spent(store) == 300
+    assert store.orphans == 0
+    await store.aclose()
+
+
+async def test_a_step_that_fails_leaves_the_schema_before_it_and_is_taken_again(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    start = steps("postgres")
+    await migrate(connection, start)
+    number = len(start) + 1
+    bad = Step(version=number, name="bad", statements=("CREATE TABLE half (x int)", "CREATE TABLE half (x int)"))
+    with pytest.raises(asyncpg.PostgresError):
+        await migrate(connection, (*start, bad))
+    assert await connection.fetchval("SELECT max(version) FROM headgate_schema") == len(start)
+    assert await connection.fetchval("SELECT to_regclass('half') IS NULL")
+    await migrate(connection, (*start, Step(version=number, name="good", statements=("CREATE TABLE whole (x int)",))))
+    assert await connection.fetchval("SELECT max(version) FROM headgate_schema") == number
+    await connection.close()
+
+
+async def test_an_expanded_schema_serves_the_older_release_and_a_contracted_one_refuses_it(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    start = steps("postgres")
+    number = len(start) + 1
+    await migrate(connection, (*start, Step(version=number, name="expand", statements=("CREATE TABLE more (x int)",))))
+    old = PostgresStore(url)
+    await old.apply([intent(), outcome()], holder="h1")
+    await old.aclose()
+    contract = Step(version=number + 1, name="contract", statements=("DROP TABLE more",), oldest=number)
+    expand = Step(version=number, name="expand", statements=())
+    await migrate(connection, (*start, expand, contract))
+    await connection.close()
+    refused = PostgresStore(url)
+    with pytest.raises(StorageUnavailable, match="newer release"):
+        await refused.version()
+    await refused.aclose()
