@@ -363,6 +363,7 @@ def test_hundreds_at_once_through_the_pipeline_keep_to_the_budget(stage):
 
 async def test_an_open_plane_is_governed_by_the_rules_alone():
     governor = KeyedGovernor(MemoryStore(), rules=Rules(all_budgets=(dollars(1),)))
+    await governor.refresh()
     assert governor.authenticate([]) is LOCAL
     with pytest.raises(BudgetExceeded):
         await governor.admit(

@@ -181,6 +181,8 @@ async def test_without_the_store_known_keys_go_on_and_it_is_said_once():
 async def test_a_plane_is_open_only_while_no_key_was_ever_made():
     clock, store = FakeClock(NOW), Shelf()
     local, public = (KeyedGovernor(store, local=here, clock=clock) for here in (True, False))  # type: ignore[arg-type]
+    with pytest.raises(StorageUnavailable):
+        local.authenticate(["anything"])  # nobody knows yet whether there are keys
     await local.refresh()
     await public.refresh()
     assert local.open

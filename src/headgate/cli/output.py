@@ -38,9 +38,19 @@ def bold(text: str) -> str:
     return colour(text, "1")
 
 
+_UNSEEN = {
+    code: "�" for code in (*range(32), *range(127, 160), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+
+
+def plain(text: str) -> str:
+    """Without what would move the cursor, colour the screen or turn the line round: names are other people's."""
+    return text.translate(_UNSEEN)
+
+
 def table(rows: list[list[str]], heads: list[str]) -> str:
     """Columns as wide as they must be."""
-    everything = [heads, *rows]
+    everything = [heads, *([plain(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in everything) for i in range(len(heads))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in everything

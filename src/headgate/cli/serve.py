@@ -52,8 +52,11 @@ def announce(process, *, as_json: bool = False) -> None:
 
     house = process.house
     if as_json:
-        show_json({"ready": process.url, "models": list(house.snapshot.entries)})
+        found = {"ready": process.url, "models": list(house.snapshot.entries)}
+        show_json(found if process.first_key is None else {**found, "first_key": process.first_key})
         return
+    if process.first_key is not None:
+        say(f"the first key, shown only now: {process.first_key}")
     if house.governor.open:
         say("no virtual key exists: clients of this machine are served whatever key they send")
     skipped = [f"{m.name} ({m.missing})" for m in house.snapshot.models() if m.missing]

@@ -18,8 +18,10 @@ from starlette.staticfiles import StaticFiles
 
 from headgate.console.auth import COOKIE, SESSION, Sessions
 from headgate.console.openapi import ADMIN_API
+from headgate.console.people import People
 from headgate.console.views import Admin
-from headgate.core.errors import StorageUnavailable
+from headgate.core.errors import HeadgateError, http_status
+from headgate.governance.desk import Desk
 
 HERE = Path(__file__).parent
 SECURITY = {
@@ -35,14 +37,15 @@ Play = Callable[[bytes], AsyncIterator[bytes]]
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def make_console(admin: Admin, sessions: Sessions, play: Play) -> Starlette:
+def make_console(admin: Admin, sessions: Sessions, play: Play, desk: Desk) -> Starlette:
     """ASGI. Everything but the sign-in and the static files needs the admin token (API) or a session (pages)."""
-    return Starlette(routes=_Console(admin, sessions, play).routes())
+    return Starlette(routes=_Console(admin, sessions, play, desk).routes())
 
 
 class _Console:
-    def __init__(self, admin: Admin, sessions: Sessions, play: Play) -> None:
+    def __init__(self, admin: Admin, sessions: Sessions, play: Play, desk: Desk) -> None:
         self._admin = admin
+        self._people = People(desk)
         self._sessions = sessions
         self._play = play
         self._pages = Environment(
@@ -51,6 +54,7 @@ class _Console:
             undefined=StrictUndefined,
         )
         self._pages.filters["clock"] = lambda at: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        self._pages.filters["money"] = short_money
 
     def routes(self) -> list[Route | Mount]:
         api = {
@@ -59,6 +63,7 @@ class _Console:
             "/admin/v1/requests": self._requests,
             "/admin/v1/traces/{id}": self._trace,
             "/admin/v1/config": lambda request: self._admin.config(),
+            **self._people.readings(),
         }
         pages = {
             "/": ("overview.html", self._overview),
@@ -66,8 +71,12 @@ class _Console:
             "/requests/{id}": ("trace.html", self._trace_page),
             "/models": ("models.html", lambda request: {"models": self._admin.models()}),
             "/playground": ("playground.html", lambda request: {"names": [m["name"] for m in self._admin.models()]}),
+            **self._people.pages(),
         }
         out: list[Route | Mount] = [Route(path, self._api(make)) for path, make in api.items()]
+        for path, change in self._people.changes().items():
+            out.append(Route(f"/admin/v1{path}", self._api(change), methods=["POST"]))
+            out.append(Route(f"/change{path}", self._action(change), methods=["POST"]))
         out += [Route("/admin/v1/reload", self._api(self._reload), methods=["POST"])]
         out += [Route("/admin/v1/openapi.json", self._api(lambda request: ADMIN_API))]
         for path, (template, make) in pages.items():
@@ -81,7 +90,7 @@ class _Console:
         ]
         return out
 
-    # -- the three kinds of route --------------------------------------------------------------------------------------
+    # -- the kinds of route --------------------------------------------------------------------------------------
     def _api(self, make: Callable[[Request], Any]) -> Handler:
         """JSON for programs: bearer only, so that no page of another origin can use a session."""
 
@@ -91,15 +100,18 @@ class _Console:
                 return _json_error(
                     401, "the admin API needs 'Authorization: Bearer ADMIN-TOKEN'", "invalid_admin_token"
                 )
-            try:
-                found = await _made(make, request)
-            except ValueError as error:
-                return _json_error(400, str(error), "invalid_request")
-            except StorageUnavailable as error:
-                return _json_error(503, error.message, error.code)
-            if found is None:
-                return _json_error(404, "there is no such thing", "not_found")
-            return JSONResponse(found, headers=SECURITY)
+            return await _answered(make, request)
+
+        return handle
+
+    def _action(self, make: Callable[[Request], Any]) -> Handler:
+        """JSON for the console's own pages: session, origin and form token."""
+
+        async def handle(request: Request) -> Response:
+            if not self._is_own(request):
+                return _json_error(403, "only the console's own pages may change anything", "foreign_origin")
+            request.state.actor = "console"
+            return await _answered(make, request)
 
         return handle
 
@@ -194,6 +206,27 @@ class _Console:
     def _same_origin(request: Request) -> bool:
         origin = request.headers.get("origin")
         return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
+def short_money(text: str) -> str:
+    """`"20.000000"` -> `20.00`: cents at least, and no zeros after what counts."""
+    whole, _, rest = text.partition(".")
+    return f"{int(whole):,}.{rest.rstrip('0').ljust(2, '0')}"
+
+
+async def _answered(make: Callable[[Request], Any], request: Request) -> Response:
+    try:
+        found = await _made(make, request)
+    except ValueError as error:
+        return _json_error(400, str(error), "invalid_request")
+    except HeadgateError as error:
+        return _json_error(http_status(error), error.message, error.code)
+    if found is None:
+        return _json_error(404, "there is no such thing", "not_found")
+    if isinstance(found, Response):
+        found.headers.update(SECURITY)
+        return found
+    return JSONResponse(found, headers=SECURITY)
 
 
 async def _made(make: Callable[[Request], Any], request: Request) -> Any:

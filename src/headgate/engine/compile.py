@@ -92,7 +92,7 @@ class Compiler:
                 reason = built
             else:
                 deployments.append(self._renamed(built, deployments))
-        price = _price(entry) or (deployments[0].price if deployments else row.price)
+        price = _price(entry) or (deployments[0].price if deployments else row.price or _assumed(config))
         hedge = entry.hedge
         return Model(
             name=name,
@@ -146,7 +146,7 @@ class Compiler:
             upstream=upstream,
             endpoints=_endpoints(profile, url, headers, row),
             weight=weight,
-            price=_price(entry) or row.price,
+            price=_price(entry) or row.price or _assumed(config),
             timeouts=Timeouts(**entry.timeout.model_dump()),
             limits=Limits(connect=entry.timeout.connect, first_byte=entry.timeout.total, idle=entry.timeout.idle),
             vitals=self._vitals_of(fingerprint, entry.concurrency),
@@ -202,6 +202,12 @@ def _endpoints(profile: Profile, url: str, headers: tuple[tuple[str, str], ...],
         origin = Origin(base.scheme, base.host, base.port)
         out[name] = Endpoint(dialect_of(name), origin, base.path, headers, quirks)
     return out
+
+
+def _assumed(config: Config) -> Price | None:
+    """What models of unknown price are charged at, where the operator says so: marked by its version on every row."""
+    amount = config.budgets.unknown_price_usd_per_mtok
+    return None if amount is None else Price(input=per_mtok(amount), output=per_mtok(amount), version="assumed")
 
 
 def _price(entry: Entry) -> Price | None:

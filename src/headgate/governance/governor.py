@@ -24,7 +24,8 @@ DAY = 86_400
 
 class KeyedGovernor:
     """`local`: the plane is bound to loopback, where it is open as long as no key was ever made. `internal`: keys of our
-    own (the console's playground), as secret -> principal. `holder` names this process among those that share budgets."""
+    own (the console's playground), as secret -> principal. `holder` names this process among those that share budgets.
+    Until keys have been loaded once (`refresh`), nobody is let in."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class KeyedGovernor:
         self._today: tuple[int, date] = (-1, date.min)
         self._stored_teams: Sequence[TeamRecord] = ()
         self.book = BudgetBook(store, holder, clock, on_event, replicas=replicas)
-        self.open = local
+        self.open = False
         self.ring = KeyRing(internal=internal)
         self.configure(rules or Rules())
 
@@ -59,6 +60,8 @@ class KeyedGovernor:
     def authenticate(self, credentials: Sequence[str]) -> Principal:
         if self.open:
             return LOCAL
+        if self._version is None:
+            raise StorageUnavailable("keys have not been loaded yet", retry_after=POLL)
         found = self.ring.find(credentials, self._clock.time())
         return found if isinstance(found, Principal) else found.principal
 
@@ -74,15 +77,20 @@ class KeyedGovernor:
         if version == self._version:
             return False
         keys, teams = await self._store.keys(), await self._store.teams()
-        self._load(keys, teams)
         self._version = version  # read before the keys: a change in between is seen at the next look
+        self._load(keys, teams)
         return True
+
+    def know(self, internal: Mapping[str, Principal]) -> None:
+        """Keys of our own from now on."""
+        self._internal = internal
+        self._load(self.ring.keys.values(), self._stored_teams)
 
     def _load(self, keys: Iterable[KeyRecord], stored: Sequence[TeamRecord]) -> None:
         teams = {team.id: team for team in stored} | dict(self.rules.teams)
         self._stored_teams = stored
         self.ring = KeyRing(keys, teams.values(), internal=self._internal)
-        self.open = self._local and not self.ring.keys
+        self.open = self._local and self._version is not None and not self.ring.keys
         self._profiles.clear()
         self._guards.clear()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -14,26 +16,39 @@ from headgate.console.app import make_console
 from headgate.console.auth import Sessions, load_token
 from headgate.console.views import Admin
 from headgate.core.clock import SYSTEM
+from headgate.core.principal import Principal
 from headgate.engine.house import House
+from headgate.governance.desk import Desk
 from headgate.net.transport.h1 import H1Transport
 from headgate.net.transport.protocol import HttpRequest, Limits, Origin, TransportError
 from headgate.server.frontends.sockets import bind
 from headgate.server.frontends.uvicorn import make_server
+from headgate.stores.memory import MemoryStore
 
 PLAY_TIME = 600.0
+URL_FILE = "admin.url"
+"""In the data directory while the gateway runs: where commands find its admin API."""
+CONSOLE = Principal(key_id="console", name="console")
+"""Who asks from the playground."""
 
 
 class AdminPlane:
     """`start` binds and returns; `stop` ends the thread. `token_is_new`: show it once."""
 
-    def __init__(self, house: House, *, data_dir: Path, host: str, port: int, config, reload) -> None:
+    def __init__(
+        self, house: House, *, data_dir: Path, host: str, port: int, config, reload, desk: Desk | None = None
+    ) -> None:
         self.token, self.token_is_new = load_token(data_dir)
+        self.play_key = "hg-" + hashlib.sha256(b"headgate playground\0" + self.token.encode()).hexdigest()
+        """What the playground shows the data plane: known to whoever knows the admin token, the same on all workers."""
+        self._desk = desk or Desk(MemoryStore())
         self._admin = Admin(
             house,
             version=__version__,
             config=lambda: _shown(config()),
             reload=reload,
         )
+        self._where = data_dir / URL_FILE
         self._host = host
         self._wanted = port
         self._thread: threading.Thread | None = None
@@ -45,12 +60,16 @@ class AdminPlane:
     def start(self, data_url: str) -> None:
         """Raises OSError where the address is taken."""
         self.data_url = data_url
+        with contextlib.suppress(RuntimeError):  # started from outside a loop: changes are seen at the next look
+            self._desk.serving = asyncio.get_running_loop()
         self._sock = bind(self._host, self._wanted)
         self.port = self._sock.getsockname()[1]
+        self._where.write_text(self.url + "\n", encoding="utf-8")
         self._thread = threading.Thread(target=self._run, name="admin", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
+        self._where.unlink(missing_ok=True)
         if self._server is not None:
             self._server.should_exit = True
         if self._thread is not None:
@@ -67,23 +86,23 @@ class AdminPlane:
         transport = H1Transport()
 
         async def play(body: bytes) -> AsyncIterator[bytes]:
-            async for piece in _ask(transport, self.data_url, body):
+            async for piece in _ask(transport, self.data_url, body, self.play_key):
                 yield piece
 
-        app = make_console(self._admin, Sessions(self.token, SYSTEM), play)
+        app = make_console(self._admin, Sessions(self.token, SYSTEM), play, self._desk)
         self._server = make_server(app, grace=1.0)
         await self._server.serve(sockets=[self._sock] if self._sock is not None else None)
         await transport.aclose()
 
 
-async def _ask(transport: H1Transport, url: str, body: bytes) -> AsyncIterator[bytes]:
+async def _ask(transport: H1Transport, url: str, body: bytes, key: str) -> AsyncIterator[bytes]:
     """One request to the data plane, as any client would make it; its stream, or its error as a frame."""
     host, _, port = url.removeprefix("http://").rpartition(":")
     request = HttpRequest(
         origin=Origin("http", host.strip("[]"), int(port)),
         method="POST",
         target="/v1/chat/completions",
-        headers=(("content-type", "application/json"), ("authorization", "Bearer console")),
+        headers=(("content-type", "application/json"), ("authorization", f"Bearer {key}")),
         body=body,
     )
     deadline = asyncio.get_running_loop().time() + PLAY_TIME

@@ -18,15 +18,18 @@ from headgate.config.load import load_file
 from headgate.config.model import Config
 from headgate.core import failpoints
 from headgate.core.clock import SYSTEM
-from headgate.core.errors import HeadgateError
-from headgate.core.records import RequestRecord
+from headgate.core.errors import HeadgateError, StorageUnavailable
+from headgate.core.records import KeyRecord, RequestRecord
 from headgate.core.trace import Trace
 from headgate.engine.compile import Compiler
 from headgate.engine.house import House
 from headgate.engine.zero import config_from_environment
-from headgate.governance.open import OpenGovernor
+from headgate.governance.desk import Desk
+from headgate.governance.governor import KeyedGovernor
+from headgate.governance.keys import make_key
+from headgate.governance.rules import rules_of
 from headgate.net.transport.h1 import H1Transport
-from headgate.server.admin import AdminPlane
+from headgate.server.admin import CONSOLE, AdminPlane
 from headgate.server.app import DataPlane
 from headgate.server.books import Books
 from headgate.server.frontends.h1 import H1FrontEnd
@@ -69,16 +72,26 @@ class Process:
         settings = self.config.store
         snapshot = self._compiler.compile(self.config)
         self.books = Books(settings, options.data_dir, self._log_event)
+        local = _is_loopback(options.host)
+        self.governor = KeyedGovernor(
+            self.books.store,
+            holder=self.books.journal.holder,
+            rules=rules_of(self.config),
+            local=local,
+            on_event=lambda kind, facts: self.house.event(kind, facts),
+        )
+        self.first_key: str | None = None
+        """Made because the plane is not bound to loopback and there was none: shown once, kept nowhere."""
         self.house = House(
             snapshot=snapshot,
             transport=H1Transport(),
             ledger=self.books.journal,
-            governor=OpenGovernor(),
+            governor=self.governor,
             charge_unknown=settings.unknown == "reserved",
             archive=self.books.store,
             contents=settings.contents,
         )
-        self.plane = DataPlane(self.house, local=_is_loopback(options.host), on_error=self._note_error)
+        self.plane = DataPlane(self.house, local=local, on_error=self._note_error)
         self.plane.metrics = metrics = Metrics(version=__version__, entries=lambda: self.house)
         metrics.ledger = self.books.gauges
         self.house.on_attempt.append(metrics.attempt)
@@ -95,7 +108,9 @@ class Process:
             port=options.admin_port,
             config=lambda: self.config,
             reload=self.reload,
+            desk=Desk(self.books.store, rules=lambda: self.governor.rules, governor=self.governor),
         )
+        self.governor.know({self.admin.play_key: CONSOLE})
 
     # -- life --------------------------------------------------------------------------------------------------------
     async def run(self, ready: Callable[[Process], Awaitable[None]] | None = None) -> None:
@@ -103,11 +118,24 @@ class Process:
         next start."""
         sys.setswitchinterval(SWITCH)
         await self.books.start()
+        await self._load_keys()
         try:
             await self._serve(ready)
         finally:
             await self.books.close()
             self.log.close()
+
+    async def _load_keys(self) -> None:
+        """A plane that others can reach is never without a key. With the store down, nobody is let in until it is back."""
+        try:
+            await self.governor.refresh()
+            if not self.plane.local and not self.governor.ring.keys:
+                made = make_key(KeyRecord(id="", hash="", hint="", name="first key", created=SYSTEM.time()))
+                await self.books.store.put_key(made.record)
+                await self.governor.refresh()
+                self.first_key = made.secret
+        except StorageUnavailable as error:
+            self._log_event("store_lost", {"detail": error.detail or error.message})
 
     async def _serve(self, ready: Callable[[Process], Awaitable[None]] | None) -> None:
         stop = asyncio.Event()
@@ -127,12 +155,13 @@ class Process:
         self.admin.start(self.url)
         _calm_collector()
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(self._watch())
+            watching = [tasks.create_task(self._watch()), tasks.create_task(self.governor.watch())]
             if ready is not None:
                 await ready(self)
             await stop.wait()
             self.log.write("draining", SYSTEM.time(), inflight=self.house.inflight)
-            watching.cancel()
+            for task in watching:
+                task.cancel()
             front.drain()
             await self.plane.drain(self.config.server.drain)
             await front.close(CUT_AFTER)
@@ -162,6 +191,7 @@ class Process:
             return self.reload_error
         self.config = config
         self.house.snapshot = snapshot
+        self.governor.configure(rules_of(config))
         self.reload_error = None
         self.log.write("reloaded", SYSTEM.time(), config=snapshot.hash)
         return None

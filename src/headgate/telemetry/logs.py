@@ -11,6 +11,8 @@ import msgspec
 FLUSH_AFTER = 0.1
 MOST_WAITING = 10_000
 _encoder = msgspec.json.Encoder()
+_TURNING = {c: f"\\u{c:04x}" for c in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+"""Marks that turn the direction of text: escaped, so that a log line reads as it is."""
 
 
 class Log:
@@ -42,7 +44,7 @@ class Log:
             return
         try:
             # ensure no escape sequence of a client's choosing reaches a terminal: JSON has escaped all control characters
-            self._stream.write(b"\n".join(lines).decode() + "\n")
+            self._stream.write(b"\n".join(lines).decode().translate(_TURNING) + "\n")
             self._stream.flush()
         except (OSError, ValueError):
             self.dropped += len(lines)

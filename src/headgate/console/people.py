@@ -1,0 +1,117 @@
+"""Keys, teams, budgets and activity: the admin API's functions and the pages that show them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from headgate.core.errors import InvalidRequest, PayloadTooLarge
+from headgate.core.principal import DOORS
+from headgate.governance.desk import Desk
+
+LARGEST = 100_000
+"""Bytes of a change."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "|")
+Make = Callable[[Request], Any]
+
+
+class People:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def readings(self) -> Mapping[str, Make]:
+        return {
+            "/admin/v1/keys": lambda request: self._desk.keys(),
+            "/admin/v1/keys/{id}": lambda request: self._desk.key(request.path_params["id"]),
+            "/admin/v1/teams": lambda request: self._desk.teams(),
+            "/admin/v1/budgets": lambda request: self._desk.budgets(),
+            "/admin/v1/activity": self._activity,
+            "/admin/v1/activity.csv": self._csv,
+            "/admin/v1/audit": lambda request: self._desk.audit(limit=_number(request, "limit", 100)),
+        }
+
+    def changes(self) -> Mapping[str, Make]:
+        """Below /admin/v1 for programs, below /change for the console's own pages."""
+        return {"/keys": self._create, "/keys/{id}/revoke": self._revoke, "/keys/{id}/rotate": self._rotate,
+                "/teams": self._put_team}  # fmt: skip
+
+    def pages(self) -> Mapping[str, tuple[str, Make]]:
+        return {
+            "/keys": ("keys.html", self._keys_page),
+            "/teams": ("teams.html", self._teams_page),
+            "/budgets": ("budgets.html", self._budgets_page),
+            "/activity": ("activity.html", self._activity),
+        }
+
+    # -- changes -------------------------------------------------------------------------------------------------------
+    async def _create(self, request: Request) -> dict[str, Any]:
+        return await self._desk.create(await _body(request), _actor(request))
+
+    async def _revoke(self, request: Request) -> dict[str, Any]:
+        return await self._desk.revoke(request.path_params["id"], _actor(request))
+
+    async def _rotate(self, request: Request) -> dict[str, Any]:
+        given = await _body(request)
+        if set(given) - {"overlap"}:
+            raise InvalidRequest("rotate takes only `overlap`")
+        return await self._desk.rotate(request.path_params["id"], _actor(request), overlap=given.get("overlap"))
+
+    async def _put_team(self, request: Request) -> dict[str, Any]:
+        return await self._desk.put_team(await _body(request), _actor(request))
+
+    # -- pages -----------------------------------------------------------------------------------------------------------
+    async def _keys_page(self, request: Request) -> dict[str, Any]:
+        teams = [team["id"] for team in await self._desk.teams()]
+        return {"keys": await self._desk.keys(), "teams": teams, "doors": [door for door in DOORS if door != "library"]}
+
+    async def _teams_page(self, request: Request) -> dict[str, Any]:
+        return {"teams": await self._desk.teams()}
+
+    async def _budgets_page(self, request: Request) -> dict[str, Any]:
+        rows = await self._desk.budgets()
+        return {"budgets": sorted(rows, key=lambda row: -row["share"])}
+
+    async def _activity(self, request: Request) -> dict[str, Any]:
+        return await self._desk.activity(days=_number(request, "days", 30))
+
+    async def _csv(self, request: Request) -> Response:
+        found = await self._desk.activity(days=_number(request, "days", 30))
+        text = io.StringIO()
+        writer = csv.writer(text)
+        heads = ["key", "name", "attempts", "failed", "tokens_in", "tokens_out", "cost_usd"]
+        writer.writerow(heads)
+        for row in found["spend"]["key"]:
+            writer.writerow([inert(row[head]) for head in heads])
+        return PlainTextResponse(text.getvalue(), media_type="text/csv")
+
+
+def inert(cell: Any) -> Any:
+    """What a spreadsheet would take for a formula gets an apostrophe in front."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    data = b""
+    async for piece in request.stream():
+        data += piece
+        if len(data) > LARGEST:
+            raise PayloadTooLarge("a change is at most 100 KB of JSON")
+    try:
+        return msgspec.json.decode(data or b"{}", type=dict[str, Any])
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+        raise InvalidRequest(f"the body must be a JSON object: {error}") from error
+
+
+def _actor(request: Request) -> str:
+    return getattr(request.state, "actor", "admin API")
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    given = request.query_params.get(name, "")
+    return int(given) if given.isdecimal() and len(given) < 6 else default

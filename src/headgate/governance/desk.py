@@ -1,0 +1,365 @@
+"""Where keys and teams are made and changed: for the admin API, the console and the command line alike. Every change is
+written down in the audit log; no secret ever is."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from headgate.config.governance import Periods, Rates
+from headgate.config.values import duration
+from headgate.core.clock import SYSTEM, Clock
+from headgate.core.errors import Conflict, InvalidRequest, NotFound
+from headgate.core.money import dollars
+from headgate.core.ports import Store
+from headgate.core.principal import DOORS
+from headgate.core.records import AuditRecord, BudgetSpec, KeyRecord, LimitSpec, TeamRecord
+from headgate.governance.budgets import day_of, since_of
+from headgate.governance.governor import KeyedGovernor
+from headgate.governance.keys import NewKey, make_key, rotate_key, state_of
+from headgate.governance.rules import Rules, budget_specs, limit_spec
+
+LONGEST_NAME = 120
+OVERLAP = 3600.0
+"""Seconds that a rotated key goes on where nobody says otherwise."""
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_TEAM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KeyInput(_Input):
+    """What a key may be made of. `expires`: a duration from now (`30d`), or a date; None: never."""
+
+    name: str
+    user: str | None = None
+    team: str | None = None
+    tags: list[str] = []
+    models: list[str] | None = None
+    doors: list[str] | None = None
+    zone: str | None = None
+    priority: int = 0
+    expires: str | None = None
+    limits: Rates = Rates()
+    budgets: Periods = Periods()
+
+
+class TeamInput(_Input):
+    id: str
+    name: str | None = None
+    models: list[str] | None = None
+    limits: Rates = Rates()
+    budgets: Periods = Periods()
+
+
+class Desk:
+    """`governor`: told of changes at once; other processes see them at their next look. All methods raise InvalidRequest,
+    NotFound or StorageUnavailable. They may be called from any event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        rules: Callable[[], Rules] = Rules,
+        governor: KeyedGovernor | None = None,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self._store = store
+        self._rules = rules
+        self._governor = governor
+        self._clock = clock
+        self.serving: asyncio.AbstractEventLoop | None = None
+        """The loop that the governor lives in."""
+
+    # -- keys ------------------------------------------------------------------------------------------------------------
+    async def keys(self) -> list[dict[str, Any]]:
+        now = self._clock.time()
+        return [key_view(key, now) for key in sorted(await self._store.keys(), key=lambda key: -key.created)]
+
+    async def key(self, id: str) -> dict[str, Any]:
+        return key_view(await self._found(id), self._clock.time())
+
+    async def create(self, given: Mapping[str, Any], actor: str) -> dict[str, Any]:
+        """The key, and for this once its secret."""
+        wanted = _read(KeyInput, given)
+        now = self._clock.time()
+        for text in (wanted.name, wanted.user, wanted.team, wanted.zone, *wanted.tags, *(wanted.models or ())):
+            _check_text(text)
+        if not wanted.name.strip():
+            raise InvalidRequest("a key needs a name", param="name")
+        if wanted.team is not None and wanted.team not in {team.id for team in await self._teams()}:
+            raise InvalidRequest(f"there is no team {wanted.team!r}", param="team")
+        for door in wanted.doors or ():
+            if door not in DOORS:
+                raise InvalidRequest(f"there is no door {door[:40]!r}: {', '.join(DOORS)}", param="doors")
+        record = KeyRecord(
+            id="",
+            hash="",
+            hint="",
+            name=wanted.name.strip(),
+            created=now,
+            user=wanted.user or None,
+            team=wanted.team or None,
+            tags=tuple(dict.fromkeys(wanted.tags)),
+            models=None if wanted.models is None else tuple(wanted.models),
+            doors=None if wanted.doors is None else tuple(wanted.doors),
+            zone=wanted.zone or None,
+            priority=wanted.priority,
+            expires=_expiry(wanted.expires, now),
+            limits=limit_spec(wanted.limits),
+            budgets=budget_specs(wanted.budgets),
+        )
+        return await self._made(make_key(record), "key.create", actor, record.name)
+
+    async def revoke(self, id: str, actor: str) -> dict[str, Any]:
+        key, now = await self._found(id), self._clock.time()
+        if key.revoked is None or key.revoked > now:
+            key = msgspec.structs.replace(key, revoked=now)
+            await self._store.put_key(key)
+            await self._note(actor, "key.revoke", id, key.name)
+        return key_view(key, now)
+
+    async def rotate(self, id: str, actor: str, *, overlap: str | float | None = None) -> dict[str, Any]:
+        """The successor with its secret; the old key goes on for the overlap."""
+        old, now = await self._found(id), self._clock.time()
+        if state_of(old, now) != "active":
+            raise Conflict(f"this key is {state_of(old, now)}: only an active one can be rotated")
+        seconds = OVERLAP if overlap is None else _duration(overlap, "overlap")
+        ended, fresh = rotate_key(old, now=now, overlap=seconds)
+        made = await self._made(fresh, "key.rotate", actor, f"{old.id}, which ends in {seconds:g} s")
+        await self._store.put_key(ended)
+        await self._changed()
+        return made
+
+    async def _made(self, new: NewKey, action: str, actor: str, detail: str) -> dict[str, Any]:
+        await self._store.put_key(new.record)
+        await self._note(actor, action, new.record.id, detail)
+        return {**key_view(new.record, self._clock.time()), "secret": new.secret}
+
+    async def _found(self, id: str) -> KeyRecord:
+        for key in await self._store.keys():
+            if key.id == id:
+                return key
+        raise NotFound(f"there is no key {id[:60]!r}")
+
+    # -- teams -----------------------------------------------------------------------------------------------------------
+    async def teams(self) -> list[dict[str, Any]]:
+        members: dict[str, int] = {}
+        now = self._clock.time()
+        for key in await self._store.keys():
+            if key.team is not None and state_of(key, now) in ("active", "ending"):
+                members[key.team] = members.get(key.team, 0) + 1
+        return [
+            team_view(team, keys=members.get(team.id, 0), from_file=team.id in self._rules().teams)
+            for team in await self._teams()
+        ]
+
+    async def put_team(self, given: Mapping[str, Any], actor: str) -> dict[str, Any]:
+        """Makes a team, or replaces what is said of it."""
+        wanted = _read(TeamInput, given)
+        if not _TEAM_ID.fullmatch(wanted.id):
+            raise InvalidRequest("a team's id is letters, digits, dots, dashes: at most 64", param="id")
+        if wanted.id in self._rules().teams:
+            raise Conflict(f"the team {wanted.id!r} is defined in the configuration file: change it there")
+        for text in (wanted.name, *(wanted.models or ())):
+            _check_text(text)
+        known = next((team for team in await self._store.teams() if team.id == wanted.id), None)
+        team = TeamRecord(
+            id=wanted.id,
+            name=wanted.name or wanted.id,
+            created=known.created if known is not None else self._clock.time(),
+            models=None if wanted.models is None else tuple(wanted.models),
+            limits=limit_spec(wanted.limits),
+            budgets=budget_specs(wanted.budgets),
+        )
+        await self._store.put_team(team)
+        await self._note(actor, "team.create" if known is None else "team.change", team.id, team.name)
+        return team_view(team, keys=0, from_file=False)
+
+    async def _teams(self) -> list[TeamRecord]:
+        """The file's come first."""
+        found = {team.id: team for team in await self._store.teams()} | dict(self._rules().teams)
+        return sorted(found.values(), key=lambda team: team.id)
+
+    # -- budgets ---------------------------------------------------------------------------------------------------------
+    async def budgets(self) -> list[dict[str, Any]]:
+        """Every budget with what is booked in its window now, and what this process has reserved in it."""
+        now = self._clock.time()
+        day = day_of(now)
+        budgets = await self._all_budgets()
+        spent: dict[tuple[str, str], int] = {}
+        kinds = {(scope.partition(":")[0], since_of(spec.period, day)) for scope, spec, _ in budgets}
+        for kind, since in kinds:
+            start = 0.0 if not since else datetime.fromisoformat(since).replace(tzinfo=UTC).timestamp()
+            by = () if kind == "all" else (kind,)
+            for row in await self._store.usage(since=start, until=now + 86_400.0, by=by, where={}):
+                spent[":".join((kind, *row.group)), since] = row.cost
+        book = self._governor.book if self._governor is not None else None
+        out: list[dict[str, Any]] = []
+        for scope, spec, name in budgets:
+            since = since_of(spec.period, day)
+            window = book.windows.get((scope, since)) if book is not None else None
+            used = spent.get((scope, since), 0)
+            out.append(
+                {
+                    "scope": scope,
+                    "name": name,
+                    "period": spec.period,
+                    "hard": spec.hard,
+                    "since": since or None,
+                    "limit_usd": dollars(spec.limit),
+                    "spent_usd": dollars(used),
+                    "reserved_usd": dollars(window.reserved if window is not None else 0),
+                    "share": round(used / spec.limit, 4) if spec.limit else 1.0,
+                }
+            )
+        return out
+
+    async def _all_budgets(self) -> list[tuple[str, BudgetSpec, str]]:
+        """(scope, budget, display name), each once."""
+        rules, now = self._rules(), self._clock.time()
+        teams = {team.id: team for team in await self._teams()}
+        lines: dict[str, KeyRecord] = {}
+        for key in sorted(await self._store.keys(), key=lambda key: key.created):
+            if state_of(key, now) in ("active", "ending"):
+                lines[key.line or key.id] = key
+        found: dict[tuple[str, BudgetSpec], str] = {("all", spec): "the gateway" for spec in rules.all_budgets}
+        for team in teams.values():
+            found |= {(f"team:{team.id}", spec): team.name for spec in team.budgets}
+        for line, key in lines.items():
+            found |= {(f"key:{line}", spec): key.name for spec in key.budgets or rules.key_budgets}
+            if key.user is not None:
+                found |= {(f"user:{key.user}", spec): key.user for spec in rules.users(key.user)}
+        for kind, named in (("model", rules.model_budgets), ("tag", rules.tag_budgets)):
+            found |= {(f"{kind}:{name}", spec): name for name, specs in named.items() for spec in specs}
+        return [(scope, spec, name) for (scope, spec), name in found.items()]
+
+    # -- activity --------------------------------------------------------------------------------------------------------
+    async def activity(self, *, days: int = 30) -> dict[str, Any]:
+        """Who spent what, and what operators did."""
+        now = self._clock.time()
+        names = {key.line or key.id: key.name for key in await self._store.keys()}
+        since = (int(now // 86_400) - max(1, min(days, 366)) + 1) * 86_400.0
+        spend: dict[str, list[dict[str, Any]]] = {}
+        for by in ("key", "model", "team"):
+            rows = await self._store.usage(since=since, until=now + 86_400.0, by=(by,), where={})
+            spend[by] = [
+                {
+                    by: row.group[0],
+                    "name": names.get(row.group[0], row.group[0]) if by == "key" else row.group[0],
+                    "attempts": row.attempts,
+                    "failed": row.failed,
+                    "tokens_in": row.input,
+                    "tokens_out": row.output,
+                    "cost_usd": dollars(row.cost),
+                }
+                for row in sorted(rows, key=lambda row: -row.cost)[:100]
+                if row.group[0]
+            ]
+        return {"days": days, "spend": spend, "audit": await self.audit(limit=100)}
+
+    async def audit(self, *, limit: int = 100) -> list[dict[str, Any]]:
+        return [msgspec.to_builtins(record) for record in await self._store.audits(max(1, min(limit, 1000)))]
+
+    # -- what all have in common -----------------------------------------------------------------------------------------
+    async def _note(self, actor: str, action: str, target: str, detail: str) -> None:
+        record = AuditRecord(at=self._clock.time(), actor=actor, action=action, target=target, detail=detail)
+        await self._store.audit(record)
+        await self._changed()
+
+    async def _changed(self) -> None:
+        """Our own governor need not wait for its next look."""
+        if self._governor is None or self.serving is None:
+            return
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._governor.refresh(), self.serving))
+
+
+def _read(kind: type[Any], given: Mapping[str, Any]) -> Any:
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"] if "[" not in str(step))
+        what = re.sub(r"^Value error, ", "", first["msg"])
+        raise InvalidRequest(f"{where[:80]}: {what[:200]}", param=where[:80] or None) from error
+
+
+def _check_text(text: str | None) -> None:
+    """Names are shown on terminals, in tables and in headers: what cannot be seen has no place in them."""
+    if text is not None and (len(text) > LONGEST_NAME or _UNSEEN.search(text)):
+        raise InvalidRequest(f"names are at most {LONGEST_NAME} visible characters", param="name")
+
+
+def _duration(value: str | float, param: str) -> float:
+    try:
+        seconds = float(duration(value))
+    except ValueError as error:
+        raise InvalidRequest(f"{param}: {error}", param=param) from error
+    if not 0 <= seconds <= 3650 * 86_400:
+        raise InvalidRequest(f"{param} is out of bounds", param=param)
+    return seconds
+
+
+def _expiry(text: str | None, now: float) -> float | None:
+    if not text:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return now + _duration(text, "expires")
+    at = (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp()
+    if at <= now:
+        raise InvalidRequest("expires lies in the past", param="expires")
+    return at
+
+
+def key_view(key: KeyRecord, now: float) -> dict[str, Any]:
+    """A key as it may be shown: never its hash."""
+    return {
+        "id": key.id,
+        "name": key.name,
+        "hint": f"hg-…{key.hint}",
+        "state": state_of(key, now),
+        "user": key.user,
+        "team": key.team,
+        "tags": list(key.tags),
+        "models": None if key.models is None else list(key.models),
+        "doors": None if key.doors is None else list(key.doors),
+        "zone": key.zone,
+        "priority": key.priority,
+        "created": key.created,
+        "expires": key.expires,
+        "revoked": key.revoked,
+        "rotated_to": key.rotated_to,
+        "line": key.line or key.id,
+        "limits": limits_view(key.limits),
+        "budgets": budgets_view(key.budgets),
+    }
+
+
+def team_view(team: TeamRecord, *, keys: int, from_file: bool) -> dict[str, Any]:
+    return {
+        "id": team.id,
+        "name": team.name,
+        "from_file": from_file,
+        "keys": keys,
+        "models": None if team.models is None else list(team.models),
+        "limits": limits_view(team.limits),
+        "budgets": budgets_view(team.budgets),
+    }
+
+
+def limits_view(limits: LimitSpec) -> dict[str, int]:
+    return {name: value for name in limits.__struct_fields__ if (value := getattr(limits, name)) is not None}
+
+
+def budgets_view(budgets: Iterable[BudgetSpec]) -> dict[str, dict[str, Any]]:
+    return {spec.period: {"limit_usd": dollars(spec.limit), "hard": spec.hard} for spec in budgets}

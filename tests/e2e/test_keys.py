@@ -1,0 +1,116 @@
+"""Keys from the command line to a refused request: a real process, its data directory, a restart."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.served import ServedGateway
+
+
+def keys(data: Path, *arguments: str) -> tuple[int, str, str]:
+    command = [sys.executable, "-m", "headgate.cli", "keys", *arguments, "--data-dir", str(data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=data.parent, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def made(data: Path, *arguments: str) -> dict[str, Any]:
+    code, out, err = keys(data, *arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def eventually(test: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not test():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def start(tmp_path: Path):
+    running: list[ServedGateway] = []
+
+    def make(more: str = "", **options: Any) -> ServedGateway:
+        running.append(ServedGateway(tmp_path, more, **options))
+        return running[-1]
+
+    yield make
+    for one in running:
+        one.close()
+
+
+def test_the_life_of_a_key_and_its_budget_across_a_restart(start):
+    gateway = start()
+    assert any("no virtual key exists" in line for line in gateway.said)
+    assert gateway.chat(None)[0] == 200, "open while there is no key"
+    poor = made(gateway.data, "create", "poor", "--total", "0.01", "--user", "ann", "--rpm", "500")
+    assert poor["secret"].startswith("hg-")
+    assert gateway.chat(None)[0] == 401, "the first key closes the plane at once"
+    served = 0
+    while (answer := gateway.chat(poor["secret"]))[0] == 200:
+        assert "x-ratelimit-remaining-requests" in answer[1]
+        served += 1
+    assert served >= 2
+    assert (answer[0], answer[1]["x-should-retry"]) == (402, "false")
+    assert "total budget of this key" in answer[2]["error"]["message"]
+    eventually(lambda: float(gateway.ask_admin("/budgets")[0]["spent_usd"]) > 0)
+    (budget,) = gateway.ask_admin("/budgets")
+    assert budget["name"] == "poor"
+    assert float(budget["spent_usd"]) <= 0.01
+    assert float(budget["reserved_usd"]) == 0
+    gateway.stop()
+
+    code, out, _ = keys(gateway.data, "list")
+    assert (code, "poor" in out, poor["secret"] in out) == (0, True, False)
+    rich = made(gateway.data, "create", "rich")  # on the store itself: no gateway runs
+    gateway.again()
+    assert not any("no virtual key exists" in line for line in gateway.said)
+    assert gateway.chat(poor["secret"])[0] == 402, "what was spent stays spent"
+    fresh = made(gateway.data, "rotate", rich["id"], "--overlap", "1h")
+    assert [gateway.chat(one["secret"])[0] for one in (rich, fresh)] == [200, 200]
+    assert keys(gateway.data, "revoke", rich["id"])[0] == 0
+    assert [gateway.chat(one["secret"])[0] for one in (rich, fresh)] == [401, 200]
+    assert keys(gateway.data, "revoke", "key_nope")[0] == 1
+    code, _, err = keys(gateway.data, "create", "x", "--door", "window")
+    assert (code, "there is no door" in err) == (1, True)
+    audit = gateway.ask_admin("/audit")
+    assert [row["action"] for row in audit] == ["key.revoke", "key.rotate", "key.create", "key.create"]
+    gateway.stop()
+    everything = gateway.printed + "".join(
+        path.read_text(errors="replace") for path in gateway.data.rglob("*") if path.is_file()
+    )
+    for one in (poor, rich, fresh):
+        assert one["secret"] not in everything, "a secret was written down"
+
+
+def test_a_plane_that_others_can_reach_makes_one_key_shows_it_once_and_requires_it(start):
+    gateway = start(host="0.0.0.0")
+    (line,) = [line for line in gateway.said if "first key" in line]
+    key = line.split()[-1]
+    assert gateway.chat(None)[0] == 401
+    assert gateway.chat(key)[0] == 200
+    gateway.stop()
+    gateway.again()
+    assert not any("first key" in line for line in gateway.said)
+    assert gateway.chat(key)[0] == 200
+
+
+def test_budgets_of_the_file_hold_without_any_key_and_a_reload_raises_them(start):
+    gateway = start("budgets: {all: {daily: 0.0001}}\n")
+    assert gateway.chat(None)[0] == 402
+    gateway.file.write_text(gateway.file.read_text().replace("0.0001", "100"))
+    eventually(lambda: gateway.chat(None)[0] == 200)
+
+
+def test_names_cannot_play_with_the_terminal(tmp_path):
+    data = tmp_path / "data"
+    code, _, err = keys(data, "create", "red \x1b[31m")
+    assert (code, "visible characters" in err, "\x1b" in err) == (1, True, False)
