@@ -1,4 +1,4 @@
-"""Clients that are not Python: the OpenAI and Vercel SDKs on Node, and Claude Code using a tool."""
+"""Clients that are not Python: the OpenAI and Vercel SDKs on Node; Claude Code and Codex using a tool."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from headgate.cli.connect import launch
 from headgate.simulator.app import Simulator
 from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
 from support.sim import INSTANT
@@ -84,3 +85,33 @@ def test_claude_code_reads_a_file_through_the_gateway(node, url, tmp_path, model
     assert found["is_error"] is False
     assert "The sluice opens at dawn." in found["result"]
     assert found["num_turns"] >= 2
+
+
+@pytest.mark.xdist_group("node")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("model", ["gpt-5.5", "claude-4.7", "gemini-3.0", "llama-4"])
+def test_codex_runs_a_command_through_the_gateway(node, url, tmp_path, model):
+    """It offers free-text and server-side tools beside functions; models of four formats get what they can take."""
+    work, home = tmp_path / "work", tmp_path / "home"
+    work.mkdir()
+    home.mkdir()
+    (work / "note.txt").write_text("The sluice opens at dawn.\n")
+    command, env = launch("codex", url, "any", model)
+    command[0] = str(node / "node_modules" / ".bin" / "codex")
+    command += ["exec", "--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
+    done = subprocess.run(
+        [*command, "Run the shell command `cat note.txt` and tell me what it says"],
+        cwd=work,
+        env={**os.environ, **env, "CODEX_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    items = [row["item"] for row in map(json.loads, done.stdout.splitlines()) if row["type"] == "item.completed"]
+    ran = [item for item in items if item["type"] == "command_execution"]
+    assert ran[0]["exit_code"] == 0
+    assert ran[0]["aggregated_output"] == "The sluice opens at dawn.\n"
+    assert "The sluice opens at dawn." in next(i["text"] for i in items if i["type"] == "agent_message")

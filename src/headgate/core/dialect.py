@@ -52,6 +52,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     image_url: bool = True
     """False: the provider takes images only as data."""
     json_schema: bool = True
+    custom_tools: bool = False
+    """The provider has OpenAI's free-text tools."""
     max_output: int | None = None
     """Fills Anthropic's required max_tokens where the client gave none."""
     extra: Mapping[str, Any] = {}

@@ -7,6 +7,7 @@ import asyncio
 from headgate.core.answer import Answer, Piece
 from headgate.core.dialect import Dialect, EventRenderer, View
 from headgate.core.errors import HeadgateError, InternalError
+from headgate.dialects.portable import Restorer, restored
 from headgate.engine.pipeline import Exchange
 from headgate.server.http import JSON, Headers, Responder
 
@@ -64,7 +65,10 @@ async def relay_whole(exchange: Exchange, responder: Responder, dialect: Dialect
     assert answer is not None
     body = await answer.body(dialect.name)
     if body is None:
-        rendered = dialect.render_answer(await answer.read(), _view(exchange))
+        view, said = _view(exchange), await answer.read()
+        if view.request is not None and Restorer.needed(view.request):
+            said = restored(said, view.request)
+        rendered = dialect.render_answer(said, view)
         exchange.trace.lose(*rendered.lossy)
         body = rendered.body
     await exchange.close()
@@ -106,19 +110,23 @@ class _Writer:
         self._responder = responder
         self._dialect = dialect
         self._renderer: EventRenderer | None = None
+        self._restorer: Restorer | None = None
         self.raw = True
 
     def bytes_of(self, answer: Answer, piece: Piece) -> bytes:
         if isinstance(piece, bytes):
             return piece
         if self._renderer is None:
-            self._renderer = self._dialect.event_renderer(_view(self._exchange))
+            view = _view(self._exchange)
+            self._renderer = self._dialect.event_renderer(view)
+            if view.request is not None and Restorer.needed(view.request):
+                self._restorer = Restorer(view.request)
             before = answer.said() if self._responder.started else []
             if self._responder.started and self.raw and len(before) > len(piece):
                 # Raw so far: a fresh renderer hears it all again, so that ids and numbering go on.
                 self._renderer.feed(before[: -len(piece)] if piece else before)
             self.raw = False
-        return self._renderer.feed(piece)
+        return self._renderer.feed(piece if self._restorer is None else self._restorer.feed(piece))
 
     def tail(self, data: bytes) -> bytes:
         if not self._exchange.request.options.details:

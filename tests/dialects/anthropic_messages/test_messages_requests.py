@@ -305,7 +305,6 @@ CANNOT: dict[str, tuple[ChatRequest, str]] = {
     "broken text": (chat(user(Document(source=Source(data="/w==", media_type="text/plain")))), "messages"),
     "blank stop": (chat(stop=["\n\n"]), "stop"),
     "vendor tool": (chat(tools=[Tool(name="file_search", vendor={"type": "file_search"})]), "tools"),
-    "free-text tool": (chat(tools=[Tool(name="x", custom=True)]), "tools"),
     "a choice without tools": (chat(tool_choice=ToolChoice(mode="required")), "tool_choice"),
     "free keys": (chat(output=OutputFormat(kind="json_schema", schema={"type": "object"})), "response_format"),
     "a map": (chat(output=OutputFormat(kind="json_schema", schema={"type": "object", "properties": {"a": {

@@ -381,7 +381,8 @@ def test_tools_choices_and_formats_from_other_formats() -> None:
             tool_choice=ToolChoice(mode="named", names=["f", "g"]),
             output=OutputFormat(kind="json_schema", schema={"type": "object"}, strict=True),
             reasoning=ReasoningOptions(budget=2048),
-        )
+        ),
+        custom_tools=True,
     )  # fmt: skip
     assert body["tools"] == [
         {

@@ -11,6 +11,7 @@ from headgate.dialects.anthropic_messages.blocks import BlockRenderer
 from headgate.dialects.anthropic_messages.parse import NAME
 from headgate.dialects.anthropic_messages.schema import Open, closed
 from headgate.dialects.anthropic_messages.thinking import think
+from headgate.dialects.portable import portable
 from headgate.dialects.residue import foreign, notes_of, rest_of
 
 DEFAULT_MAX_TOKENS = 4096
@@ -28,6 +29,8 @@ class RequestRenderer:
         self._quirks = quirks
         self._own = bool(notes_of(request, NAME).get("own"))
         self.lossy: list[str] = []
+        if not self._own:
+            self._request, self.lossy = portable(request, custom=False)
 
     def render(self) -> dict[str, Any]:
         request, notes = self._request, notes_of(self._request, NAME)

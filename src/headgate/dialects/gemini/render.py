@@ -12,6 +12,7 @@ from headgate.dialects.gemini.names import NAME, camel, get, respell, snake
 from headgate.dialects.gemini.parse import choice_of
 from headgate.dialects.gemini.schema import plain_schema
 from headgate.dialects.gemini.writer import FOREIGN_SIGNATURE, PartWriter
+from headgate.dialects.portable import portable
 from headgate.dialects.residue import foreign, notes_of, rest_of
 
 _LOST = ("user", "metadata", "logit_bias", "parallel_tool_calls")
@@ -26,11 +27,16 @@ class RequestRenderer:
         self._quirks = quirks
         self._notes = notes_of(request, NAME)
         self._own = bool(self._notes.get("own"))
+        lossy: list[str] = []
+        if not self._own:
+            request, lossy = portable(request, custom=False)
+            self._request = request
         calls = [part for m in request.messages for part in m.content if isinstance(part, ToolCall)]
         self._order = {call.id: number for number, call in enumerate(calls)}
         names = {call.id: call.name for call in calls}
         self._writer = PartWriter(answer=False, names=names, urls=quirks.image_url)
         self.lossy = self._writer.lossy
+        self.lossy += lossy
 
     def render(self) -> dict[str, Any]:
         request = self._request

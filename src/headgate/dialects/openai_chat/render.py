@@ -9,6 +9,7 @@ from headgate.core.dialect import Quirks
 from headgate.core.errors import UnsupportedFeature
 from headgate.dialects.openai_chat.parts import NAME
 from headgate.dialects.openai_chat.turns import MessageRenderer
+from headgate.dialects.portable import portable
 from headgate.dialects.residue import foreign, notes_of, rest_of
 
 _PLAIN = (
@@ -35,6 +36,8 @@ class RequestRenderer:
         self._quirks = quirks
         self._own = NAME in request.extensions or any(NAME in m.extensions for m in request.messages)
         self.lossy: list[str] = []
+        if not self._own:
+            self._request, self.lossy = portable(request, custom=quirks.custom_tools)
 
     def render(self, model: str) -> dict[str, Any]:
         request, notes = self._request, notes_of(self._request, NAME)

@@ -9,6 +9,7 @@ from headgate.core.dialect import Quirks
 from headgate.core.errors import UnsupportedFeature
 from headgate.dialects.openai_responses.items import NAME, render_items
 from headgate.dialects.openai_responses.parse import _PLAIN
+from headgate.dialects.portable import portable
 from headgate.dialects.residue import foreign, notes_of, rest_of
 
 _LOST = ("seed", "presence_penalty", "frequency_penalty", "logit_bias", "top_k")
@@ -23,6 +24,8 @@ class RequestRenderer:
         self._notes = notes_of(request, NAME)
         self._own = bool(self._notes.get("own"))
         self.lossy: list[str] = []
+        if not self._own:
+            self._request, self.lossy = portable(request, custom=quirks.custom_tools)
 
     def render(self, model: str) -> dict[str, Any]:
         request = self._request

@@ -106,13 +106,18 @@ def _calls_of(tool: Tool, prompt: str, luck: Random) -> list[ToolCall]:
     subjects: list[str | None] = [*places] if len(places) > 1 else [None]
     calls: list[ToolCall] = []
     for subject in subjects:
-        arguments = schemas.instance(_as_object(tool.schema), luck, _Hints(prompt, subject), optional=False)
+        arguments = schemas.instance(_plain(tool), luck, _Hints(prompt, subject), optional=False)
         calls.append(ToolCall(id=_id(luck), name=tool.name, arguments=json.dumps(arguments, ensure_ascii=False)))
     return calls
 
 
-def _as_object(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    return {"type": "object", **(schema or {})}
+def _plain(tool: Tool) -> Mapping[str, Any]:
+    """The tool's parameters. Of a shell only what must be said: folders, limits and the like would be guesses."""
+    schema = {"type": "object", **(tool.schema or {})}
+    required = schema.get("required")
+    if _SHELL.search(tool.name) and required:
+        schema["properties"] = {n: s for n, s in schema.get("properties", {}).items() if n in required}
+    return schema
 
 
 def _id(luck: Random) -> str:
@@ -139,8 +144,11 @@ def _places(prompt: str) -> list[str]:
 
 
 def _quoted(prompt: str) -> str | None:
-    match = _TICKS.search(prompt)
-    return next((group for group in match.groups() if group), None) if match else None
+    """What stands between backticks, else between quotation marks; the last of them, for what is asked comes last."""
+    found = _TICKS.findall(prompt)
+    ticked = [groups[0] for groups in found if groups[0]]
+    quoted = [groups[1] or groups[2] for groups in found if not groups[0]]
+    return next(iter((ticked or quoted)[::-1]), None)
 
 
 class _Hints:
