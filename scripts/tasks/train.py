@@ -23,11 +23,10 @@ from scipy.sparse import csr_matrix
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 
-from tasks.synthesis import Row, synthetic  # noqa: E402
-
 from headgate.strategies.route.classify import LABELS  # noqa: E402
 from headgate.strategies.route.features import SIZE, WORDS, features_of  # noqa: E402
 from support.tasks import rows as labelled  # noqa: E402
+from tasks.synthesis import Row, synthetic  # noqa: E402
 
 SEED, EACH = 7, 8
 SYNTHETIC_SHARE = 0.9

@@ -2,7 +2,8 @@
 whole, and that to the shipped prior. One cell never stands alone: a handful of answers moves it a little, hundreds move it
 far.
 
-    quality   Beta: PRIOR pseudo-answers at the prior moved by the model's own record over all tasks, then the cell's
+    quality   Beta: pseudo-answers at the prior moved by the model's own record over all tasks, then the cell's, as far as
+              cells are trusted: each answer shows whether its cell foretold it better than the model's record did
     cost      log(actual / predicted): normal, shrunk to the model's, that to the route's, that to 0
     latency   log seconds: normal, shrunk to the model's, that to the live figure
     hints     regenerated, abandoned: how much more seldom than the route's average; never a score of their own
@@ -26,8 +27,13 @@ GLOBAL = 40.0
 LOCAL = 8.0
 """The same for the logs of cost and latency, of a cell and of a model."""
 HINTS = 60.0
+TRUST = 2.0
+"""How much cells are trusted at first: so many squared deviations, as of 200 answers of cells that are a tenth off."""
 DECAY = 0.998
 """Weight of a model's answers after one more of it: half a voice after about 350."""
+
+
+LEAST_TRUST = 0.25
 
 
 class Prior(msgspec.Struct, frozen=True):
@@ -63,26 +69,32 @@ class _Cell:
         self.latencies = self.latency = 0.0
         self.hints = self.hinted = 0.0
 
-    def fade(self) -> None:
+    def fade(self, decay: float) -> None:
         for name in self.__slots__:
-            setattr(self, name, getattr(self, name) * DECAY)
+            setattr(self, name, getattr(self, name) * decay)
 
 
 class Beliefs:
     """Of one route. Not shared between processes; outlives reloads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, decay: float = DECAY) -> None:
+        """`decay` 1: nothing fades, for figures that were collected in no order."""
+        self._decay = decay
         self._cells: dict[tuple[str, str], _Cell] = {}
         self._models: dict[str, _Cell] = {}
         self._route = _Cell()
+        self._agreed = self._claimed = TRUST
         self._bad = self._hinted = 0.0
 
     # -- what was seen -----------------------------------------------------------------------------------------------
     def score(self, task: str, model: str, score: float, prior: Prior, *, weight: float = 1.0) -> None:
         """An answer's worth, 0 to 1: feedback, a judge, a check that failed. `prior` is the cell's, so that the model's
         own cell learns how much better than expected it is."""
+        whole, local = self._means(task, model, prior)
+        self._agreed = (self._agreed - TRUST) * self._decay + (score - whole) * (local - whole) * weight + TRUST
+        self._claimed = (self._claimed - TRUST) * self._decay + (local - whole) ** 2 * weight + TRUST
         for cell in self._both(task, model):
-            cell.fade()
+            cell.fade(self._decay)
             cell.answers += weight
             cell.score += weight * score
             cell.excess += weight * (score - prior.mean)
@@ -107,8 +119,8 @@ class Beliefs:
 
     def hint(self, task: str, model: str, *, bad: bool) -> None:
         """An implicit sign. Most answers get none, so only the difference to the route's average says anything."""
-        self._bad = self._bad * DECAY + bad
-        self._hinted = self._hinted * DECAY + 1.0
+        self._bad = self._bad * self._decay + bad
+        self._hinted = self._hinted * self._decay + 1.0
         usual = self._bad / self._hinted
         for cell in self._both(task, model):
             cell.hinted += 1.0
@@ -116,19 +128,34 @@ class Beliefs:
 
     # -- what is believed --------------------------------------------------------------------------------------------
     def quality(self, task: str, model: str, prior: Prior) -> Beta:
+        whole, local = self._means(task, model, prior)
+        seen = self.answers(task, model)
+        mean = min(max(whole + self.trust * (local - whole), 0.02), 0.98)
+        weight = prior.weight + self.trust * seen
+        return Beta(mean * weight, (1 - mean) * weight, seen)
+
+    @property
+    def trust(self) -> float:
+        """Share of a cell's deviation from its model's record that later answers bore out, 0 to 1. A little trust is
+        none: under a budget the smallest difference orders requests, and a wrong order costs more than no order."""
+        found = self._agreed / self._claimed
+        return min(found, 1.0) if found >= LEAST_TRUST else 0.0
+
+    def rely(self, trust: float) -> None:
+        """Trust that was measured elsewhere: on whole sources left out."""
+        self._agreed, self._claimed = trust * 1e9, 1e9
+
+    def _means(self, task: str, model: str, prior: Prior) -> tuple[float, float]:
+        """(by the model's record over all tasks, by the cell's own)."""
         whole, cell = self._models.get(model), self._cells.get((task, model))
         mean = prior.mean
         if whole is not None:
-            others = whole.answers - (cell.answers if cell is not None else 0.0)
-            excess = whole.excess - (cell.excess if cell is not None else 0.0)
-            mean += excess / (others + GLOBAL) + whole.hints / (whole.hinted + HINTS)
-        if cell is not None:
-            mean += cell.hints / (cell.hinted + HINTS)
+            mean += whole.excess / (whole.answers + GLOBAL) + whole.hints / (whole.hinted + HINTS)
         mean = min(max(mean, 0.02), 0.98)
-        a, b = mean * prior.weight, (1 - mean) * prior.weight
         if cell is None:
-            return Beta(a, b)
-        return Beta(a + cell.score, b + max(0.0, cell.answers - cell.score), cell.answers)
+            return mean, mean
+        local = (mean * prior.weight + cell.score) / (prior.weight + cell.answers)
+        return mean, min(max(local + cell.hints / (cell.hinted + HINTS), 0.0), 1.0)
 
     def cost_factor(self, task: str, model: str) -> float:
         """What to multiply a predicted cost by."""
