@@ -33,7 +33,8 @@ DECAY = 0.998
 """Weight of a model's answers after one more of it: half a voice after about 350."""
 
 
-LEAST_TRUST = 0.25
+LEAST_TRUST = 0.5
+"""Above it a cell's own figure is nearer to what comes than the model's record is; below, the record alone counts."""
 
 
 class Prior(msgspec.Struct, frozen=True):
@@ -136,8 +137,8 @@ class Beliefs:
 
     @property
     def trust(self) -> float:
-        """Share of a cell's deviation from its model's record that later answers bore out, 0 to 1. A little trust is
-        none: under a budget the smallest difference orders requests, and a wrong order costs more than no order."""
+        """Share of a cell's deviation from its model's record that later answers bore out, 0 to 1. Less
+        than half is none: under a budget the smallest difference orders requests."""
         found = self._agreed / self._claimed
         return min(found, 1.0) if found >= LEAST_TRUST else 0.0
 
