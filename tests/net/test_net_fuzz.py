@@ -69,7 +69,8 @@ def test_a_framed_answer_that_is_cut_is_never_complete(wire, missing):
     whole = hear([wire])
     if not whole[2]:
         return
-    framed = b"content-length" in wire or b"transfer-encoding" in wire
+    head = wire.partition(b"\r\n\r\n")[0]
+    framed = b"content-length" in head or b"transfer-encoding" in head
     cut = hear([wire[:-missing]])
     if framed and whole[0] != 204 and b"\r\n\r\n" in wire[:-missing]:
         assert not cut[2] or cut[1] == whole[1] == b""  # an announced length of 0 is complete with its head

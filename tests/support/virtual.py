@@ -128,6 +128,7 @@ class VirtualGateway:
             clock=self.clock,
             rng=random.Random(seed),
         )
+        self.compiler.on_health = self.house.health_changed
         self.house.on_event.append(lambda kind, facts: self.events.append((kind, facts)))
         self.errors: list[HeadgateError] = []
         self.plane = DataPlane(self.house, on_error=lambda _, error: self.errors.append(error))

@@ -8,7 +8,7 @@
     ├── GatewayError         we are at fault, or we refuse to go on
     │   └── InternalError, StrategyNotAvailable, Overloaded, StorageUnavailable, DeadlineExceeded
     └── UpstreamFault        one attempt at a provider failed; `kind` is what `move_on:` names
-        ├── UpstreamRefused(kind: auth | quota | budget | bad_request | context_length | content_policy | not_found)
+        ├── UpstreamRefused(kind: auth | tls | quota | budget | bad_request | context_length | content_policy | not_found)
         ├── UpstreamBusy(kind: rate_limit | overloaded)
         ├── UpstreamDown(kind: connect | timeout | unavailable)
         └── UpstreamBroken(kind: invalid_answer | invalid_output | stream_broken)
@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal
 Blame = Literal["client", "gateway", "upstream"]
 FaultKind = Literal[
     "auth",
+    "tls",
     "quota",
     "budget",
     "bad_request",
@@ -283,7 +284,8 @@ _STATUS: dict[str, int] = {
 }
 _CLASS: dict[str, type[UpstreamFault]] = {
     **dict.fromkeys(
-        ("auth", "quota", "budget", "bad_request", "context_length", "content_policy", "not_found"), UpstreamRefused
+        ("auth", "tls", "quota", "budget", "bad_request", "context_length", "content_policy", "not_found"),
+        UpstreamRefused,
     ),
     **dict.fromkeys(("rate_limit", "overloaded"), UpstreamBusy),
     **dict.fromkeys(("connect", "timeout", "unavailable"), UpstreamDown),

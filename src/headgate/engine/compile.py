@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -44,6 +44,8 @@ class Compiler:
         self._clock = clock
         self._vitals: dict[str, Vitals] = {}
         self._memory = Memory()
+        self.on_health: Callable[[str, str, str, str], None] | None = None
+        """Called with (deployment, old state, new state, reason) whenever the health of one changes."""
 
     def compile(self, config: Config) -> Snapshot:
         """Raises ConfigError for what only providers and profiles can tell: unknown kinds, bad URLs."""
@@ -149,18 +151,23 @@ class Compiler:
             price=_price(entry) or row.price or _assumed(config),
             timeouts=Timeouts(**entry.timeout.model_dump()),
             limits=Limits(connect=entry.timeout.connect, first_byte=entry.timeout.total, idle=entry.timeout.idle),
-            vitals=self._vitals_of(fingerprint, entry.concurrency),
+            vitals=self._vitals_of(fingerprint, f"{provider}/{upstream}", entry.concurrency),
             extra=entry.extra,
             files=profile.files,
         )
 
-    def _vitals_of(self, fingerprint: str, cap: int | None) -> Vitals:
+    def _vitals_of(self, fingerprint: str, name: str, cap: int | None) -> Vitals:
         vitals = self._vitals.get(fingerprint)
         if vitals is None:
             vitals = self._vitals[fingerprint] = Vitals(self._clock, cap)
+            vitals.health.on_change.append(lambda old, new, reason: self._health_changed(name, old, new, reason))
         elif cap is not None:
             vitals.gate.cap = float(cap)
         return vitals
+
+    def _health_changed(self, name: str, old: str, new: str, reason: str) -> None:
+        if self.on_health is not None:
+            self.on_health(name, old, new, reason)
 
     def _profile(self, provider: str, config: Config) -> Profile:
         section = config.providers.get(provider)

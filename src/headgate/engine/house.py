@@ -70,6 +70,10 @@ class House:
         for listener in self.on_event:
             listener(kind, facts)
 
+    def health_changed(self, deployment: str, old: str, new: str, reason: str) -> None:
+        """For `Compiler.on_health`: the event of a deployment that is cooling from now on, or well again."""
+        self.event("health", {"deployment": deployment, "was": old, "state": new, "because": reason})
+
     def request_over(self, record: RequestRecord, trace: Trace) -> None:
         """The ledger first: telemetry may fail, money may not."""
         if self.archive is None:

@@ -92,6 +92,7 @@ class Process:
             contents=settings.contents,
         )
         self.plane = DataPlane(self.house, local=local, on_error=self._note_error)
+        self._compiler.on_health = self.house.health_changed
         self.plane.metrics = metrics = Metrics(version=__version__, entries=lambda: self.house)
         metrics.ledger = self.books.gauges
         self.house.on_attempt.append(metrics.attempt)

@@ -35,7 +35,7 @@ Rescue = Literal["continue", "restart", "error"]
 MOVE_ON: dict[str, frozenset[str]] = {
     "timeout": frozenset({"timeout"}),
     "unavailable": frozenset(
-        {"connect", "unavailable", "overloaded", "invalid_answer", "stream_broken", "auth", "quota", "budget"}
+        {"connect", "unavailable", "overloaded", "invalid_answer", "stream_broken", "auth", "tls", "quota", "budget"}
     ),
     "rate_limit": frozenset({"rate_limit"}),
     "context_length": frozenset({"context_length"}),

@@ -41,6 +41,14 @@ class Metrics:
         self._tokens = Tally("headgate_tokens", "Tokens by kind", ("model", "type"))
         self._cost = Tally("headgate_cost_usd", "US$ spent, known prices only", ("model",))
         self._failovers = Tally("headgate_failovers", "Moves to another target", ("kind",))
+        self._health = Tally(
+            "headgate_health_changes",
+            "Deployments that began to cool (open) or were well again",
+            ("deployment", "state"),
+        )
+        self._misconfigured = Tally(
+            "headgate_misconfigured", "Faults that an operator has to mend", ("model", "deployment", "error_type")
+        )
         self._shed = Tally("headgate_shed", "Requests refused under load", ("reason",))
         self._inflight = Tally("headgate_inflight", "Requests under way", gauge=True)
         self._breaker = Tally(
@@ -56,7 +64,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         for metric in (
             self._requests, self._duration, self._overhead, self._first, self._attempts, self._tokens, self._cost,
-            self._failovers, self._shed, self._inflight, self._breaker, self._ledger, build,
+            self._failovers, self._health, self._misconfigured, self._shed, self._inflight, self._breaker, self._ledger,
+            build,
         ):  # fmt: skip
             self._registry.register(metric)
 
@@ -69,6 +78,10 @@ class Metrics:
     def event(self, kind: str, facts: dict[str, object]) -> None:
         if kind in ("failover", "fallback", "rescue", "hedge"):
             self._failovers.add((kind,))
+        elif kind == "health":
+            self._health.add((str(facts["deployment"]), str(facts["state"])))
+        elif kind == "misconfigured":
+            self._misconfigured.add((str(facts["model"]), str(facts["deployment"]), str(facts["error"])))
         elif kind == "shed":
             self._shed.add((str(facts.get("reason", "load")),))
 

@@ -36,6 +36,7 @@ from headgate.upstream.account import Account, output_bound, worst_case
 from headgate.upstream.answers import Call, StreamAnswer, WholeAnswer
 from headgate.upstream.deployment import Deployment, Endpoint, Model
 from headgate.upstream.faults import of_transport
+from headgate.upstream.health import MISCONFIGURED
 from headgate.upstream.hedge import hedged
 from headgate.upstream.life import Life
 from headgate.upstream.limits import read_limits
@@ -153,8 +154,9 @@ async def _cooling(
         await life.clock.sleep(wait)
         return first, f"waited {wait:.1f} s for its cool-down"
     if health.told_to_wait:
-        kind = "auth" if "credentials" in (health.reason or "") else "rate_limit"
-        raise last or fault(kind, f"{model.name} is cooling down: {health.reason}", retry_after=wait, sent=False)
+        raise last or fault(
+            health.waits_for, f"{model.name} is cooling down: {health.reason}", retry_after=wait, sent=False
+        )
     if policy.panic:
         return first, "all are cooling; it recovers first"
     raise last or fault("unavailable", f"{model.name} is cooling down: {health.reason}", retry_after=wait, sent=False)
@@ -196,6 +198,10 @@ async def once(
     except UpstreamFault as error:
         await call.close_connection()
         call.end("failed", fault=error)
+        if error.kind in MISCONFIGURED:
+            life.event(
+                "misconfigured", model=model.name, deployment=deployment.name, error=error.kind, message=error.message
+            )
         raise
     except BaseException:
         # Cancelled, or a defect of ours: either way the provider is told to stop and the books are closed.

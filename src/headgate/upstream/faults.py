@@ -12,7 +12,7 @@ def of_transport(error: net.TransportError, *, opened: bool = False) -> Upstream
     match error:
         case net.TlsFailed():
             # A retry would meet the same certificate: as final as refused credentials.
-            return fault("connect", "no trusted TLS connection to the provider", detail=detail, sent=False)
+            return fault("tls", "no trusted TLS connection to the provider", detail=detail, sent=False)
         case net.ConnectTimeout():
             return fault("timeout", "the provider could not be reached in time", detail=detail, sent=False)
         case net.ConnectFailed():

@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from headgate.core.clock import Clock
-from headgate.core.errors import UpstreamFault
+from headgate.core.errors import FaultKind, UpstreamFault
 
 State = Literal["closed", "open", "half_open"]
 FAILURES_IN_A_ROW = 5
@@ -26,6 +26,12 @@ FIRST_COOL_DOWN = 5.0
 LONGEST_COOL_DOWN = 60.0
 MISCONFIGURED_COOL_DOWN = 60.0
 LONGEST_RETRY_AFTER = 300.0
+MISCONFIGURED = {
+    "auth": "credentials refused",
+    "quota": "quota used up",
+    "tls": "no trusted TLS connection",
+}
+"""Faults that an operator has to mend, and what they are called; asking again at once would change nothing."""
 # Faults that say something of the deployment's health; the others are about the request.
 _COUNTS = frozenset({"connect", "timeout", "unavailable", "overloaded", "invalid_answer", "stream_broken"})
 
@@ -53,6 +59,8 @@ class Health:
         self._probing = False
         self._is_open = False
         self.reason: str | None = None
+        self.waits_for: FaultKind = "unavailable"
+        """The fault that named the time before which it must not be asked."""
         self.opened = 0
         self.on_change: list = []
         """Called with (old state, new state, reason); telemetry listens."""
@@ -105,15 +113,16 @@ class Health:
     def failed(self, fault: UpstreamFault) -> None:
         self._probing = False
         if fault.kind == "rate_limit":
-            self._wait(fault.retry_after if fault.retry_after is not None else 1.0, "rate limited by the provider")
+            wait = fault.retry_after if fault.retry_after is not None else 1.0
+            self._wait(wait, "rate limited by the provider", fault.kind)
             return
-        if fault.kind in ("auth", "quota"):
-            self._wait(MISCONFIGURED_COOL_DOWN, "credentials refused" if fault.kind == "auth" else "quota used up")
+        if (wrong := MISCONFIGURED.get(fault.kind)) is not None:
+            self._wait(MISCONFIGURED_COOL_DOWN, wrong, fault.kind)
             return
         if fault.kind not in _COUNTS:
             return
         if fault.kind == "overloaded" and fault.retry_after:
-            self._wait(fault.retry_after, "overloaded, asked to wait")
+            self._wait(fault.retry_after, "overloaded, asked to wait", fault.kind)
         self._failures += 1
         self._recent.append(False)
         if self._is_open:
@@ -134,11 +143,11 @@ class Health:
     def _mostly_failing(self) -> bool:
         return len(self._recent) == WINDOW and self._recent.count(False) > WINDOW * FAILURE_SHARE
 
-    def _wait(self, seconds: float, reason: str) -> None:
+    def _wait(self, seconds: float, reason: str, kind: FaultKind) -> None:
         until = self._clock.monotonic() + min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
         if until > self._retry_until:
             self._retry_until = until
-            self.reason = reason
+            self.reason, self.waits_for = reason, kind
             self._tell("closed", "open", reason)
 
     def _open(self, cool_down: float, reason: str) -> None:

@@ -74,8 +74,9 @@ async def _over(
         raise
     except (ssl.SSLError, OSError) as error:
         sock.close()
-        if context is None:
-            raise ConnectFailed(f"{origin.host}:{origin.port}: {error}") from error
+        if context is None or not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError):
+            # Cut within the handshake says nothing of trust: it may go better the next time.
+            raise ConnectFailed(f"{origin.host}:{origin.port}: {error or type(error).__name__}") from error
         raise TlsFailed(f"{origin.host}:{origin.port}: {error or type(error).__name__}") from error
     except BaseException:
         sock.close()

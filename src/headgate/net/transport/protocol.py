@@ -73,7 +73,8 @@ class DnsFailed(ConnectFailed):
 
 
 class TlsFailed(ConnectFailed):
-    """The certificate is expired, for another name or from an unknown authority, or the handshake broke."""
+    """The certificate is expired, for another name or from an unknown authority, or the two sides
+    agree on no protocol: the next handshake would end the same way."""
 
 
 class EgressRefused(ConnectFailed):
