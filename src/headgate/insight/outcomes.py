@@ -41,7 +41,10 @@ class Rows(msgspec.Struct):
         places = [place for place in range(len(self.ids)) if keep(place)]
         return Rows(
             self.models,
-            *([column[place] for place in places] for column in (self.ids, self.prompts, self.labels, self.sources)),
+            [self.ids[place] for place in places],
+            [self.prompts[place] for place in places],
+            [self.labels[place] for place in places],
+            [self.sources[place] for place in places],
             self.scores[places],
             self.costs[places],
         )
@@ -181,7 +184,8 @@ def _foretold(rows: Rows) -> dict[str, tuple[float, float]]:
             continue
         whole = sum(v for v, _ in others) / sum(n for _, n in others)
         local = (whole * ASSUMED + sum(v for v, _ in same)) / (ASSUMED + sum(n for _, n in same))
-        claim, fact = local - whole, found / count - whole
+        claim: Array = local - whole
+        fact: Array = found / count - whole
         claim, fact = claim - claim.mean(), fact - fact.mean()
         before = out.get(source, (0.0, 0.0))
         out[source] = (before[0] + count * float(claim @ fact), before[1] + count * float(claim @ claim))

@@ -81,7 +81,7 @@ def _classified(text: str) -> Task:
     used, features = model(), features_of(text)
     shares = used.probabilities(features)
     best = int(shares.argmax())
-    labels = dict(zip(LABELS, shares.tolist(), strict=True))
+    labels: dict[str, float] = dict(zip(LABELS, shares.tolist(), strict=True))
     label = LABELS[best] if known_words(features) else UNKNOWN
     return Task(label, labels[LABELS[best]], labels, used.why(features, best))
 
