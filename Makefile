@@ -3,7 +3,7 @@ PY := .venv/bin/python
 STAMP := .venv/.synced
 JOBS ?= 2
 
-.PHONY: setup demo serve test conformance soak fmt lint type bench bench-peers guard docs clean
+.PHONY: setup demo serve test mutants conformance soak fmt lint type bench bench-peers guard docs clean
 setup: $(STAMP)
 $(STAMP): pyproject.toml uv.lock scripts/setup.sh
 	sh scripts/setup.sh
@@ -19,6 +19,10 @@ test: setup lint type
 	sh scripts/browser.sh
 	sh scripts/database.sh
 	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not slow"
+
+# Can the tests fail? Defects written on purpose, each of which a named test must catch: once per release.
+mutants: setup
+	$(PY) scripts/mutants.py
 
 # All of the recorded traffic through every door, by the official SDKs; `make test` takes a sample.
 conformance: setup

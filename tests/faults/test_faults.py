@@ -191,6 +191,7 @@ def test_a_breaker_opens_and_the_primary_comes_back(stage):
     for _ in range(3):
         status, headers, _ = ask(stage, "reliable", stream=False)
     assert (status, headers["x-headgate-model"]) == (200, "claude-4.7")
+    assert stage.loop.call(lambda: health.state) == "closed"
 
 
 def test_a_client_that_leaves_cancels_upstream(stage):
@@ -217,3 +218,12 @@ async def _pause() -> None:
     import asyncio
 
     await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("mode", ["hang", "slow_first_token"])
+def test_a_silent_route_is_not_asked_again_in_the_same_request(stage, mode, stream):
+    stage.break_model("claude-4.7", mode)
+    status, _, body = ask(stage, "claude-4.7", stream=stream)
+    assert (status, json.loads(body)["error"]["code"]) == (504, "upstream_timeout")
+    assert stage.served() == ["claude-4.7"]
