@@ -1,4 +1,4 @@
-"""Can the tests fail? Each mutant of tests/mutants/*.toml is one defect that must never be written: it is put into a copy of
+"""Can the tests fail? Each mutant of tests/mutants/*.toml is a defect that must never be written: it is put into a copy of
 the source, and the tests that the list names must then fail.
 
     python scripts/mutants.py [--list] [NAME ...]
