@@ -151,3 +151,68 @@ def test_a_prompt_cannot_talk_itself_to_a_dearer_model(stage):
 def test_greetings_case_and_space_leave_the_label(change):
     kept = sum(classify(change(prompt)).label == classify(prompt).label for _, _, prompt in SIX)
     assert kept / len(SIX) >= 0.9
+
+
+def test_the_saving_stands_in_header_details_trace_and_ledger(stage):
+    """Against claude-4.7, the best of the demo's models over the route's tasks."""
+    headers, details = stage.ask("Write a short story about a lighthouse keeper who is afraid of the dark.")
+    assert headers["x-headgate-model"] == "gemini-3.0"
+    assert details["baseline"] == "claude-4.7"
+    used = details["attempts"][-1]["usage"]
+    expected = (used["input"] + used["output"]) * (15.0 - 12.0) / 1e6
+    assert float(details["saved_usd"]) == pytest.approx(expected, abs=2e-6)
+    assert headers["x-headgate-saved-usd"] == details["saved_usd"]
+    trace, record = stage.gateway.house.recent(1)[0]
+    assert record.saved == pytest.approx(expected * 1e9, abs=2)
+    assert trace.facts["saved_usd"] == details["saved_usd"]
+
+
+def test_a_dearer_choice_saves_less_than_nothing(stage):
+    headers, _ = stage.ask("Translate into French: The gate is open.")
+    assert headers["x-headgate-model"] == "gpt-5.5"
+    assert headers["x-headgate-saved-usd"].startswith("-")
+
+
+def explained(stage, model: str, prompt: str) -> dict[str, Any]:
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": prompt}]})
+    request = urllib.request.Request(f"{stage.url}/v1/explain", data=body.encode())
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.loads(answer.read())
+
+
+def test_every_strategy_is_explained_with_candidates_and_predictions(stage):
+    before = stage.loop.call(lambda: len(stage.sim.log))
+    route = explained(stage, "auto", "Berechne die Wahrscheinlichkeit, mit zwei Würfeln eine 7 zu werfen.")
+    first, second = route["candidates"][:2]
+    assert {first["model"], second["model"]} == {"deepseek-v4", "claude-4.7"}
+    assert {"quality", "score", "cost_usd", "worst_case_usd", "health"} <= first.keys()
+    assert route["candidates"][2]["order"] == ["claude-4.7", "gpt-5.5", "gemini-3.0", "llama-4"]  # `otherwise`
+    assert float(route["predicted"]["saved_usd"]) > 0
+    chain = explained(stage, "reliable", "Hello")
+    assert [row["model"] for row in chain["candidates"]] == ["claude-4.7", "gpt-5.5", "gemini-3.0", "llama-4"]
+    assert all(row["health"] == 1.0 for row in chain["candidates"])
+    assert chain["predicted"]["cost_usd"] == chain["candidates"][0]["cost_usd"]
+    panel = explained(stage, "careful", "Hello")
+    assert panel["ensemble"]["judge"] == "llama-4"
+    members = [float(row["worst_case_usd"]) for row in panel["candidates"]]
+    assert float(panel["predicted"]["worst_case_usd"]) >= max(members)
+    assert float(panel["predicted"]["cost_usd"]) > max(float(row["cost_usd"]) for row in panel["candidates"])
+    agent = explained(stage, "agent", "Hello")
+    assert agent["agent"]["tools"] == ["files", "python"]
+    assert {row["model"] for row in agent["candidates"]} >= {"claude-4.7", "gpt-5.5", "deepseek-v4"}
+    assert stage.loop.call(lambda: len(stage.sim.log)) == before
+
+
+def test_a_cooling_model_is_seen_in_what_is_explained(stage):
+    vitals = stage.gateway.house.snapshot.model("claude-4.7").deployments[0].vitals
+    stage.loop.run(stage.sim.break_model("claude-4.7", "500"))
+    try:
+        for _ in range(12):
+            stage.ask("Hello", model="reliable")
+        if vitals.health.ready_in() > 0:
+            chain = explained(stage, "reliable", "Hello")
+            assert chain["candidates"][-1]["model"] == "claude-4.7"
+            assert "cooling" in chain["candidates"][-1]["because"]
+        assert vitals.health.ready_in() > 0
+    finally:
+        stage.loop.run(stage.sim.mend())

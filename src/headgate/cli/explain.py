@@ -5,12 +5,12 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from headgate.cli.output import bold, dim, fail, say, show_json
+from headgate.cli.output import bold, dim, fail, say, show_json, table
 
 app = typer.Typer(add_completion=False)
 
@@ -44,12 +44,43 @@ def explain(
     if json:
         show_json(found)
         return
-    chosen = found.get("chosen") or {}
+    _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    chosen, predicted = found.get("chosen") or {}, found["predicted"]
     say(
         f"{bold(str(found['requested']))} ({found['strategy']}) → {bold(str(chosen.get('model')))}: {chosen.get('because')}"
     )
-    for other in found.get("alternatives", []):
-        say(dim(f"  not {other['model']}: {other['because']}"))
-    predicted = found["predicted"]
-    cost, worst = predicted["cost_usd"], predicted["worst_case_usd"]
-    say(f"predicted {f'${cost}' if cost else 'cost unknown'}, at most {f'${worst}' if worst else 'unknown'}")
+    if task := found.get("task"):
+        likely = ", ".join(f"{label} {share:.2f}" for label, share in task["labels"].items())
+        say(f"task {bold(task['label'])} · {likely or 'no label is likely'}")
+        say(dim(f"  signals: {', '.join(task['signals']) or 'none'}"))
+    heads = ["candidate", "quality", "score", "cost", "at most", "first content", "health", "why"]
+    say(table([_row(row) for row in found["candidates"]], heads))
+    if tools := (found.get("agent") or {}).get("tools"):
+        say(f"tools: {', '.join(tools)}")
+    cost, worst = _usd(predicted["cost_usd"]), _usd(predicted["worst_case_usd"])
+    saved = predicted.get("saved_usd")
+    against = f", saving {_usd(saved)} against always {found['baseline']}" if saved is not None else ""
+    say(f"predicted {cost}, at most {worst}{against}")
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    def number(name: str, form: str) -> str:
+        return "-" if row.get(name) is None else form.format(row[name])
+
+    return [
+        row["model"],
+        number("quality", "{:.2f}"),
+        number("score", "{:.3f}"),
+        _usd(row.get("cost_usd")),
+        _usd(row.get("worst_case_usd")),
+        number("latency_ms", "{:.0f} ms"),
+        number("health", "{:.0%}"),
+        f"out: {row['out']}" if "out" in row else row["because"],
+    ]
+
+
+def _usd(amount: str | None) -> str:
+    return "unknown" if amount is None else f"${amount}" if not amount.startswith("-") else f"-${amount[1:]}"

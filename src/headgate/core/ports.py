@@ -12,9 +12,12 @@ from headgate.core.records import (
     AttemptIntent,
     AttemptOutcome,
     AuditRecord,
+    FeedbackRecord,
     JournalEntry,
     KeyRecord,
+    LearnedRow,
     Lease,
+    MixRow,
     RequestRecord,
     TeamRecord,
     UsageRow,
@@ -171,6 +174,27 @@ class Store(Protocol):
         ...
 
     async def attempts(self, trace: str) -> Sequence[tuple[AttemptIntent, AttemptOutcome | None]]: ...
+
+    async def mix(self, *, since: float, until: float, by: Sequence[str], where: dict[str, str]) -> Sequence[MixRow]:
+        """Requests that began in [since, until). `by` and `where` name dimensions: day, task, model, requested, strategy,
+        key, team. What is not known is ``. Only rows that are kept."""
+        ...
+
+    # -- learning
+    async def put_feedback(self, record: FeedbackRecord) -> None:
+        """Replaces what was said of the same trace before."""
+        ...
+
+    async def feedback(self, *, limit: int, since: float = 0.0) -> Sequence[FeedbackRecord]:
+        """The newest first."""
+        ...
+
+    async def learned(self) -> Sequence[LearnedRow]: ...
+
+    async def swap_learned(self, row: LearnedRow, *, over: Sequence[str]) -> bool:
+        """Puts `row` in the place of the rows of its entry that the holders `over` have, all or nothing. False, and nothing
+        has changed, where one of them is not there any more: another process has taken it over."""
+        ...
 
     async def prune(self, before: float) -> int:
         """Drops rows of days before (rollups stay). Never blocks the writer for long. Returns days dropped."""

@@ -177,4 +177,43 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Attempts without a known price."""
 
 
+# -- what answers were worth, and what was learned of it -----------------------------------------------------------------
+class FeedbackRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody said of an answer. One per trace: the last word counts. `score` is 0 to 1."""
+
+    trace: str
+    at: float
+    score: float
+    key_id: str
+    task: str | None = None
+    model: str | None = None
+    comment: str = ""
+
+
+class LearnedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process (`holder`) has learned for one entry. `at` 0: its process has ended in good order."""
+
+    entry: str
+    holder: str
+    at: float
+    body: bytes
+
+
+class MixRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over the requests of one value of each dimension asked for. Money in nano-US$, times in seconds."""
+
+    group: tuple[str, ...]
+    requests: int = 0
+    failed: int = 0
+    cost: int = 0
+    unknown_cost: int = 0
+    saved: int = 0
+    latency: float = 0.0
+    input: int = 0
+    output: int = 0
+    scored: int = 0
+    """Requests that somebody gave a score."""
+    score: float = 0.0
+
+
 JournalEntry = AttemptIntent | AttemptOutcome | RequestRecord

@@ -14,7 +14,7 @@ from headgate.core.dialect import Dialect, Op
 from headgate.core.envelope import Envelope
 from headgate.core.errors import BudgetExceeded, HeadgateError, InternalError, NotFound, Overloaded, http_status
 from headgate.core.ids import new_id
-from headgate.core.money import dollars
+from headgate.core.money import cost_of, dollars
 from headgate.core.ports import Grant
 from headgate.core.principal import Principal
 from headgate.core.records import RequestRecord
@@ -221,6 +221,8 @@ class Exchange:
             ]
             if answer.settled and not trace.cost_unknown:
                 out.append(("x-headgate-cost-usd", dollars(trace.cost)))
+                if (saved := self.saved()) is not None:
+                    out.append(("x-headgate-saved-usd", dollars(saved)))
         if trace.lossy:
             out.append(("x-headgate-lossy", ", ".join(trace.lossy)))
         if self.grant is not None:
@@ -233,7 +235,28 @@ class Exchange:
         """The `headgate` object."""
         if self.trace.chosen is None and self.answer is not None:
             self.trace.chosen = self._chosen(self.answer)
+        self._tell_saved()
         return self.trace.details(overhead_ms=self.overhead_ms())
+
+    def saved(self) -> int | None:
+        """Nano-US$ against the strategy's "always best" baseline: what the tokens of the answer that was served would have
+        cost there, less all that this request cost. Below nothing where the choice was the dearer one. None where there
+        is no baseline or a price or the usage is not known."""
+        trace, answer = self.trace, self.answer
+        baseline = trace.facts.get("baseline")
+        if baseline is None or answer is None or trace.cost_unknown:
+            return None
+        info = self.run.model(baseline)
+        served = next((a for a in reversed(trace.attempts) if a.model == answer.model and a.usage is not None), None)
+        if info is None or info.price is None or served is None or served.usage is None:
+            return None
+        return cost_of(served.usage, info.price) - trace.cost
+
+    def _tell_saved(self) -> int | None:
+        saved = self.saved() if self.answer is not None and self.answer.settled else None
+        if saved is not None:
+            self.trace.facts["saved_usd"] = dollars(saved)
+        return saved
 
     def _chosen(self, answer: Answer) -> dict[str, Any]:
         because = self.plan.reasons.get(answer.model)
@@ -301,7 +324,7 @@ class Exchange:
             attempts=trace.calls,
             usage=usage,
             cost=None if trace.cost_unknown else trace.cost,
-            saved=trace.facts.get("saved"),
+            saved=self._tell_saved(),
             ttft=None if first is None else first / 1000,
             latency=elapsed,
             overhead=self.overhead_ms() / 1000,

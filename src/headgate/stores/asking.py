@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.records import UsageRow
+from headgate.core.records import MixRow, UsageRow
 from headgate.stores.booking import USAGE_SUMS, day_of
-from headgate.stores.rows import DIMENSIONS, REQUEST_COLUMNS, REQUEST_FILTERS, check_names
+from headgate.stores.rows import DIMENSIONS, MIX_DIMENSIONS, REQUEST_COLUMNS, REQUEST_FILTERS, check_names
 
 DAY = 86400.0
 YEAR_9999 = 253_370_764_800.0
@@ -27,6 +27,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     like: str
     row_day: str
     """The day of an attempt's admission."""
+    request_day: str
+    """The day of a request `r`."""
 
 
 class Question:
@@ -95,6 +97,54 @@ def usage(
         f"{f' GROUP BY {group} ORDER BY {group}' if group else ''}"
     )
     return sql, question.values
+
+
+MIX_SUMS = (
+    "count(*), sum(CASE WHEN status >= 400 THEN 1 ELSE 0 END), sum(coalesce(cost, 0)),"
+    " sum(CASE WHEN cost IS NULL THEN 1 ELSE 0 END), sum(coalesce(saved, 0)), sum(latency), sum(coalesce(input, 0)),"
+    " sum(coalesce(output, 0)), count(f.score), coalesce(sum(f.score), 0)"
+)
+
+
+def mix(
+    dialect: Dialect, since: float, until: float, by: Sequence[str], where: Mapping[str, str]
+) -> tuple[str, list[Any]]:
+    """Rows are the dimensions, then MIX_SUMS. Raises ValueError."""
+    check_names(by, MIX_DIMENSIONS, "dimension")
+    check_names(list(where), MIX_DIMENSIONS, "dimension")
+    question = Question(dialect)
+    columns = {name: _mix_column(dialect, name) for name in (*by, *where)}
+    tests = [f"r.at >= {question.bind(max(since, 0.0))}", f"r.at < {question.bind(min(until, YEAR_9999))}"]
+    tests += [f"{columns[name]} = {question.bind(value)}" for name, value in where.items()]
+    group = ", ".join(columns[name] for name in by)
+    sql = (
+        f"SELECT {group + ', ' if group else ''}{MIX_SUMS} FROM requests r"  # noqa: S608
+        f" LEFT JOIN feedback f ON f.trace = r.trace WHERE {' AND '.join(tests)}"
+        f"{f' GROUP BY {group} ORDER BY {group}' if group else ''}"
+    )
+    return sql, question.values
+
+
+def _mix_column(dialect: Dialect, name: str) -> str:
+    return dialect.request_day if name == "day" else f"coalesce(r.{MIX_DIMENSIONS[name]}, '')"
+
+
+def mix_row_of(row: Sequence[Any], dimensions: int) -> MixRow:
+    """From the dimensions asked for, then MIX_SUMS."""
+    requests, failed, cost, unknown, saved, latency, read, written, scored, score = row[dimensions:]
+    return MixRow(
+        group=tuple(row[:dimensions]),
+        requests=int(requests),
+        failed=int(failed or 0),
+        cost=int(cost or 0),
+        unknown_cost=int(unknown or 0),
+        saved=int(saved or 0),
+        latency=float(latency or 0.0),
+        input=int(read or 0),
+        output=int(written or 0),
+        scored=int(scored),
+        score=float(score or 0.0),
+    )
 
 
 def stretches(since: float, until: float, kept: float) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:

@@ -57,6 +57,16 @@ REQUEST_FILTERS: Mapping[str, str] = {
 }
 """What lists of requests can be limited to. `name`: asked for or served; `failed`: any value; `search`: a part of model,
 name, error, trace or id."""
+MIX_DIMENSIONS: Mapping[str, str] = {
+    "day": "day",
+    "task": "task",
+    "model": "model",
+    "requested": "requested",
+    "strategy": "strategy",
+    "key": "key_id",
+    "team": "team",
+}
+"""What requests can be counted by, and its column."""
 _NO_USAGE = (None,) * 8
 
 

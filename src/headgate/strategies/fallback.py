@@ -82,6 +82,7 @@ class Fallback:
         well: list[str] = []
         cooling: list[str] = []
         reasons: dict[str, str] = {}
+        plans: dict[str, Plan] = {}
         worst: int | None = 0
         unfits: list[HeadgateError] = []
         for target in self.order:
@@ -94,7 +95,7 @@ class Fallback:
                 reasons[target.name] = info.reason
                 continue
             try:
-                child = run.plan(target.name, request)
+                child = plans[target.name] = run.plan(target.name, request)
             except (ModelNotFound, PermissionDenied, UnsupportedFeature) as error:
                 reasons[target.name] = error.message
                 continue
@@ -104,7 +105,17 @@ class Fallback:
             worst = None if worst is None or child.worst_case is None else worst + child.worst_case
         if not well and not cooling and unfits:
             raise unfits[0]
-        return Plan(strategy=self.kind, order=well + cooling, reasons=reasons, worst_case=worst, data=len(well))
+        order = well + cooling
+        first = plans[order[0]] if order else None
+        return Plan(
+            strategy=self.kind,
+            order=order,
+            reasons=reasons,
+            worst_case=worst,
+            data=len(well),
+            predicted_cost=first.predicted_cost if first is not None else None,
+            predicted_latency=first.predicted_latency if first is not None else None,
+        )
 
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
         for name in (target.name for target in self.order if target.name not in plan.order):

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from headgate.core.errors import HeadgateError
 from headgate.core.money import dollars
+from headgate.core.strategy import Plan
 from headgate.engine.pipeline import Prepared, prepare
 from headgate.server.doors import Match
 from headgate.server.http import JSON, Request, Responder
@@ -38,10 +40,52 @@ def explanation(prepared: Prepared) -> dict[str, Any]:
     others = [name for name in [*order[1:], *(n for n in plan.reasons if n not in order)]]
     if others:
         out["alternatives"] = [{"model": name, "because": plan.reasons.get(name, "")} for name in others]
+    out["candidates"] = _candidates(prepared)
+    baseline = trace.facts.get("baseline")
+    best = None if baseline is None else prepared.run.plan(baseline, prepared.request).predicted_cost
+    saved = None if best is None or plan.predicted_cost is None else best - plan.predicted_cost
     out["predicted"] = {
-        "cost_usd": None if plan.predicted_cost is None else dollars(plan.predicted_cost),
-        "latency_ms": None if plan.predicted_latency is None else round(plan.predicted_latency * 1000, 1),
-        "worst_case_usd": None if plan.worst_case is None else dollars(plan.worst_case),
+        "cost_usd": _dollars(plan.predicted_cost),
+        "latency_ms": _milliseconds(plan.predicted_latency),
+        "worst_case_usd": _dollars(plan.worst_case),
+        "saved_usd": _dollars(saved),
     }
     out["decisions"] = [msgspec.to_builtins(decision) for decision in trace.decisions]
     return out
+
+
+def _candidates(prepared: Prepared) -> list[dict[str, Any]]:
+    """Every entry that the plan considered, those that would be asked first; `out`: the filter that keeps it out. What the
+    strategy itself knows of a candidate (a route's quality and score, a panel's bounded cost) is part of its row."""
+    plan, run = prepared.plan, prepared.run
+    own = {row["model"]: row for row in (run.trace.facts.get(plan.strategy) or {}).get("candidates", ())}
+    out: list[dict[str, Any]] = []
+    for name in dict.fromkeys([*plan.order, *plan.reasons]):
+        strategy, info = run.strategy(name), run.model(name)
+        row: dict[str, Any] = {"model": name, "strategy": strategy.kind}
+        row["because" if name in plan.order else "out"] = plan.reasons.get(name, "")
+        if info is not None:
+            row["provider"], row["health"] = info.provider, round(info.health, 2)
+        if (child := _planned(prepared, name)) is not None:
+            row["cost_usd"], row["worst_case_usd"] = _dollars(child.predicted_cost), _dollars(child.worst_case)
+            row["latency_ms"] = _milliseconds(child.predicted_latency)
+            if child.strategy != "single":
+                row["order"] = child.order
+        out.append({**row, **own.get(name, {})})
+    return out
+
+
+def _planned(prepared: Prepared, name: str) -> Plan | None:
+    """None for an entry that cannot take the request at all: its row says why."""
+    try:
+        return prepared.run.plan(name, prepared.request)
+    except HeadgateError:
+        return None
+
+
+def _dollars(amount: int | None) -> str | None:
+    return None if amount is None else dollars(amount)
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)

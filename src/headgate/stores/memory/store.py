@@ -14,15 +14,18 @@ from headgate.core.records import (
     AttemptIntent,
     AttemptOutcome,
     AuditRecord,
+    FeedbackRecord,
     JournalEntry,
     KeyRecord,
+    LearnedRow,
     Lease,
+    MixRow,
     RequestRecord,
     TeamRecord,
     UsageRow,
 )
 from headgate.stores.booking import LARGEST, USAGE_KEY, USAGE_SUMS, Booking, Entry, day_of
-from headgate.stores.rows import DIMENSIONS, REQUEST_FILTERS, check_names, matches
+from headgate.stores.rows import DIMENSIONS, MIX_DIMENSIONS, REQUEST_FILTERS, check_names, matches
 
 AUDITS = 10_000
 Cell = tuple[str, ...]
@@ -46,6 +49,8 @@ class MemoryStore:
         self._keys: dict[str, KeyRecord] = {}
         self._teams: dict[str, TeamRecord] = {}
         self._audits: list[AuditRecord] = []
+        self._feedback: dict[str, FeedbackRecord] = {}
+        self._learned: dict[tuple[str, str], LearnedRow] = {}
         self._version = 0
         self._kept = ""
         """The first day whose rows are kept."""
@@ -185,6 +190,37 @@ class MemoryStore:
                 counting.count(entry.day, entry.intent, entry.outcome, entry.charged, 1)
         return out + _cells(counting)
 
+    async def mix(self, *, since: float, until: float, by: Sequence[str], where: dict[str, str]) -> Sequence[MixRow]:
+        check_names(by, MIX_DIMENSIONS, "dimension")
+        check_names(list(where), MIX_DIMENSIONS, "dimension")
+        found: dict[tuple[str, ...], MixRow] = {}
+        for record in self._requests.values():
+            if since <= record.at < until and all(_of(record, name) == value for name, value in where.items()):
+                group = tuple(_of(record, name) for name in by)
+                said = self._feedback.get(record.trace)
+                found[group] = _added(found.get(group, MixRow(group=group)), record, said)
+        return [found[group] for group in sorted(found)]
+
+    # -- learning --------------------------------------------------------------------------------------------------------
+    async def put_feedback(self, record: FeedbackRecord) -> None:
+        self._feedback[record.trace] = record
+
+    async def feedback(self, *, limit: int, since: float = 0.0) -> Sequence[FeedbackRecord]:
+        rows = [record for record in self._feedback.values() if record.at >= since]
+        return sorted(rows, key=lambda record: -record.at)[:limit]
+
+    async def learned(self) -> Sequence[LearnedRow]:
+        return [self._learned[key] for key in sorted(self._learned)]
+
+    async def swap_learned(self, row: LearnedRow, *, over: Sequence[str]) -> bool:
+        keys = {(row.entry, holder) for holder in over}
+        if not keys <= self._learned.keys():
+            return False
+        for key in keys:
+            del self._learned[key]
+        self._learned[row.entry, row.holder] = row
+        return True
+
     async def requests(
         self, *, limit: int, before: float | None = None, where: dict[str, str] | None = None
     ) -> Sequence[RequestRecord]:
@@ -214,6 +250,7 @@ class MemoryStore:
         self._kept = max(self._kept, start)
         self._attempts = {id: e for id, e in self._attempts.items() if e.day >= start or e.outcome is None}
         self._requests = {trace: r for trace, r in self._requests.items() if day_of(r.at) >= start}
+        self._feedback = {trace: f for trace, f in self._feedback.items() if day_of(f.at) >= start}
         return _number(start) - _number(first)
 
     async def aclose(self) -> None:
@@ -227,3 +264,24 @@ def _cells(booking: Booking) -> list[tuple[Cell, list[int]]]:
 
 def _number(day: str) -> int:
     return date.fromisoformat(day).toordinal()
+
+
+def _of(record: RequestRecord, dimension: str) -> str:
+    return day_of(record.at) if dimension == "day" else getattr(record, MIX_DIMENSIONS[dimension]) or ""
+
+
+def _added(row: MixRow, record: RequestRecord, said: FeedbackRecord | None) -> MixRow:
+    usage = record.usage
+    return MixRow(
+        group=row.group,
+        requests=row.requests + 1,
+        failed=row.failed + (record.status >= 400),
+        cost=row.cost + (record.cost or 0),
+        unknown_cost=row.unknown_cost + (record.cost is None),
+        saved=row.saved + (record.saved or 0),
+        latency=row.latency + record.latency,
+        input=row.input + (usage.input if usage else 0),
+        output=row.output + (usage.output if usage else 0),
+        scored=row.scored + (said is not None),
+        score=row.score + (said.score if said else 0.0),
+    )

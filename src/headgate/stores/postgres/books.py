@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from headgate.core import failpoints
-from headgate.core.records import AttemptIntent, AttemptOutcome, JournalEntry, Lease
+from headgate.core.records import AttemptIntent, AttemptOutcome, JournalEntry, LearnedRow, Lease
 from headgate.stores.booking import USAGE_KEY, USAGE_SUMS, Booking, day_of
 from headgate.stores.rows import (
     ATTEMPT_COLUMNS,
@@ -244,8 +244,24 @@ async def drop_partition(connection: Any, name: str, before: float) -> bool:
     ):
         return False
     await connection.execute("SET LOCAL lock_timeout = '2s'")
+    await connection.execute("DELETE FROM feedback WHERE at < $1", before)
     await connection.execute(f"DROP TABLE IF EXISTS {name}")
     await connection.execute(
         "UPDATE facts SET value = greatest(value, $1) WHERE name = 'rows_from_day'", int(before // 86400)
     )
+    return True
+
+
+# -- learning --------------------------------------------------------------------------------------------------------------
+async def swap_learned(connection: Any, row: LearnedRow, over: Sequence[str]) -> bool:
+    holders = sorted(set(over))
+    found = await connection.fetch(
+        "SELECT holder FROM learned WHERE entry = $1 AND holder = ANY($2) ORDER BY holder FOR UPDATE",
+        row.entry,
+        holders,
+    )
+    if len(found) < len(holders):
+        return False
+    await connection.execute("DELETE FROM learned WHERE entry = $1 AND holder = ANY($2)", row.entry, holders)
+    await connection.execute("INSERT INTO learned VALUES ($1, $2, $3, $4)", row.entry, row.holder, row.at, row.body)
     return True

@@ -14,9 +14,12 @@ from headgate.core.records import (
     AttemptIntent,
     AttemptOutcome,
     AuditRecord,
+    FeedbackRecord,
     JournalEntry,
     KeyRecord,
+    LearnedRow,
     Lease,
+    MixRow,
     RequestRecord,
     TeamRecord,
     UsageRow,
@@ -33,6 +36,7 @@ POSTGRES = asking.Dialect(
     has_tag=lambda column, mark: f"{column}::jsonb ? {mark}::text",
     like="ILIKE",
     row_day="day",
+    request_day="r.day",
 )
 _REQUEST = (
     f"SELECT {', '.join(REQUEST_COLUMNS)} FROM requests"  # noqa: S608
@@ -162,6 +166,12 @@ class PostgresStore:
         rows = await self._link.read(lambda c: c.fetch(asked[0], *asked[1]))
         return [asking.usage_row_of(row, len(by)) for row in rows if row[len(by)]]
 
+    async def mix(self, *, since: float, until: float, by: Sequence[str], where: dict[str, str]) -> Sequence[MixRow]:
+        cleaned = {name: books.clean(value) for name, value in where.items()}
+        sql, values = asking.mix(POSTGRES, since, until, by, cleaned)
+        rows = await self._link.read(lambda c: c.fetch(sql, *values))
+        return [asking.mix_row_of(row, len(by)) for row in rows if row[len(by)]]
+
     async def requests(
         self, *, limit: int, before: float | None = None, where: dict[str, str] | None = None
     ) -> Sequence[RequestRecord]:
@@ -177,6 +187,27 @@ class PostgresStore:
         sql = f"{books.ATTEMPTS} WHERE trace = $1 ORDER BY at, id"
         entries = [entry_of(row) for row in await self._link.read(lambda c: c.fetch(sql, books.clean(trace)))]
         return [(entry.intent, entry.outcome) for entry in entries]
+
+    # -- learning ------------------------------------------------------------------------------------------------------
+    async def put_feedback(self, record: FeedbackRecord) -> None:
+        row = (books.clean(record.trace), record.at, record.score, msgspec.json.encode(record).decode())
+        sql = (
+            "INSERT INTO feedback VALUES ($1, $2, $3, $4) ON CONFLICT (trace)"
+            " DO UPDATE SET at = excluded.at, score = excluded.score, body = excluded.body"
+        )
+        await self._link.write(lambda c: c.execute(sql, *row))
+
+    async def feedback(self, *, limit: int, since: float = 0.0) -> Sequence[FeedbackRecord]:
+        sql = "SELECT body FROM feedback WHERE at >= $1 ORDER BY at DESC LIMIT $2"
+        rows = await self._link.read(lambda c: c.fetch(sql, since, limit))
+        return [msgspec.json.decode(row[0], type=FeedbackRecord) for row in rows]
+
+    async def learned(self) -> Sequence[LearnedRow]:
+        rows = await self._link.read(lambda c: c.fetch("SELECT * FROM learned ORDER BY entry, holder"))
+        return [LearnedRow(entry=r["entry"], holder=r["holder"], at=r["at"], body=r["body"]) for r in rows]
+
+    async def swap_learned(self, row: LearnedRow, *, over: Sequence[str]) -> bool:
+        return await self._link.write(lambda c: books.swap_learned(c, row, over))
 
     async def aclose(self) -> None:
         await self._link.close()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from headgate.core import failpoints
-from headgate.core.records import AttemptIntent, AttemptOutcome, JournalEntry, Lease
+from headgate.core.records import AttemptIntent, AttemptOutcome, FeedbackRecord, JournalEntry, LearnedRow, Lease
 from headgate.stores.booking import USAGE_KEY, USAGE_SUMS, Booking
 from headgate.stores.rows import (
     ATTEMPT_COLUMNS,
@@ -162,6 +162,7 @@ def prune_some(connection: sqlite3.Connection, before: float) -> int:
         "DELETE FROM requests WHERE rowid IN (SELECT rowid FROM requests WHERE at < ? LIMIT ?)",
         (before, PRUNED_AT_ONCE),
     ).rowcount
+    connection.execute("DELETE FROM feedback WHERE at < ?", (before,))
     return gone
 
 
@@ -175,3 +176,21 @@ def oldest(connection: sqlite3.Connection) -> float | None:
 
 def note_pruned(connection: sqlite3.Connection, before: float) -> None:
     connection.execute("UPDATE facts SET value = max(value, ?) WHERE name = 'rows_from_day'", (int(before // 86400),))
+
+
+# -- learning --------------------------------------------------------------------------------------------------------------
+def put_feedback(connection: sqlite3.Connection, record: FeedbackRecord) -> None:
+    row = (record.trace, record.at, record.score, msgspec.json.encode(record).decode())
+    connection.execute("INSERT OR REPLACE INTO feedback (trace, at, score, body) VALUES (?, ?, ?, ?)", row)
+
+
+def swap_learned(connection: sqlite3.Connection, row: LearnedRow, over: Sequence[str]) -> bool:
+    holders = sorted(set(over))
+    for holder in holders:
+        where = (row.entry, holder)
+        if not connection.execute("SELECT 1 FROM learned WHERE entry = ? AND holder = ?", where).fetchone():
+            return False
+    for holder in holders:
+        connection.execute("DELETE FROM learned WHERE entry = ? AND holder = ?", (row.entry, holder))
+    connection.execute("INSERT INTO learned VALUES (?, ?, ?, ?)", (row.entry, row.holder, row.at, row.body))
+    return True

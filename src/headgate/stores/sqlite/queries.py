@@ -5,7 +5,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from headgate.core.records import AttemptIntent, AttemptOutcome, RequestRecord, UsageRow
+import msgspec
+
+from headgate.core.records import (
+    AttemptIntent,
+    AttemptOutcome,
+    FeedbackRecord,
+    LearnedRow,
+    MixRow,
+    RequestRecord,
+    UsageRow,
+)
 from headgate.stores import asking
 from headgate.stores.rows import REQUEST_COLUMNS, entry_of, request_of
 from headgate.stores.sqlite.books import ATTEMPTS
@@ -16,6 +26,7 @@ SQLITE = asking.Dialect(
     has_tag=lambda column, mark: f"EXISTS (SELECT 1 FROM json_each({column}) WHERE value = {mark})",  # noqa: S608
     like="LIKE",
     row_day="strftime('%Y-%m-%d', admitted, 'unixepoch')",
+    request_day="strftime('%Y-%m-%d', r.at, 'unixepoch')",
 )
 _REQUEST = f"SELECT {', '.join(REQUEST_COLUMNS)} FROM requests WHERE trace = ? AND (? IS NULL OR key_id = ?)"  # noqa: S608
 
@@ -44,3 +55,20 @@ def request(connection: sqlite3.Connection, trace: str, key_id: str | None) -> R
 def attempts(connection: sqlite3.Connection, trace: str) -> list[tuple[AttemptIntent, AttemptOutcome | None]]:
     rows = connection.execute(f"{ATTEMPTS} WHERE trace = ? ORDER BY at, id", (trace,))
     return [(entry.intent, entry.outcome) for entry in map(entry_of, rows)]
+
+
+def mix(
+    connection: sqlite3.Connection, since: float, until: float, by: Sequence[str], where: Mapping[str, str]
+) -> list[MixRow]:
+    rows = connection.execute(*asking.mix(SQLITE, since, until, by, where))
+    return [asking.mix_row_of(row, len(by)) for row in rows if row[len(by)]]
+
+
+def feedback(connection: sqlite3.Connection, limit: int, since: float) -> list[FeedbackRecord]:
+    rows = connection.execute("SELECT body FROM feedback WHERE at >= ? ORDER BY at DESC LIMIT ?", (since, limit))
+    return [msgspec.json.decode(body, type=FeedbackRecord) for (body,) in rows]
+
+
+def learned(connection: sqlite3.Connection) -> list[LearnedRow]:
+    rows = connection.execute("SELECT entry, holder, at, body FROM learned ORDER BY entry, holder")
+    return [LearnedRow(entry=entry, holder=holder, at=at, body=body) for entry, holder, at, body in rows]

@@ -13,9 +13,12 @@ from headgate.core.records import (
     AttemptIntent,
     AttemptOutcome,
     AuditRecord,
+    FeedbackRecord,
     JournalEntry,
     KeyRecord,
+    LearnedRow,
     Lease,
+    MixRow,
     RequestRecord,
     TeamRecord,
     UsageRow,
@@ -47,6 +50,15 @@ class SqliteReader:
         sql = "SELECT body FROM audits ORDER BY number DESC LIMIT ?"
         rows = await self._readers.do(lambda c: c.execute(sql, (limit,)).fetchall())
         return [msgspec.json.decode(body, type=AuditRecord) for (body,) in rows]
+
+    async def mix(self, *, since: float, until: float, by: Sequence[str], where: dict[str, str]) -> Sequence[MixRow]:
+        return await self._readers.do(lambda c: queries.mix(c, since, until, by, where))
+
+    async def feedback(self, *, limit: int, since: float = 0.0) -> Sequence[FeedbackRecord]:
+        return await self._readers.do(lambda c: queries.feedback(c, limit, since))
+
+    async def learned(self) -> Sequence[LearnedRow]:
+        return await self._readers.do(queries.learned)
 
     async def usage(
         self, *, since: float, until: float, by: Sequence[str], where: dict[str, str]
@@ -144,6 +156,12 @@ class SqliteStore(SqliteReader):
             _new_version(connection)
 
         await self._writer.do(write)
+
+    async def put_feedback(self, record: FeedbackRecord) -> None:
+        await self._writer.do(lambda c: books.put_feedback(c, record))
+
+    async def swap_learned(self, row: LearnedRow, *, over: Sequence[str]) -> bool:
+        return await self._writer.do(lambda c: books.swap_learned(c, row, over))
 
     async def audit(self, record: AuditRecord) -> None:
         row = (record.at, msgspec.json.encode(record).decode())

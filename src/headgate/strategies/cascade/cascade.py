@@ -93,12 +93,13 @@ class Cascade:
         else:
             order, worst = self._affordable(request, run, usable, costs, reasons)
         child = run.plan(order[0], request) if order else None
+        strong = {"baseline": usable[-1]} if usable else {}
         return Plan(
             strategy=self.kind,
             order=order,
             reasons=reasons,
             worst_case=worst,
-            facts={"cascade": {"entry": self.name, "order": order, "off": off, **self.accuracy.view()}},
+            facts={"cascade": {"entry": self.name, "order": order, "off": off, **self.accuracy.view()}, **strong},
             data=off,
             predicted_cost=child.predicted_cost if child else None,
             predicted_latency=child.predicted_latency if child else None,

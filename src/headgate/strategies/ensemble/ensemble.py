@@ -12,6 +12,7 @@ from headgate.core.answer import Answer, CompleteAnswer
 from headgate.core.chat import Message, Text
 from headgate.core.errors import AllModelsUnavailable, BudgetExceeded, HeadgateError
 from headgate.core.events import ChatAnswer
+from headgate.core.money import dollars
 from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
 from headgate.core.usage import Usage
@@ -84,10 +85,28 @@ class Ensemble:
                 worst_case=child.worst_case,
                 data=None,
             )
-        panel, reasons, worst = self._panel(self._bounded(request), run)
+        bounded = self._bounded(request)
+        panel, reasons, worst = self._panel(bounded, run)
         order = [member.name for member in panel]
-        facts = {"ensemble": {"mode": self.mode, "incumbent": self.incumbent.name, "panel": order}}
-        return Plan(strategy=self.kind, order=order, reasons=reasons, worst_case=worst, facts=facts, data=panel)
+        facts: dict[str, Any] = {"ensemble": {"mode": self.mode, "incumbent": self.incumbent.name, "panel": order}}
+        if self.judge is not None:
+            facts["ensemble"]["judge"] = self.judge.model
+        plans = [run.plan(name, bounded) for name in order]
+        facts["ensemble"]["candidates"] = [
+            {"model": name, "worst_case_usd": None if plan.worst_case is None else dollars(plan.worst_case)}
+            for name, plan in zip(order, plans, strict=True)
+        ]
+        latencies = [plan.predicted_latency for plan in plans]
+        return Plan(
+            strategy=self.kind,
+            order=order,
+            reasons=reasons,
+            worst_case=worst,
+            facts=facts,
+            data=panel,
+            predicted_cost=self._sum(panel, [plan.predicted_cost for plan in plans]),
+            predicted_latency=max((one for one in latencies if one is not None), default=None),
+        )
 
     def _bounded(self, request: Request) -> Request:
         """Under a budget an answer needs a bound, or its worst case is the model's longest: injected where the client
@@ -122,11 +141,13 @@ class Ensemble:
         return panel, reasons, worst
 
     def _worst(self, panel: list[Member], costs: dict[str, int | None]) -> int | None:
+        return self._sum(panel, [costs[member.name] for member in panel])
+
+    def _sum(self, panel: list[Member], known: list[int | None]) -> int | None:
         """Members, and once more the dearest of them for a fuser or judge that reads all answers."""
-        known = [costs[member.name] for member in panel]
-        if any(cost is None for cost in known):
-            return None
         amounts = [cost for cost in known if cost is not None]
+        if len(amounts) < len(known):
+            return None
         extra = max(amounts, default=0) if (self.judge is not None or self.mode == "fuse") and len(panel) > 1 else 0
         return sum(amounts) + extra * (2 if self.pairwise else 1)
 

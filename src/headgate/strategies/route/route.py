@@ -9,7 +9,6 @@ import msgspec
 
 from headgate.core.answer import Answer
 from headgate.core.errors import AllModelsUnavailable, Overloaded, UpstreamFault
-from headgate.core.money import dollars
 from headgate.core.records import RequestRecord
 from headgate.core.request import Request
 from headgate.core.strategy import ModelInfo, Plan, Ref, Run
@@ -68,6 +67,7 @@ class Route:
         self.settings = settings or Settings()
         self.learning = learning or Learning()
         self._priors: dict[tuple[str, str], Prior] = {}
+        self._baseline: str | None = None
 
     def refs(self) -> Iterable[Ref]:
         downgrades = dict.fromkeys(name for rule in self._all() for name in rule.downgrade)
@@ -111,7 +111,8 @@ class Route:
             predicted_cost=first.cost if first is not None else child.predicted_cost,
             predicted_latency=first.latency if first is not None else child.predicted_latency,
         )
-        self._save(plan, choice, request, run)
+        if (best := self._best(run)) is not None:
+            plan.facts["baseline"] = best
         return plan
 
     def _choose(self, task: Task, rule: Rule | None, request: Request, run: Run) -> Choice:
@@ -208,16 +209,16 @@ class Route:
             total += worst
         return total
 
-    def _save(self, plan: Plan, choice: Choice, request: Request, run: Run) -> None:
-        """What the choice saves against sending everything to the dearest of the route's models."""
-        known: list[int] = []
-        for name in self._models():
-            info = run.model(name)
-            cost = self.learning.cost(request, choice.task.label, info, None) if info is not None else None
-            if cost is not None:
-                known.append(cost)
-        if known and plan.predicted_cost is not None and max(known) > plan.predicted_cost:
-            plan.facts["saved_usd"] = dollars(max(known) - plan.predicted_cost)
+    def _best(self, run: Run) -> str | None:
+        """The "always best" baseline that savings are counted against: of the route's models the one with the highest
+        shipped quality over all of its tasks, the dearer one among equals. Beliefs do not move it: it stays one model."""
+        if self._baseline is None:
+            found = [info for name in self._models() if (info := run.model(name)) is not None and info.usable]
+            if not found:
+                return None
+            best = max(found, key=lambda info: (sum(prior_of(task, info).mean for task in self.rules), _rate(info)))
+            self._baseline = best.name
+        return self._baseline
 
     # -- answer ------------------------------------------------------------------------------------------------------
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
@@ -270,6 +271,10 @@ class Route:
 
     def _known(self, task: str) -> dict[str, Prior]:
         return {model: prior for (label, model), prior in self._priors.items() if label == task}
+
+
+def _rate(info: ModelInfo) -> int:
+    return 0 if info.price is None else info.price.input + info.price.output
 
 
 def _next(row: Candidate) -> str:

@@ -16,7 +16,8 @@ _COURTESY = re.compile(
     r"|привет|здравствуйте|здравствуй|نعم|مرحبا|السلام عليكم|नमस्ते|안녕하세요)(?: there| all| everyone| team| again)?\s*[,!.:،。-]+\s*"
     r"|\W*(?:你好|您好|请问|嗨|こんにちは|すみません)\s*[,!.，！。、:：]*\s*"
     r"|\W*\b(?:(?:could|can|would|will) you (?:please |kindly )?help(?: me)?(?: out)?(?: with (?:this|that|something|the following))?|please help(?: me)?(?: with this)?"
-    r"|i need (?:some |your )?help(?: with (?:this|something))?|help me with this|(?:a )?quick question|i have a (?:quick )?question|one more thing|sorry to bother you)\s*[,!.?:-]+\s*)+",
+    r"|i need (?:some |your )?help(?: with (?:this|something))?|help me with this|(?:a )?quick question|i have a (?:quick )?question|one more thing|sorry to bother you"
+    r"|(?:please )?do the following(?: for me)?|here(?: is|'s|’s) what i(?: would|'d|’d)? (?:like|want|need)(?: you)?(?: to do)?)\s*[,!.?:-]+\s*)+",
     re.IGNORECASE,
 )
 _THANKS = re.compile(
