@@ -93,6 +93,29 @@ class Learner(Protocol):
         ...
 
 
+class Knowledge(Protocol):
+    """What an entry has learned, as a store keeps it: what this process saw itself (`pack`), beside what others did. Packs
+    are sums: those of several processes add up."""
+
+    def pack(self) -> bytes: ...
+
+    def merged(self, packs: Sequence[bytes]) -> bytes:
+        """This process's own with those of `packs` added; changes nothing."""
+        ...
+
+    def adopt(self, packs: Sequence[bytes]) -> None:
+        """Those of processes that are gone become this one's own."""
+        ...
+
+    def hear(self, packs: Sequence[bytes]) -> None:
+        """All that the other living processes know, in the place of what was heard before."""
+        ...
+
+    def forget(self) -> None:
+        """Another process has adopted what this one had: it begins anew, and hears the old from there."""
+        ...
+
+
 class Run(Protocol):
     """One request's life, as strategies see it."""
 

@@ -16,7 +16,7 @@ from headgate.core.answer import Answer
 from headgate.core.errors import StrategyNotAvailable
 from headgate.core.money import per_mtok
 from headgate.core.request import Request
-from headgate.core.strategy import Plan, Ref, Run, Strategy
+from headgate.core.strategy import Knowledge, Plan, Ref, Run, Strategy
 from headgate.strategies.agent import Agent
 from headgate.strategies.agent.agent import MAX_STEPS
 from headgate.strategies.cascade import Accept, Accuracy, Cascade, Consistency, JudgeBar, Verifier
@@ -37,11 +37,16 @@ from headgate.tools.python import Python
 
 
 class Memory:
-    """What strategies have learned, by entry: outlives reloads, ends with the process."""
+    """What strategies have learned, by entry: outlives reloads; engine/keeping.py carries it over restarts."""
 
     def __init__(self) -> None:
         self.accuracies: dict[str, Accuracy] = {}
         self.learnings: dict[str, Learning] = {}
+
+    def known(self) -> dict[str, Knowledge]:
+        """By kind and entry, as the store names them."""
+        routes = {f"route:{name}": learning for name, learning in self.learnings.items()}
+        return {**routes, **{f"cascade:{name}": accuracy for name, accuracy in self.accuracies.items()}}
 
 
 class Unbuilt:

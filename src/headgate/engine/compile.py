@@ -43,7 +43,7 @@ class Compiler:
         self._registry = registry or Registry(env.get("HEADGATE_PROFILES"))
         self._clock = clock
         self._vitals: dict[str, Vitals] = {}
-        self._memory = Memory()
+        self.memory = Memory()
         self.on_health: Callable[[str, str, str, str], None] | None = None
         """Called with (deployment, old state, new state, reason) whenever the health of one changes."""
 
@@ -58,7 +58,7 @@ class Compiler:
                     models[name] = self._model(name, entry, config)
                     entries[name] = Single(name)
                 else:
-                    entries[name] = build_strategy(name, entry, config, self._memory)
+                    entries[name] = build_strategy(name, entry, config, self.memory)
             except ProfileError as error:
                 problems.append(Problem(f"models.{name}: {error}"))
         if problems:

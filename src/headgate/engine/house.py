@@ -12,7 +12,7 @@ import msgspec
 from headgate.core.clock import SYSTEM, Clock
 from headgate.core.errors import StorageUnavailable
 from headgate.core.ports import Governor, Ledger, Store
-from headgate.core.records import RequestRecord
+from headgate.core.records import FeedbackRecord, RequestRecord
 from headgate.core.trace import AttemptView, Trace
 from headgate.engine.archive import pack, unpack
 from headgate.engine.snapshot import Snapshot
@@ -97,6 +97,21 @@ class House:
     def home_of(self, object_id: str, key_id: str) -> tuple[str, Deployment] | None:
         """(model, deployment) that holds this object for this key; other keys' objects do not exist."""
         return self._homes.get((key_id, object_id))
+
+    async def keep_feedback(self, trace: Trace, record: RequestRecord, score: float, comment: str) -> None:
+        """As `feedback`, and for other processes and later lives too. Raises StorageUnavailable: nothing was learned."""
+        if self.archive is not None:
+            said = FeedbackRecord(
+                trace=trace.id,
+                at=self.clock.time(),
+                score=score,
+                key_id=record.key_id,
+                task=record.task,
+                model=record.model,
+                comment=comment if self._contents else "",
+            )
+            await self.archive.put_feedback(said)
+        self.feedback(trace, record, score, comment)
 
     def feedback(self, trace: Trace, record: RequestRecord, score: float, comment: str) -> None:
         """What an answer was worth, 0 to 1. The last word counts."""

@@ -23,6 +23,7 @@ from headgate.core.records import KeyRecord, RequestRecord
 from headgate.core.trace import Trace
 from headgate.engine.compile import Compiler
 from headgate.engine.house import House
+from headgate.engine.keeping import Keeper
 from headgate.engine.zero import config_from_environment
 from headgate.governance.desk import Desk
 from headgate.governance.governor import KeyedGovernor
@@ -80,6 +81,7 @@ class Process:
             local=local,
             on_event=lambda kind, facts: self.house.event(kind, facts),
         )
+        self.keeper = Keeper(self.books.store, self._compiler.memory.known, holder=self.books.journal.holder)
         self.first_key: str | None = None
         """Made because the plane is not bound to loopback and there was none: shown once, kept nowhere."""
         self.house = House(
@@ -120,9 +122,11 @@ class Process:
         sys.setswitchinterval(SWITCH)
         await self.books.start()
         await self._load_keys()
+        await self.keeper.tend()
         try:
             await self._serve(ready)
         finally:
+            await self.keeper.end()
             await self.books.close()
             self.log.close()
 
@@ -157,6 +161,7 @@ class Process:
         _calm_collector()
         async with asyncio.TaskGroup() as tasks:
             watching = [tasks.create_task(self._watch()), tasks.create_task(self.governor.watch())]
+            watching.append(tasks.create_task(self.keeper.watch()))
             if ready is not None:
                 await ready(self)
             await stop.wait()

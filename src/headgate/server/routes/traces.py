@@ -68,5 +68,5 @@ async def feedback(plane: DataPlane, request: Request, responder: Responder, mat
     if found is None:
         raise NotFound("there is no such trace")
     score = given.score if given.score is not None else float(given.thumbs == "up")
-    plane.house.feedback(found[0], found[1], score, (given.comment or "")[:2000])
+    await plane.house.keep_feedback(found[0], found[1], score, (given.comment or "")[:2000])
     await responder.reply(200, JSON, b'{"status":"recorded"}')

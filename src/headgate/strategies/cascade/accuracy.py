@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
 DECAY = 0.995
 """Weight of each verdict after one more: half a voice after about 140."""
 PROBES = 20
@@ -9,18 +13,19 @@ PROBES = 20
 
 
 class Accuracy:
-    """Outlives reloads. `right` and `total` are decayed counts of verdicts whose truth became known: by feedback, by a
-    judge's sample, or because the strong model gave the answer that had been rejected."""
+    """Outlives reloads, and restarts where there is a store. `right` and `total` are decayed counts of verdicts whose truth
+    became known: by feedback, by a judge's sample, or because the strong model gave the answer that had been rejected; of
+    all processes, as far as they have been heard. Implements core.strategy.Knowledge."""
 
     def __init__(self) -> None:
         self.right = 0.0
         self.total = 0.0
-        self.passed = 0
-        """Requests that came by while it was off."""
+        self._mine = (0.0, 0.0)
 
     def note(self, right: bool) -> None:
         self.right = self.right * DECAY + right
         self.total = self.total * DECAY + 1.0
+        self._mine = (self._mine[0] * DECAY + right, self._mine[1] * DECAY + 1.0)
 
     @property
     def value(self) -> float | None:
@@ -33,3 +38,26 @@ class Accuracy:
 
     def view(self) -> dict[str, float | None]:
         return {"accuracy": None if self.value is None else round(self.value, 3), "measured": round(self.total, 1)}
+
+    # -- kept ----------------------------------------------------------------------------------------------------------
+    def pack(self) -> bytes:
+        return self.merged(())
+
+    def merged(self, packs: Sequence[bytes]) -> bytes:
+        return msgspec.msgpack.encode(_sum(self._mine, packs))
+
+    def adopt(self, packs: Sequence[bytes]) -> None:
+        added = _sum((0.0, 0.0), packs)
+        self._mine = (self._mine[0] + added[0], self._mine[1] + added[1])
+        self.right, self.total = self.right + added[0], self.total + added[1]
+
+    def hear(self, packs: Sequence[bytes]) -> None:
+        self.right, self.total = _sum(self._mine, packs)
+
+    def forget(self) -> None:
+        self._mine = (0.0, 0.0)
+
+
+def _sum(first: tuple[float, float], packs: Sequence[bytes]) -> tuple[float, float]:
+    rows = [first, *(msgspec.msgpack.decode(pack, type=tuple[float, float]) for pack in packs)]
+    return sum(row[0] for row in rows), sum(row[1] for row in rows)

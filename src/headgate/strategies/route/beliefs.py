@@ -70,13 +70,30 @@ class _Cell:
         self.latencies = self.latency = 0.0
         self.hints = self.hinted = 0.0
 
+    def sums(self) -> list[float]:
+        return [round(getattr(self, name), 6) for name in self.__slots__]
+
+    def add(self, sums: list[float]) -> None:
+        for name, value in zip(self.__slots__, sums, strict=True):
+            setattr(self, name, getattr(self, name) + value)
+
     def fade(self, decay: float) -> None:
         for name in self.__slots__:
             setattr(self, name, getattr(self, name) * decay)
 
 
+class Packed(msgspec.Struct, frozen=True, array_like=True):
+    """The sums of one `Beliefs`, each in the order of a cell's fields."""
+
+    cells: list[tuple[str, str, list[float]]]
+    models: list[tuple[str, list[float]]]
+    route: list[float]
+    trust: tuple[float, float]
+    hints: tuple[float, float]
+
+
 class Beliefs:
-    """Of one route. Not shared between processes; outlives reloads."""
+    """Of one route; outlives reloads."""
 
     def __init__(self, *, decay: float = DECAY) -> None:
         """`decay` 1: nothing fades, for figures that were collected in no order."""
@@ -86,6 +103,28 @@ class Beliefs:
         self._route = _Cell()
         self._agreed = self._claimed = TRUST
         self._bad = self._hinted = 0.0
+
+    # -- kept and added up -------------------------------------------------------------------------------------------
+    def pack(self) -> Packed:
+        return Packed(
+            cells=[(task, model, cell.sums()) for (task, model), cell in self._cells.items()],
+            models=[(model, cell.sums()) for model, cell in self._models.items()],
+            route=self._route.sums(),
+            trust=(self._agreed - TRUST, self._claimed - TRUST),
+            hints=(self._bad, self._hinted),
+        )
+
+    def add(self, packed: Packed) -> None:
+        """What another process saw, as if it had been seen here."""
+        for task, model, sums in packed.cells:
+            self._cells.setdefault((task, model), _Cell()).add(sums)
+        for model, sums in packed.models:
+            self._models.setdefault(model, _Cell()).add(sums)
+        self._route.add(packed.route)
+        self._agreed += packed.trust[0]
+        self._claimed += packed.trust[1]
+        self._bad += packed.hints[0]
+        self._hinted += packed.hints[1]
 
     # -- what was seen -----------------------------------------------------------------------------------------------
     def score(self, task: str, model: str, score: float, prior: Prior, *, weight: float = 1.0) -> None:

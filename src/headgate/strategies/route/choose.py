@@ -13,7 +13,7 @@ from headgate.core.money import dollars
 from headgate.core.request import Request
 from headgate.core.strategy import ModelInfo
 from headgate.strategies.fit import unfit
-from headgate.strategies.route.beliefs import Beta
+from headgate.strategies.route.beliefs import Beta, Prior
 
 DRAWS = 256
 """Draws from which the chance of being explored is estimated."""
@@ -48,6 +48,8 @@ class Candidate(msgspec.Struct):
     latency: float | None
     out: str | None = None
     score: float = 0.0
+    prior: Prior | None = None
+    """What was shipped or assumed of its quality, before anything was seen."""
     behind: str | None = None
     """A candidate that is no worse in anything."""
 
@@ -59,6 +61,9 @@ class Candidate(msgspec.Struct):
             "cost_usd": None if self.cost is None else dollars(self.cost),
             "latency_ms": None if self.latency is None else round(self.latency * 1000, 1),
         }
+        if self.prior is not None:
+            out["prior"] = [round(self.prior.mean, 3), self.prior.weight]
+            out["answers"] = round(self.belief.count, 1)
         if self.out is not None:
             out["out"] = self.out
         else:

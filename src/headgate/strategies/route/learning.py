@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Sequence
 
 import msgspec
 
@@ -14,8 +15,8 @@ from headgate.core.request import Request
 from headgate.core.strategy import ModelInfo
 from headgate.core.trace import Trace
 from headgate.core.usage import Usage
-from headgate.strategies.route.beliefs import ASSUMED, MEASURED, SUITED, UNSUITED, Beliefs, Beta, Prior
-from headgate.strategies.route.neighbours import Features, Neighbours, features
+from headgate.strategies.route.beliefs import ASSUMED, MEASURED, SUITED, UNSUITED, Beliefs, Beta, Packed, Prior
+from headgate.strategies.route.neighbours import Features, Neighbours, features, pressed, unpressed, vector
 
 # Capabilities (as the configuration and the catalogue name them) that speak for a task.
 SUITS: dict[str, frozenset[str]] = {
@@ -32,6 +33,8 @@ SUITS: dict[str, frozenset[str]] = {
 ANY = "*"
 """A model's measured strength over all tasks, for those that nobody measured."""
 CONVERSATIONS, REQUESTS = 20_000, 4_000
+NEAR_KEPT, CONVERSATIONS_KEPT, KEPT_FOR = 500, 1000, 3600.0
+"""Of prompts and of conversations (from the last so many seconds) that a store keeps per process."""
 AGAIN = 600.0
 """Seconds within which the same question in the same conversation is a regeneration."""
 LIKELY_OUTPUT = 600
@@ -62,12 +65,25 @@ class Open(msgspec.Struct):
     """What its neighbours hear; the neighbours hold the same dictionary."""
 
 
+class Pack(msgspec.Struct, frozen=True, array_like=True):
+    """What a store keeps of a `Learning`. `near`: pressed vectors and the worth of prompts, the newest last."""
+
+    beliefs: Packed
+    near: list[tuple[bytes, dict[str, float]]]
+    conversations: list[tuple[str, Conversation]]
+
+
 class Learning:
-    """Of one route; outlives reloads. Everything here is memory of this process."""
+    """Of one route; outlives reloads, and restarts where there is a store. Implements core.strategy.Knowledge.
+
+    `beliefs`, `neighbours`: of all processes, as far as they have been heard; `_mine`, `_near`: this one's own part."""
 
     def __init__(self) -> None:
         self.beliefs = Beliefs()
         self.neighbours = Neighbours()
+        self._mine = Beliefs()
+        self._near: deque[tuple[bytes, dict[str, float]]] = deque(maxlen=NEAR_KEPT)
+        self._late: OrderedDict[str, float] = OrderedDict()
         self.conversations: OrderedDict[str, Conversation] = OrderedDict()
         self._open: OrderedDict[str, Open] = OrderedDict()
 
@@ -98,7 +114,7 @@ class Learning:
         """A request goes out. The same turns in the same conversation again: the answer before was not what was wanted."""
         before = self.conversations.get(request.conversation)
         if implicit and before is not None and now - before.at <= AGAIN:
-            self.beliefs.hint(before.task, before.model, bad=before.turns == request.turns)
+            self._hint(before.task, before.model, bad=before.turns == request.turns)
         self._open[trace] = request
         if len(self._open) > REQUESTS:
             self._open.popitem(last=False)
@@ -113,18 +129,18 @@ class Learning:
             if decision.kind == "fallback" and decision.because.endswith(": invalid_output"):
                 for model in decision.over:
                     if model in known:
-                        self.beliefs.score(request.task, model, 0.0, known[model])
+                        self._score(request.task, model, 0.0, known[model])
         served = next((a for a in reversed(trace.attempts) if a.model == record.model and a.role is None), None)
         if record.model is None or served is None:
             return
         request.model = record.model
         if served.outcome == "ok":
             if served.cost is not None:
-                self.beliefs.cost(request.task, record.model, request.predicted.get(record.model, 0), served.cost)
+                self._cost(request.task, record.model, request.predicted.get(record.model, 0), served.cost)
             if served.ttft_ms is not None:
-                self.beliefs.latency(request.task, record.model, served.ttft_ms / 1000)
+                self._latency(request.task, record.model, served.ttft_ms / 1000)
         if implicit and record.error in (None, "client_left"):
-            self.beliefs.hint(request.task, record.model, bad=record.error == "client_left")
+            self._hint(request.task, record.model, bad=record.error == "client_left")
         if record.error is None:
             usage = served.usage
             warm = usage.input + usage.output if usage is not None else 0
@@ -142,7 +158,7 @@ class Learning:
             return
         model, prior = request.model, known[request.model]
         if request.score is not None:
-            self.beliefs.revise(request.task, model, score - request.score)
+            self._revise(request.task, model, score - request.score)
             if model in request.worth:
                 request.worth[model] += score - request.score
         else:
@@ -150,8 +166,99 @@ class Learning:
                 believed = self.beliefs.quality(request.task, model, prior).mean
                 request.worth = {model: score - believed}
                 self.neighbours.add(request.seen, request.worth)
-            self.beliefs.score(request.task, model, score, prior)
+                self._near.append((pressed(vector(request.seen)), request.worth))
+            self._score(request.task, model, score, prior)
         request.score = score
+
+    def told_late(self, trace: str, task: str, model: str, score: float, prior: Prior) -> None:
+        """Of a request that another process served, or this one before its restart; a second word replaces the first."""
+        before = self._late.get(trace)
+        if before is None:
+            self._score(task, model, score, prior)
+        else:
+            self._revise(task, model, score - before)
+        self._late[trace] = score
+        if len(self._late) > REQUESTS:
+            self._late.popitem(last=False)
+
+    def knows(self, trace: str) -> bool:
+        return trace in self._open
+
+    # -- each sign, for all and for this process's own part ------------------------------------------------------------
+    def _score(self, task: str, model: str, score: float, prior: Prior) -> None:
+        for beliefs in (self.beliefs, self._mine):
+            beliefs.score(task, model, score, prior)
+
+    def _revise(self, task: str, model: str, change: float) -> None:
+        for beliefs in (self.beliefs, self._mine):
+            beliefs.revise(task, model, change)
+
+    def _cost(self, task: str, model: str, predicted: int, actual: int) -> None:
+        for beliefs in (self.beliefs, self._mine):
+            beliefs.cost(task, model, predicted, actual)
+
+    def _latency(self, task: str, model: str, seconds: float) -> None:
+        for beliefs in (self.beliefs, self._mine):
+            beliefs.latency(task, model, seconds)
+
+    def _hint(self, task: str, model: str, *, bad: bool) -> None:
+        for beliefs in (self.beliefs, self._mine):
+            beliefs.hint(task, model, bad=bad)
+
+    # -- kept ----------------------------------------------------------------------------------------------------------
+    def pack(self) -> bytes:
+        return self.merged(())
+
+    def merged(self, packs: Sequence[bytes]) -> bytes:
+        beliefs, near = Beliefs(), list[tuple[bytes, dict[str, float]]]()
+        conversations: dict[str, Conversation] = {}
+        for pack in map(_unpacked, packs):
+            beliefs.add(pack.beliefs)
+            near += pack.near
+            conversations.update(pack.conversations)
+        beliefs.add(self._mine.pack())
+        conversations.update(self.conversations)
+        newest = max((one.at for one in conversations.values()), default=0.0)
+        kept = [(name, one) for name, one in conversations.items() if one.at > newest - KEPT_FOR]
+        kept.sort(key=lambda row: row[1].at)
+        return msgspec.msgpack.encode(
+            Pack(beliefs.pack(), [*near, *self._near][-NEAR_KEPT:], kept[-CONVERSATIONS_KEPT:])
+        )
+
+    def adopt(self, packs: Sequence[bytes]) -> None:
+        for pack in map(_unpacked, packs):
+            self._mine.add(pack.beliefs)
+            self.beliefs.add(pack.beliefs)
+            for row in pack.near:
+                self._near.append(row)
+            self._hear(pack)
+
+    def hear(self, packs: Sequence[bytes]) -> None:
+        found = [_unpacked(pack) for pack in packs]
+        beliefs, self.neighbours = Beliefs(), Neighbours()
+        beliefs.add(self._mine.pack())
+        for pack in found:
+            beliefs.add(pack.beliefs)
+            self._hear(pack)
+        for data, worth in self._near:
+            self.neighbours.add_vector(unpressed(data), worth)
+        self.beliefs = beliefs
+
+    def forget(self) -> None:
+        self._mine = Beliefs()
+        self._near.clear()
+
+    def _hear(self, pack: Pack) -> None:
+        for data, worth in pack.near:
+            self.neighbours.add_vector(unpressed(data), worth)
+        for name, one in pack.conversations:
+            mine = self.conversations.get(name)
+            if mine is None or mine.at < one.at:
+                self.conversations[name] = one
+
+
+def _unpacked(data: bytes) -> Pack:
+    return msgspec.msgpack.decode(data, type=Pack)
 
 
 def prior_of(task: str, info: ModelInfo) -> Prior:

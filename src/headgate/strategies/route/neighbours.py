@@ -39,12 +39,15 @@ class Neighbours:
 
     def add(self, seen: Features, worth: Mapping[str, float]) -> None:
         """`worth`: model → how much better (or worse) than believed its answer was."""
+        self.add_vector(vector(seen), worth)
+
+    def add_vector(self, seen: Any, worth: Mapping[str, float]) -> None:
         import numpy
 
         if self._vectors is None:
             self._vectors = numpy.zeros((self._kept, SIZE), dtype=numpy.float32)
         place = self._next
-        self._vectors[place] = vector(seen)
+        self._vectors[place] = seen
         if place < len(self._worth):
             self._worth[place] = worth
         else:
@@ -92,5 +95,20 @@ def vector(found: Features) -> Any:
     out = numpy.zeros(SIZE, dtype=numpy.float32)
     for digest, count in found.items():
         out[digest % SIZE] += (1.0 if digest & 0x10000 else -1.0) * count**0.5
+    length = float(numpy.sqrt(out @ out))
+    return out / length if length else out
+
+
+def pressed(found: Any) -> bytes:
+    """A unit vector in SIZE bytes."""
+    import numpy
+
+    return numpy.rint(found * 127).astype(numpy.int8).tobytes()
+
+
+def unpressed(data: bytes) -> Any:
+    import numpy
+
+    out = numpy.frombuffer(data, dtype=numpy.int8).astype(numpy.float32)
     length = float(numpy.sqrt(out @ out))
     return out / length if length else out

@@ -166,6 +166,7 @@ class Route:
             self.learning.cost(request, task.label, info, home),
             run.plan(info.name, request).worst_case,
             self.learning.seconds(task.label, info),
+            prior=prior_of(task.label, info),
         )
 
     def _home(self, request: Request, run: Run) -> Conversation | None:
@@ -264,13 +265,22 @@ class Route:
     def told(self, trace: Trace, record: RequestRecord, score: float) -> None:
         task = (trace.facts.get("task") or {}).get("label")
         if self._is_mine(trace) and task is not None and self.settings.feedback:
-            self.learning.told(trace.id, score, self._known(task), near=self.settings.neighbours)
+            if self.learning.knows(trace.id):
+                self.learning.told(trace.id, score, self._known(task), near=self.settings.neighbours)
+            elif record.model is not None and (prior := _prior_in(trace, record.model)) is not None:
+                self.learning.told_late(trace.id, task, record.model, score, prior)
 
     def _is_mine(self, trace: Trace) -> bool:
         return (trace.facts.get("route") or {}).get("entry") == self.name
 
     def _known(self, task: str) -> dict[str, Prior]:
         return {model: prior for (label, model), prior in self._priors.items() if label == task}
+
+
+def _prior_in(trace: Trace, model: str) -> Prior | None:
+    """A candidate's prior as its request's trace has it."""
+    rows = (trace.facts.get("route") or {}).get("candidates", ())
+    return next((Prior(*row["prior"]) for row in rows if row["model"] == model and "prior" in row), None)
 
 
 def _rate(info: ModelInfo) -> int:

@@ -1,0 +1,109 @@
+"""Carries what strategies have learned over restarts, and from one replica to the others, through the store.
+
+Each process writes its own part under its own name, and reads those of the others. A part whose process has ended, or has
+not been heard of for DEAD seconds, is adopted by one of those that live: read, added to its own and replaced, in one
+transaction, so that nothing counts twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+
+import msgspec
+
+from headgate.core.clock import SYSTEM, Clock
+from headgate.core.errors import HeadgateError, StorageUnavailable
+from headgate.core.ports import Store
+from headgate.core.records import LearnedRow
+from headgate.core.strategy import Knowledge
+
+EVERY = 20.0
+DEAD = 180.0
+
+
+class Keeper:
+    """`look` and `save` on the serving loop; both raise StorageUnavailable. Entries that the configuration does not have
+    (any more) keep their rows."""
+
+    def __init__(
+        self, store: Store, known: Callable[[], dict[str, Knowledge]], *, holder: str, clock: Clock = SYSTEM
+    ) -> None:
+        self._store = store
+        self._known = known
+        self._holder = holder
+        self._clock = clock
+        self._written: set[str] = set()
+        """Entries of which the store has a row of ours."""
+        self.problem: str | None = None
+
+    async def look(self) -> None:
+        """Adopts what dead processes left, and hears what the living ones know."""
+        rows: dict[str, list[LearnedRow]] = defaultdict(list)
+        for row in await self._store.learned():
+            if row.holder != self._holder:
+                rows[row.entry].append(row)
+        oldest = self._clock.time() - DEAD
+        for entry, knowledge in self._known().items():
+            found = [row for row in rows[entry] if _is_readable(row, knowledge)]
+            dead = [row for row in found if row.at < oldest]
+            heard = [row.body for row in found if row.at >= oldest]
+            if dead and await self._adopt(entry, knowledge, dead):
+                dead = []
+            knowledge.hear([*heard, *(row.body for row in dead)])
+
+    async def _adopt(self, entry: str, knowledge: Knowledge, dead: list[LearnedRow]) -> bool:
+        packs = [row.body for row in dead]
+        row = LearnedRow(entry=entry, holder=self._holder, at=self._clock.time(), body=knowledge.merged(packs))
+        mine = [self._holder] if entry in self._written else []
+        if not await self._store.swap_learned(row, over=[*mine, *(one.holder for one in dead)]):
+            return False  # another one was quicker, or we were thought dead: the next look tells
+        self._written.add(entry)
+        knowledge.adopt(packs)
+        return True
+
+    async def save(self, *, last: bool = False) -> None:
+        """Also where nothing is new: that is how others know that this process lives. `last`: it ends, and says so."""
+        for entry, knowledge in self._known().items():
+            at = 0.0 if last else self._clock.time()
+            row = LearnedRow(entry=entry, holder=self._holder, at=at, body=knowledge.pack())
+            mine = [self._holder] if entry in self._written else []
+            if await self._store.swap_learned(row, over=mine):
+                self._written.add(entry)
+            else:
+                self._written.discard(entry)
+                knowledge.forget()
+
+    async def watch(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            await self.tend()
+
+    async def tend(self) -> None:
+        """One save, which tells whether our part was taken over, and one look; a store that is away is tried again the next
+        time."""
+        try:
+            await self.save()
+            await self.look()
+        except StorageUnavailable as error:
+            self.problem = error.message
+        except HeadgateError as error:
+            self.problem = error.detail or error.message
+        else:
+            self.problem = None
+
+    async def end(self) -> None:
+        """The last words, within the life of the store."""
+        try:
+            await self.save(last=True)
+        except HeadgateError as error:
+            self.problem = error.message
+
+
+def _is_readable(row: LearnedRow, knowledge: Knowledge) -> bool:
+    """A release with another form of it leaves such rows alone."""
+    try:
+        knowledge.merged([row.body])
+    except (msgspec.DecodeError, ValueError):
+        return False
+    return True

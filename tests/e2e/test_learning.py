@@ -1,0 +1,60 @@
+"""Feedback moves a route's belief, and the next life of the gateway believes the same."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import urllib.request
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(__import__("pathlib").Path(__file__).parent))
+from test_demo import start, until
+
+PROMPT = [{"role": "user", "content": "Solve the equation x^2 - 5x + 6 = 0."}]
+
+
+def post(url: str, path: str, **body: Any) -> Any:
+    request = urllib.request.Request(f"{url}{path}", data=json.dumps(body).encode(), method="POST")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+def answers(url: str) -> float:
+    found = post(url, "/v1/explain", model="auto", messages=PROMPT)
+    return next(row["answers"] for row in found["candidates"] if row["model"] == "deepseek-v4")
+
+
+def life(tmp_path, use) -> Any:
+    process = start(tmp_path, "--no-tour")
+    try:
+        url = until(process, "ready ")[-1].removeprefix("ready ").strip()
+        return use(url)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
+@pytest.mark.timeout(150)
+def test_what_was_learned_outlives_the_process(tmp_path):
+    def first(url: str) -> list[str]:
+        traces = [
+            post(url, "/v1/chat/completions", model="auto", messages=PROMPT, headgate={"details": True})["headgate"]
+            for _ in range(2)
+        ]
+        assert {trace["chosen"]["model"] for trace in traces} == {"deepseek-v4"}
+        assert post(url, "/v1/feedback", trace=traces[0]["trace"], thumbs="up") == {"status": "recorded"}
+        assert answers(url) == 1
+        return [trace["trace"] for trace in traces]
+
+    served = life(tmp_path, first)
+
+    def second(url: str) -> None:
+        assert answers(url) == 1
+        post(url, "/v1/feedback", trace=served[1], score=0.5)  # of a request of the life before
+        assert answers(url) == 2
+
+    life(tmp_path, second)
+    life(tmp_path, lambda url: answers(url) == 2 or pytest.fail("the third life has forgotten"))

@@ -1,0 +1,110 @@
+"""What routes and cascades have learned outlives the process and reaches the other replicas, and nothing counts twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from headgate.core.records import LearnedRow
+from headgate.engine.keeping import DEAD, Keeper
+from headgate.stores.memory import MemoryStore
+from headgate.strategies.cascade.accuracy import Accuracy
+from headgate.strategies.route.beliefs import Prior
+from headgate.strategies.route.learning import Conversation, Learning
+from headgate.strategies.route.neighbours import features, pressed, vector
+from support.clock import FakeClock
+
+PRIOR = Prior(0.7, 10.0)
+
+
+class Replica:
+    def __init__(self, store: MemoryStore, name: str, clock: FakeClock) -> None:
+        self.learning, self.accuracy = Learning(), Accuracy()
+        known = {"route:auto": self.learning, "cascade:steps": self.accuracy}
+        self.keeper = Keeper(store, lambda: known, holder=name, clock=clock)
+
+    def told(self, score: float, times: int = 1, model: str = "claude") -> None:
+        for number in range(times):
+            self.learning.told_late(f"{id(self)} {score} {number} {model}", "code", model, score, PRIOR)
+
+    @property
+    def answers(self) -> float:
+        return self.learning.beliefs.answers("code", "claude")
+
+    @property
+    def quality(self) -> float:
+        return self.learning.beliefs.quality("code", "claude", PRIOR).mean
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+async def test_a_restart_goes_on_where_the_last_life_ended(clock) -> None:
+    store = MemoryStore()
+    first = Replica(store, "h1", clock)
+    first.told(1.0, 30)
+    for right in (True, True, False):
+        first.accuracy.note(right)
+    worth = {"claude": 0.3}
+    seen = vector(features("write a parser for dates in go"))
+    first.learning.neighbours.add_vector(seen, worth)
+    first.learning._near.append((pressed(seen), worth))
+    first.learning.conversations["c1"] = Conversation("claude", "code", "t", clock.time(), 7)
+    await first.keeper.tend()
+    await first.keeper.end()
+    second = Replica(store, "h2", clock)
+    await second.keeper.tend()
+    assert second.answers == pytest.approx(first.answers)
+    assert second.quality == pytest.approx(first.quality)
+    assert second.quality > PRIOR.mean
+    assert second.accuracy.view() == first.accuracy.view()
+    near = second.learning.neighbours.corrections(features("write a parser for dates in go"), ["claude"])
+    assert near["claude"] > 0
+    assert second.learning.home("c1", clock.time(), within=60.0) is not None
+    assert [row.holder for row in await store.learned()] == ["h2", "h2"]
+
+
+async def test_replicas_hear_each_other_and_adoption_counts_nothing_twice(clock) -> None:
+    store = MemoryStore()
+    one, two = Replica(store, "h1", clock), Replica(store, "h2", clock)
+    one.told(1.0, 10)
+    two.told(0.0, 10)
+    for replica in (one, two, one):
+        await replica.keeper.tend()
+    both = Learning().beliefs
+    both.add(one.learning._mine.pack())
+    both.add(two.learning._mine.pack())
+    assert one.answers == two.answers == pytest.approx(both.answers("code", "claude"))
+    before = one.answers
+    await one.keeper.end()
+    for _ in range(3):
+        await two.keeper.tend()
+    assert two.answers == pytest.approx(before)
+    assert len([row for row in await store.learned() if row.entry == "route:auto"]) == 1
+
+
+async def test_a_process_that_was_thought_dead_hears_its_own_back(clock) -> None:
+    store = MemoryStore()
+    slept, awake = Replica(store, "h1", clock), Replica(store, "h2", clock)
+    slept.told(1.0, 10)
+    await slept.keeper.tend()
+    before = slept.answers
+    await clock.advance(DEAD + 1)
+    await awake.keeper.tend()
+    assert awake.answers == pytest.approx(before)
+    await slept.keeper.tend()
+    assert slept.answers == pytest.approx(before)
+    await awake.keeper.tend()
+    assert slept.answers == pytest.approx(before)
+    assert awake.answers == pytest.approx(before)
+
+
+async def test_what_cannot_be_read_is_left_alone(clock) -> None:
+    store = MemoryStore()
+    await store.swap_learned(LearnedRow(entry="route:auto", holder="odd", at=0.0, body=b"\xff\xffnot ours"), over=[])
+    replica = Replica(store, "h1", clock)
+    replica.told(1.0, 3)
+    await replica.keeper.tend()
+    assert replica.keeper.problem is None
+    assert {row.holder for row in await store.learned() if row.entry == "route:auto"} == {"odd", "h1"}
