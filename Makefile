@@ -28,9 +28,11 @@ mutants: setup
 conformance: setup
 	HEADGATE_CONFORMANCE=all $(PY) -m pytest -n $(JOBS) --timeout 2400 tests/conformance
 
-# Memory and stability over many requests.
+# Memory and stability over many requests; then the invariants of the ledger over 1,000 kills on each store.
 soak: setup
 	$(PY) bench/soak.py
+	sh scripts/database.sh
+	$(PY) -m pytest -m slow -s tests/invariants
 
 lint: setup
 	.venv/bin/ruff check src tests scripts bench

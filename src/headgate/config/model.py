@@ -54,6 +54,8 @@ class Price(Section):
     output: Money
     cached_input: Money | None = None
     cache_write: Money | None = None
+    cache_write_1h: Money | None = None
+    """Tokens that are cached for an hour (Anthropic); left out: as cache_write."""
     reasoning: Money | None = None
     audio_input: Money | None = None
     audio_output: Money | None = None

@@ -16,14 +16,15 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     """Prices of one model in nano-US$ per million tokens (15.00 US$/Mtok = 15_000_000_000).
 
     None in an optional field means "as the base": cached_input and audio_input fall back to input, cache_write to
-    input, reasoning and audio_output to output. `version` names where the price came from and when.
-    `request` is a flat fee per call in nano-US$.
+    input, cache_write_1h to cache_write, reasoning and audio_output to output. `version` names where the price came from
+    and when. `request` is a flat fee per call in nano-US$.
     """
 
     input: int
     output: int
     cached_input: int | None = None
     cache_write: int | None = None
+    cache_write_1h: int | None = None
     reasoning: int | None = None
     audio_input: int | None = None
     audio_output: int | None = None
@@ -42,24 +43,29 @@ def per_mtok(dollars: Decimal | str | int) -> int:
 def cost_of(usage: Usage, price: Price) -> int:
     """Cost of one attempt in nano-US$: each token counted once, at its own price.
 
-    usage.input includes cached, cache-written and audio input; usage.output includes reasoning and audio output.
+    usage.input includes cached, cache-written and audio input; usage.output includes reasoning and audio output. Parts
+    that together are more than the whole (a provider's mistake) are cut, in that order.
     """
     if price.long is not None and price.long_context_from is not None and usage.input > price.long_context_from:
         price = price.long
-    special_in = usage.cached_input + usage.cache_write + usage.audio_input
-    special_out = usage.reasoning + usage.audio_output
-    if not special_in and not special_out:
-        return price.request + (usage.input * price.input + usage.output * price.output + MTOK // 2) // MTOK
-    plain_in, plain_out = usage.input - special_in, usage.output - special_out
-    total = (
-        max(plain_in, 0) * price.input
-        + usage.cached_input * _or(price.cached_input, price.input)
-        + usage.cache_write * _or(price.cache_write, price.input)
-        + usage.audio_input * _or(price.audio_input, price.input)
-        + max(plain_out, 0) * price.output
-        + usage.reasoning * _or(price.reasoning, price.output)
-        + usage.audio_output * _or(price.audio_output, price.output)
-    )
+    total = usage.input * price.input + usage.output * price.output
+    if usage.cached_input or usage.cache_write or usage.audio_input:
+        cached = min(usage.cached_input, usage.input)
+        written = min(usage.cache_write, usage.input - cached)
+        hour = min(usage.cache_write_1h, written)
+        audio = min(usage.audio_input, usage.input - cached - written)
+        write = _or(price.cache_write, price.input)
+        total += (
+            cached * (_or(price.cached_input, price.input) - price.input)
+            + written * (write - price.input)
+            + hour * (_or(price.cache_write_1h, write) - write)
+            + audio * (_or(price.audio_input, price.input) - price.input)
+        )
+    if usage.reasoning or usage.audio_output:
+        reasoning = min(usage.reasoning, usage.output)
+        audio = min(usage.audio_output, usage.output - reasoning)
+        total += reasoning * (_or(price.reasoning, price.output) - price.output)
+        total += audio * (_or(price.audio_output, price.output) - price.output)
     return price.request + (total + MTOK // 2) // MTOK
 
 
@@ -67,7 +73,7 @@ def upper_bound(input_tokens: int, output_tokens: int, price: Price) -> int:
     """The most that a call of these sizes can cost, in nano-US$, rounded up."""
     if price.long is not None and price.long_context_from is not None and input_tokens > price.long_context_from:
         price = price.long
-    dearest_in = max(price.input, price.cache_write or 0, price.audio_input or 0)
+    dearest_in = max(price.input, price.cache_write or 0, price.cache_write_1h or 0, price.audio_input or 0)
     dearest_out = max(price.output, price.reasoning or 0, price.audio_output or 0)
     return price.request - (-(input_tokens * dearest_in + output_tokens * dearest_out) // MTOK)
 

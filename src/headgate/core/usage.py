@@ -11,6 +11,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     input       every input token, INCLUDING cached_input, cache_write and audio_input
     output      every output token, INCLUDING reasoning and audio_output
     The providers differ in what includes what; each dialect (with its profile's quirks) turns theirs into this one.
+    cache_write_1h is the part of cache_write that is kept for an hour, where the provider asks more for that.
+    Otherwise no token is in two parts: audio that was cached is in cached_input, not in audio_input.
     estimated   True where the provider gave no usage and the figures are ours.
     """
 
@@ -18,6 +20,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     output: int = 0
     cached_input: int = 0
     cache_write: int = 0
+    cache_write_1h: int = 0
     reasoning: int = 0
     audio_input: int = 0
     audio_output: int = 0
@@ -33,6 +36,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             output=self.output + other.output,
             cached_input=self.cached_input + other.cached_input,
             cache_write=self.cache_write + other.cache_write,
+            cache_write_1h=self.cache_write_1h + other.cache_write_1h,
             reasoning=self.reasoning + other.reasoning,
             audio_input=self.audio_input + other.audio_input,
             audio_output=self.audio_output + other.audio_output,

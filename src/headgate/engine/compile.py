@@ -84,7 +84,7 @@ class Compiler:
             (d.provider, d.upstream or entry.upstream or name, d.weight, d.api_key, d.base_url)
             for d in entry.deployments or []
         ] or [(entry.provider or "", entry.upstream or name, 1.0, None, None)]
-        rows = [lookup(self._profile(p, config).catalogue, upstream) for p, upstream, *_ in wanted]
+        rows = [self._row(self._profile(p, config), upstream) for p, upstream, *_ in wanted]
         row = rows[0]
         deployments: list[Deployment] = []
         reason: str | None = None
@@ -111,6 +111,15 @@ class Compiler:
             strength=row.strength,
             missing=None if deployments else reason,
         )
+
+    @staticmethod
+    def _row(profile: Profile, upstream: str) -> Row:
+        """The catalogue's, with what the profile knows of prices beyond it."""
+        row = lookup(profile.catalogue, upstream)
+        if profile.cache_write_1h is None or row.price is None or row.price.cache_write is None:
+            return row
+        hour = round(row.price.input * profile.cache_write_1h)
+        return replace(row, price=replace(row.price, cache_write_1h=hour))
 
     def _deployment(
         self,
@@ -229,6 +238,7 @@ def _price(entry: Entry) -> Price | None:
         output=per_mtok(price.output),
         cached_input=nano(price.cached_input),
         cache_write=nano(price.cache_write),
+        cache_write_1h=nano(price.cache_write_1h),
         reasoning=nano(price.reasoning),
         audio_input=nano(price.audio_input),
         audio_output=nano(price.audio_output),

@@ -21,6 +21,7 @@ from headgate.stores.rows import matches
 from headgate.upstream.deployment import Deployment
 
 TRACES = 2000
+UNPRICED = 1000
 HOMES = 50_000
 """Responses, files and batches whose account is remembered, so that `previous_response_id` finds who holds it."""
 
@@ -59,10 +60,15 @@ class House:
         self._homes: OrderedDict[tuple[str, str], tuple[str, Deployment]] = OrderedDict()
         self.on_feedback: list[Callable[[Trace, RequestRecord, float, str], None]] = []
         self._traces: OrderedDict[str, tuple[str, Trace, RequestRecord]] = OrderedDict()
+        self._unpriced: set[str] = set()
+        """Models of unknown price that somebody has been told of."""
 
     def attempt_closed(self, view: AttemptView, trace: Trace, deployment: Deployment, upstream_id: str | None) -> None:
         if upstream_id is not None and upstream_id.startswith("resp_"):
             self.remember(trace.key_id, upstream_id, view.model, deployment)
+        if view.cost is None and view.model not in self._unpriced and len(self._unpriced) < UNPRICED:
+            self._unpriced.add(view.model)
+            self.event("price_unknown", {"model": view.model, "deployment": view.deployment})
         for listener in self.on_attempt:
             listener(view, trace)
 

@@ -45,6 +45,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     headers: dict[str, str] = {}
     catalogue: str | None = None
     """The provider's name in the price catalogue."""
+    cache_write_1h: float | None = None
+    """What a token costs that is cached for an hour, as a multiple of the input's price; the price catalogue knows only
+    the shortest time."""
     zone: str | None = None
     files: bool = False
     """Has `/files` and `/batches` in OpenAI's form."""

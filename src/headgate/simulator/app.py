@@ -198,7 +198,7 @@ class Simulator:
             provider=route.provider,
             dialect=route.dialect,
             stream=stream,
-            attempt=call.headers.get("x-headgate-attempt"),
+            attempt=call.headers.get("x-client-request-id"),
             call=call,
         )
         self.log.append(served)

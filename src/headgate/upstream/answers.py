@@ -424,6 +424,7 @@ def _widest(one: Usage, two: Usage) -> Usage:
         output=max(one.output, two.output),
         cached_input=max(one.cached_input, two.cached_input),
         cache_write=max(one.cache_write, two.cache_write),
+        cache_write_1h=max(one.cache_write_1h, two.cache_write_1h),
         reasoning=max(one.reasoning, two.reasoning),
         audio_input=max(one.audio_input, two.audio_input),
         audio_output=max(one.audio_output, two.audio_output),

@@ -46,6 +46,9 @@ ABOUT_THE_REQUEST = frozenset({"bad_request", "context_length", "content_policy"
 ERROR_BODY = 256 * 1024
 _TALK = frozenset({"chat", "completions"})
 """Operations whose answers are text that tokens can be estimated from."""
+NAMED = "x-client-request-id"
+"""The attempt's id, as OpenAI's API reference names it for ids of the client's own: what a provider logged can be laid
+beside our books. Others ignore it."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +193,7 @@ async def once(
         deployment.vitals.gate.leave()
         deployment.vitals.health.abandoned()
         raise
+    http.extra = (*http.extra, (NAMED, account.view.id))
     call = Call(model, deployment, endpoint, request, account)
     await _recorded(life, call)
     total = min(remaining, policy.timeout or deployment.timeouts.total, deployment.timeouts.total)

@@ -101,11 +101,13 @@ def parse_usage(raw: Any) -> Usage | None:
     cached, written = _count(raw, "cache_read_input_tokens"), _count(raw, "cache_creation_input_tokens")
     output = _count(raw, "output_tokens")
     details = raw.get("output_tokens_details")
+    hour = _count(raw.get("cache_creation"), "ephemeral_1h_input_tokens")
     return Usage(
         input=_count(raw, "input_tokens") + cached + written,
         output=output,
         cached_input=cached,
         cache_write=written,
+        cache_write_1h=min(hour, written),
         reasoning=min(_count(details, "thinking_tokens") or _count(details, "reasoning_tokens"), output),
     )
 

@@ -21,13 +21,15 @@ def parse_usage(raw: Any) -> Usage | None:
     output = _count(raw, "candidatesTokenCount") + thoughts
     if not prompt and not output:
         return None
-    audio_input = _audio(raw, "promptTokensDetails") + _audio(raw, "toolUsePromptTokensDetails")
+    cached = min(_count(raw, "cachedContentTokenCount"), prompt)
+    audio = _audio(raw, "promptTokensDetails") + _audio(raw, "toolUsePromptTokensDetails")
+    audio_input = max(audio - _audio(raw, "cacheTokensDetails"), 0)  # cached audio is billed as cached
     return Usage(
         input=prompt,
         output=output,
-        cached_input=min(_count(raw, "cachedContentTokenCount"), prompt),
+        cached_input=cached,
         reasoning=thoughts,
-        audio_input=min(audio_input, prompt),
+        audio_input=min(audio_input, prompt - cached),
         audio_output=min(_audio(raw, "candidatesTokensDetails"), output - thoughts),
     )
 

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.chaos.world import Zygote
+from support.postgres import Server, programs
+
+needs_postgres = pytest.mark.skipif(programs() is None, reason="no PostgreSQL: sh scripts/database.sh")
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    found = Zygote()
+    yield found
+    found.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=needs_postgres)])
+def server(request: pytest.FixtureRequest) -> Iterator[Server | None]:
+    """The database server, or None for SQLite."""
+    if request.param == "sqlite":
+        yield None
+        return
+    found = Server()
+    found.start()
+    yield found
+    found.remove()
