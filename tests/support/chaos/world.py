@@ -68,7 +68,8 @@ models:
   voted: {{ensemble: {{mode: vote, members: [claude-4.7, gemini-3.0, deepseek-v4]}}}}
   fused: {{ensemble: {{mode: fuse, members: [claude-4.7, gemini-3.0], judge: llama-4}}}}
   steps: {{cascade: {{try: [llama-4, claude-4.7], accept: {{judge: deepseek-v4}}}}}}
-  agent: {{agent: {{planner: claude-4.7, models: [claude-4.7, llama-4, deepseek-v4], budget: {{max_steps: 3, max_cost: 0.5, deadline: 5s}}}}}}
+  agent:
+    agent: {{planner: claude-4.7, models: [claude-4.7, llama-4, deepseek-v4], budget: {{max_steps: 3, deadline: 5s}}}}
 store: {{url: "{store}"}}
 server: {{drain: 1s}}
 budgets: {{all: {{total: 100000}}, tags: {{poor: {{daily: {{limit: 0.05, hard: true}}}}}}, on_store_loss: {loss}}}
@@ -164,7 +165,6 @@ class World:
         *,
         seed: int,
         server: Server | None = None,
-        clients: int = 5,
         stop: float = 1.0,
     ) -> None:
         self.seed = seed
@@ -174,7 +174,7 @@ class World:
         self.lives = 0
         self._zygote = zygote
         self._server = server
-        self._clients = clients
+        self._clients = 5
         self._data = folder / "data"
         self._log = folder / "gateway.log"
         self._data.mkdir(parents=True)
@@ -314,14 +314,15 @@ class World:
             time.sleep(0.05)
 
     def _budgets(self, url: str) -> list[dict[str, Any]]:
-        """None where the store is down and cannot say."""
+        """None of them where the store is down and cannot say."""
         token = (self._data / "admin.token").read_text().strip()
         request = urllib.request.Request(f"{url}/admin/v1/budgets", headers={"authorization": f"Bearer {token}"})
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
-            assert error.code == 503
+            if error.code != 503:
+                raise
             return []
 
     def _died(self, struck: str) -> None:
@@ -394,10 +395,8 @@ class World:
 def _changed(before: Tables, after: Tables) -> list[str]:
     out = []
     for what in ("attempts", "requests", "spent", "usage_days"):
-        one, two = (
-            sorted(json.dumps(row, default=str, sort_keys=True) for row in getattr(t, what)) for t in (before, after)
-        )
-        if one != two:
+        one, two = ([json.dumps(row, default=str, sort_keys=True) for row in getattr(t, what)] for t in (before, after))
+        if sorted(one) != sorted(two):
             out.append(what)
     return out
 
