@@ -95,7 +95,7 @@ class Zygote:
 
     def __init__(self) -> None:
         path = Path(__file__).with_name("zygote.py")
-        env = {**os.environ, "PYTHONPATH": str(path.parents[2])}
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path.parents[2]), os.environ.get("PYTHONPATH", "")])}
         self._process = subprocess.Popen(
             [sys.executable, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
         )
