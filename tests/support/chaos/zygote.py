@@ -8,6 +8,7 @@ Lives have numbers of their own: the system uses a pid again and again.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -19,6 +20,9 @@ from typing import Any
 
 SEGMENT = 60_000
 """Bytes of a journal's segment: small, so that segments are put away within a short life."""
+
+DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 
 
 def main() -> None:
@@ -61,6 +65,7 @@ def _fork(command: dict[str, Any], news: int, lives: dict[int, int]) -> None:
         return
     status = 70
     try:
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)  # a test that fails leaves no gateway behind
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         log = os.open(command["log"], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
