@@ -37,6 +37,9 @@ class Limits(_Section):
     """Each model by its entry's name, whoever asks and whatever strategy leads there; the next target is tried."""
     deployments: dict[str, Rates] = {}
     """One account or region of a model, by the name that `headgate models --health` shows; the next one is tried."""
+    on_store_loss: Literal["local", "closed", "open"] = "local"
+    """When `store.shared` is lost: local: each replica goes on with its share of the limits. closed: 503. open: without
+    limits."""
 
 
 class Budget(_Section):

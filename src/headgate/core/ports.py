@@ -4,9 +4,10 @@ Only engine/gateway.py and server/app.py choose implementations."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from headgate.core.fleet import Claim, Draw, Drawn, Notice, Pulse, Seating
 from headgate.core.principal import Principal
 from headgate.core.records import (
     AttemptIntent,
@@ -201,3 +202,48 @@ class Store(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+class Answers(Protocol):
+    """Answers kept under names, so that a request sent twice is run once (stores/memory for one process, stores/valkey for
+    a fleet). Names say whose they are. All methods may raise StorageUnavailable."""
+
+    async def claim(self, name: str, *, print: str, holder: str, seconds: float) -> Claim:
+        """Atomically: the first one gets it, for `seconds`. `print`: what the name is used for."""
+        ...
+
+    async def renew(self, names: Iterable[str], *, holder: str, seconds: float) -> None:
+        """What is still running goes on for `seconds`."""
+        ...
+
+    async def keep(self, name: str, *, holder: str, kept: bytes, seconds: float) -> None:
+        """It is done: whoever claims the name within `seconds` is given `kept`. Nothing where the claim was lost."""
+        ...
+
+    async def drop(self, name: str, *, holder: str) -> None:
+        """Nothing came of it: the name is free again."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Shared(Answers, Protocol):
+    """State that the replicas of a fleet have in common (stores/valkey): drawn in slices, never asked by an ordinary
+    request. All methods may raise StorageUnavailable."""
+
+    async def draw(self, draw: Draw) -> Drawn:
+        """Limits per minute by GCRA, atomically and by the store's own clock."""
+        ...
+
+    async def seat(self, seating: Seating, *, holder: str) -> int:
+        """How many of the places wanted were granted: over all holders never more than the limit."""
+        ...
+
+    async def beat(self, holder: str, news: Mapping[str, Notice]) -> Pulse:
+        """Says that this replica lives and what it has learned, and hears of the others. Writes, so that a store which only
+        reads is found out."""
+        ...
+
+    async def leave(self, holder: str) -> None:
+        """This replica ends."""
+        ...

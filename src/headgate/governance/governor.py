@@ -16,16 +16,19 @@ from headgate.governance.keys import KeyRing
 from headgate.governance.limits import UNBOUNDED_OUTPUT, Limiter, take_all
 from headgate.governance.open import FREE
 from headgate.governance.rules import NO_LIMITS, Rules
+from headgate.governance.slices import SharedLimits
 
 POLL = 1.0
 """Seconds between looks at the store's version: a revoked key ends on every replica within two of them."""
 DAY = 86_400
+DRAWS = 3
+"""Times that a request asks the shared store for its limits before it is refused."""
 
 
 class KeyedGovernor:
     """`local`: the plane is bound to loopback, where it is open as long as no key was ever made. `internal`: keys of our
-    own (the console's playground), as secret -> principal. `holder` names this process among those that share budgets.
-    Until keys have been loaded once (`refresh`), nobody is let in."""
+    own (the console's playground), as secret -> principal. `holder` names this process among those that share budgets;
+    `shared`: limits are the fleet's. Until keys have been loaded once (`refresh`), nobody is let in."""
 
     def __init__(
         self,
@@ -38,8 +41,10 @@ class KeyedGovernor:
         clock: Clock = SYSTEM,
         on_event: Event = lambda kind, facts: None,
         replicas: Callable[[], int] = lambda: 1,
+        shared: SharedLimits | None = None,
     ) -> None:
         self._store = store
+        self._shared = shared
         self._local = local
         self._internal = internal
         self._clock = clock
@@ -69,6 +74,8 @@ class KeyedGovernor:
         """Other rules from now on (a reload): what is taken and spent stays so."""
         self.rules = rules
         self.book.on_store_loss = rules.on_store_loss
+        if self._shared is not None:
+            self._shared.on_store_loss = rules.limits_on_store_loss
         self._load(self.ring.keys.values(), self._stored_teams)
 
     async def refresh(self) -> bool:
@@ -154,6 +161,8 @@ class KeyedGovernor:
     async def _take(self, profile: Profile, tokens: int, worst_case: int | None, at: float) -> Pass:
         limiters = profile.limiters
         if limiters:
+            if self._shared is not None:
+                await self._drawn(self._shared, limiters, tokens)
             take_all(limiters, tokens, self._clock.monotonic())
         if not profile.budgets:
             return Pass(self.book, self._clock, limiters, tokens)
@@ -173,6 +182,14 @@ class KeyedGovernor:
                 limiter.undo(tokens)
             raise
         return Pass(self.book, self._clock, limiters, tokens, windows, worst)
+
+    @staticmethod
+    async def _drawn(shared: SharedLimits, limiters: Sequence[Limiter], tokens: int) -> None:
+        """Waits only where a slice is used up. Others may take what was drawn for us meanwhile: then once more."""
+        for _ in range(DRAWS):
+            if not shared.is_short(limiters, tokens):
+                return
+            await shared.ready(limiters, tokens)
 
     # -- profiles ------------------------------------------------------------------------------------------------------
     def _profile(self, principal: Principal, tags: Sequence[str]) -> Profile:
@@ -209,7 +226,8 @@ class KeyedGovernor:
         for scope, spec in limits:
             limiter = self._limiters.get(scope)
             if limiter is None:
-                limiter = self._limiters[scope] = Limiter(scope, spec)
+                limiter = Limiter(scope, spec) if self._shared is None else self._shared.limiter(scope, spec)
+                self._limiters[scope] = limiter
             limiter.change(spec)
             out.append(limiter)
         return tuple(out)

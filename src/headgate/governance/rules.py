@@ -32,6 +32,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     teams: Mapping[str, TeamRecord] = {}
     max_tokens: int = 4096
     on_store_loss: Literal["local", "closed", "open"] = "closed"
+    """Of budgets."""
+    limits_on_store_loss: Literal["local", "closed", "open"] = "local"
 
     def users(self, user: str) -> Specs:
         return self.user_budgets.get(user) or self.user_budgets.get("*", ())
@@ -62,6 +64,7 @@ def rules_of(config: Config) -> Rules:
         },
         max_tokens=budgets.max_tokens,
         on_store_loss=budgets.on_store_loss,
+        limits_on_store_loss=limits.on_store_loss,
     )
 
 

@@ -1,0 +1,431 @@
+"""Limits that a fleet shares: each process draws slices of them ahead of use, and asks the store only where its slice is
+used up.
+
+    admitted by all <= limit + limit * t / 60          in any t seconds, while the store answers
+    left unused     <= KEEP of the limit               in the slices of processes that nobody asks any more
+
+Without the store each process goes on with its share of the limit (`on_store_loss: local`); what it has let through is
+booked once the store is back."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from headgate.core.clock import Clock
+from headgate.core.errors import StorageUnavailable
+from headgate.core.fleet import Draw, Seating
+from headgate.core.ports import Shared
+from headgate.core.records import LimitSpec
+from headgate.governance.limits import BUSY_RETRY, MINUTE, Bucket, Limiter
+
+KEEP = 0.02
+"""Part of a limit that all processes together may keep ahead of use."""
+SEATS_KEPT = 0.1
+AGAIN = 0.02
+"""Seconds after a no in which the store is not asked again."""
+RESTED = 1.0
+"""Seconds without a request after which a slice that is too large to keep goes back."""
+IDLE = 30.0
+SEATED = 20.0
+"""Seconds for which the store keeps the places of a process that says nothing."""
+RENEW_EVERY = 5.0
+Event = Callable[[str, dict[str, object]], None]
+Loss = Literal["local", "closed", "open"]
+
+
+class SharedLimits:
+    """All shared limits of this process. `tend` is called about twice a second, `found` once the store is heard of again
+    (server/fleet.py). `replicas` is how many share them."""
+
+    def __init__(self, shared: Shared, holder: str, clock: Clock, on_event: Event = lambda kind, facts: None) -> None:
+        self.shared = shared
+        self.holder = holder
+        self.clock = clock
+        self._on_event = on_event
+        self.on_store_loss: Loss = "local"
+        self.replicas = 1
+        self.lost = False
+        self._limiters: list[SharedLimiter] = []
+
+    def limiter(self, scope: str, spec: LimitSpec) -> SharedLimiter:
+        made = SharedLimiter(scope, spec, self)
+        self._limiters.append(made)
+        return made
+
+    def is_short(self, limiters: Sequence[Limiter], tokens: int) -> bool:
+        """Whether the store has to be asked first. Raises StorageUnavailable where it is lost and that ends it."""
+        if self.lost:
+            self._check()
+            return False
+        now = self.clock.monotonic()
+        return any(isinstance(limiter, SharedLimiter) and limiter.short(tokens, now) for limiter in limiters)
+
+    async def ready(self, limiters: Sequence[Limiter], tokens: int) -> None:
+        """Draws what is short, once for all who wait for it. What is not granted is refused by the limiters themselves."""
+        now = self.clock.monotonic()
+        asks = [limiter.fetch(tokens, now) for limiter in limiters if isinstance(limiter, SharedLimiter)]
+        await asyncio.gather(*(ask for group in asks for ask in group))
+        if self.lost:
+            self._check()
+
+    def _check(self) -> None:
+        if self.on_store_loss == "closed":
+            raise StorageUnavailable("limits cannot be checked at the moment", retry_after=1.0)
+
+    # -- the store comes and goes --------------------------------------------------------------------------------------
+    def lose(self, error: StorageUnavailable) -> None:
+        if not self.lost:
+            self.lost = True
+            self._on_event("shared_store_lost", {"detail": error.detail or error.message, "then": self.on_store_loss})
+
+    def found(self) -> None:
+        if self.lost:
+            self.lost = False
+            now = self.clock.monotonic()
+            for limiter in self._limiters:
+                limiter.found(now)
+            self._on_event("shared_store_back", {})
+
+    async def tend(self) -> None:
+        """Gives back what nobody uses, books debts, renews places. Raises StorageUnavailable."""
+        now = self.clock.monotonic()
+        for limiter in self._limiters:
+            for part in limiter.parts:
+                await part.tend(now)
+
+    async def close(self) -> None:
+        """Gives everything back. Raises StorageUnavailable."""
+        for limiter in self._limiters:
+            for part in limiter.parts:
+                await part.close()
+
+
+class Slice(Bucket):
+    """One limit per minute as this process sees it: what it has drawn and not used, and what the store last said.
+
+    `tat` is the store's as far as known here: what others take since is not in it, so a wait may be told too short."""
+
+    __slots__ = (
+        "_asking", "_book", "_born", "_share", "_unbacked", "_waiting",
+        "held", "name", "own", "refused_at", "typical", "used_at",
+    )  # fmt: skip
+
+    def __init__(self, limit: int, name: str, book: SharedLimits) -> None:
+        super().__init__(limit)
+        self.name = name
+        self._book = book
+        self.held = 0
+        """Drawn and not used; below 0: used, and still to be booked."""
+        self.own = -math.inf
+        """`tat` of a bucket that holds only what this process has drawn: never behind the store's."""
+        self._born = ""
+        self.typical = 1.0
+        self.used_at = -math.inf
+        self.refused_at = -math.inf
+        self._waiting: list[int] = []
+        self._asking: asyncio.Task[None] | None = None
+        self._share: Bucket | None = None
+        self._unbacked = 0
+
+    # -- as a bucket -----------------------------------------------------------------------------------------------------
+    def wait(self, amount: int, now: float) -> float:
+        if not self.limit:
+            return math.inf
+        amount = min(amount, self.limit)
+        if self.held >= amount:
+            return 0.0
+        if self._book.lost:
+            return 0.0 if self._book.on_store_loss == "open" else self._local(now).wait(amount, now)
+        return max(super().wait(amount - max(self.held, 0), now), AGAIN)
+
+    def take(self, amount: int, now: float) -> None:
+        amount = min(amount, self.limit)
+        self.used_at = now
+        self.typical += (amount - self.typical) * 0.1
+        if self._book.lost and self.held < amount:
+            self._local(now).take(amount, now)
+            self._unbacked += amount
+            return
+        self.held -= amount
+        if (
+            self._asking is None
+            and not self._book.lost
+            and self.held < max(self._kept() // 2, 1)
+            and (ahead := self._ahead_of_use(now)) > 0
+        ):
+            self._asking = asyncio.create_task(self._ask(ahead))
+
+    def correct(self, taken: int, used: int) -> None:
+        change = min(taken, self.limit) - used
+        if self._book.lost and self._share is not None:
+            self._share.tat -= change * self._share.interval
+            self._unbacked = max(self._unbacked - change, 0)
+        else:
+            self.held += change
+
+    def left(self, now: float) -> int:
+        if self._book.lost:
+            return self._local(now).left(now)
+        return max(0, min(self.limit, super().left(now) + self.held))
+
+    # -- the store ---------------------------------------------------------------------------------------------------------
+    def short(self, amount: int, now: float) -> bool:
+        """Something has to be drawn, and the store has not just said no."""
+        amount = min(amount, self.limit)
+        if self.held >= amount or not self.limit or now - self.refused_at < AGAIN:
+            return False
+        return super().wait(amount - max(self.held, 0), now) == 0.0
+
+    async def fetch(self, amount: int) -> None:
+        amount = min(amount, self.limit)
+        self._waiting.append(amount)
+        try:
+            if self._asking is not None:
+                await asyncio.shield(self._asking)  # drawn ahead: perhaps enough for us too
+            if self.held < sum(self._waiting) and not self._book.lost:
+                if self._asking is None:
+                    self._asking = asyncio.create_task(self._ask(0))
+                await asyncio.shield(self._asking)
+        finally:
+            self._waiting.remove(amount)
+
+    async def _ask(self, ahead: int) -> None:
+        """One question at a time for all that wait. Where the store fails, `lost` says so."""
+        await asyncio.sleep(0)  # whoever comes in the same moment is asked for too
+        try:
+            need = max(sum(self._waiting) - max(self.held, 0), 0)
+            least = max(min(self._waiting) - max(self.held, 0), 1) if self._waiting else 1
+            now = self._book.clock.monotonic()
+            want = max(need, ahead or min(self._kept(), self._fair(now)))
+            granted = await self._draw(want, least)
+            if not granted:
+                self.refused_at = self._book.clock.monotonic()
+        except StorageUnavailable as error:
+            self._book.lose(error)
+        finally:
+            self._asking = None
+
+    async def _draw(self, want: int, least: int = 1) -> int:
+        """Raises StorageUnavailable; then nothing is booked, as far as we know."""
+        debt = -self.held if self.held < 0 else 0
+        drawn = await self._book.shared.draw(
+            Draw(bucket=self.name, limit=self.limit, debt=debt, want=want, least=least)
+        )
+        now = self._book.clock.monotonic()
+        self.held += debt + drawn.granted
+        if drawn.born != self._born:
+            self._born = drawn.born
+            if self.own > now:  # a new bucket before the old one can have been full: the store was emptied. Told again
+                self.held -= int((self.own - now) / self.interval)
+                self.own = -math.inf
+        self._counted(debt + drawn.granted, now)
+        self.tat = now + drawn.ahead
+        return drawn.granted
+
+    def _counted(self, amount: int, now: float) -> None:
+        self.own = max(max(self.own, now) + amount * self.interval, now)
+
+    async def tend(self, now: float) -> None:
+        if self._asking is not None or self._book.lost:
+            return
+        rest = now - self.used_at
+        keep = 0 if rest > IDLE else self._kept() if rest > RESTED else max(2 * self._kept(), math.ceil(self.typical))
+        if self.held > keep:
+            await self._give_back(self.held - keep)
+        elif self.held < 0:
+            await self._draw(0)
+
+    async def close(self) -> None:
+        if self._asking is None and not self._book.lost and self.held:
+            await (self._give_back(self.held) if self.held > 0 else self._draw(0))
+
+    async def _give_back(self, amount: int) -> None:
+        self.held -= amount
+        drawn = await self._book.shared.draw(Draw(bucket=self.name, limit=self.limit, debt=-amount))
+        now = self._book.clock.monotonic()
+        self._counted(-amount, now)
+        self.tat = now + drawn.ahead
+
+    def _kept(self) -> int:
+        """What may lie here ahead of use."""
+        replicas = max(self._book.replicas, 1)
+        return max(int(self.limit * KEEP) // replicas, 1 if self.limit >= 20 * replicas else 0)
+
+    def _fair(self, now: float) -> int:
+        """Towards the end of the limit nobody takes what others need."""
+        return super().left(now) // (2 * max(self._book.replicas, 1))
+
+    def _ahead_of_use(self, now: float) -> int:
+        """What to draw before it is asked for; 0 where it would not be enough for one request."""
+        wanted = min(max(self._kept(), math.ceil(self.typical)), self._fair(now))
+        return wanted if wanted >= self.typical else 0
+
+    # -- without the store -------------------------------------------------------------------------------------------------
+    def _local(self, now: float) -> Bucket:
+        """This process's share, from which what it has drawn lately is taken already."""
+        if self._share is None:
+            replicas = max(self._book.replicas, 1)
+            self._share = share = Bucket(max(self.limit // replicas, 1) if self.limit else 0)
+            share.tat = now + min(max(self.own - now, 0.0) * replicas, MINUTE)
+        return self._share
+
+    def found(self, now: float) -> None:
+        """The store is back: it is told what it has missed."""
+        share, self._share = self._share, None
+        if share is not None:
+            lately = int(max(share.tat - now, 0.0) / share.interval)
+            self.held -= min(self._unbacked, lately, share.limit)
+        self._unbacked = 0
+        self.refused_at = -math.inf
+
+
+class Seats:
+    """Places for requests at a time, as held by this process."""
+
+    __slots__ = ("_asking", "_book", "_limiter", "_renewed_at", "_waiting", "held", "name", "refused_at", "used_at")
+
+    def __init__(self, name: str, book: SharedLimits, limiter: SharedLimiter) -> None:
+        self.name = name
+        self._book = book
+        self._limiter = limiter
+        self.held = 0
+        self.used_at = self.refused_at = self._renewed_at = -math.inf
+        self._waiting = 0
+        self._asking: asyncio.Task[None] | None = None
+
+    @property
+    def limit(self) -> int:
+        return self._limiter.concurrent or 0
+
+    @property
+    def most(self) -> float:
+        """How many may run here now."""
+        if not self._book.lost:
+            return self.held
+        if self._book.on_store_loss == "open":
+            return math.inf
+        return max(self.limit // max(self._book.replicas, 1), 1) if self.limit else 0
+
+    def short(self, now: float) -> bool:
+        return self._limiter.running >= self.held and self.limit > 0 and now - self.refused_at >= AGAIN
+
+    async def fetch(self) -> None:
+        self._waiting += 1
+        try:
+            if self._asking is None:
+                self._asking = asyncio.create_task(self._ask())
+            await asyncio.shield(self._asking)
+        finally:
+            self._waiting -= 1
+
+    async def _ask(self) -> None:
+        await asyncio.sleep(0)
+        try:
+            need = self._limiter.running + self._waiting - self.held
+            if not await self._seat(max(need, 0) + self._spare()):
+                self.refused_at = self._book.clock.monotonic()
+        except StorageUnavailable as error:
+            self._book.lose(error)
+        finally:
+            self._asking = None
+
+    async def _seat(self, want: int) -> int:
+        """What is held is said as it is: a store that has forgotten learns it anew. Raises StorageUnavailable."""
+        granted = await self._book.shared.seat(
+            Seating(bucket=self.name, limit=self.limit, held=self.held, want=want, seconds=SEATED),
+            holder=self._book.holder,
+        )
+        self.held += granted
+        self._renewed_at = self._book.clock.monotonic()
+        return granted
+
+    async def tend(self, now: float) -> None:
+        if self._asking is not None or self._book.lost:
+            return
+        spare = self._spare() if now - self.used_at < RESTED else 0
+        free = self.held - self._limiter.running - spare
+        if free > 0:
+            self.held -= free
+            await self._seat(0)
+        elif self.held and now - self._renewed_at > RENEW_EVERY:
+            await self._seat(0)
+
+    async def close(self) -> None:
+        if self.held and not self._book.lost:
+            self.held = 0
+            await self._seat(0)
+
+    def _spare(self) -> int:
+        replicas = max(self._book.replicas, 1)
+        return max(int(self.limit * SEATS_KEPT) // replicas, 1 if self.limit >= 4 * replicas else 0)
+
+
+class SharedLimiter(Limiter):
+    """The limits of one scope, shared by a fleet."""
+
+    __slots__ = ("_book", "parts", "seats")
+
+    def __init__(self, scope: str, spec: LimitSpec, book: SharedLimits) -> None:
+        self._book = book
+        self.seats: Seats | None = None
+        self.parts: list[Slice | Seats] = []
+        super().__init__(scope, spec)
+
+    def change(self, spec: LimitSpec) -> None:
+        if spec == self.spec:
+            return
+        self.requests = self._changed(self.requests, "requests", spec.requests_per_minute)
+        self.tokens = self._changed(self.tokens, "tokens", spec.tokens_per_minute)
+        self.concurrent = spec.concurrent
+        if spec.concurrent is None:
+            self.seats = None
+        elif self.seats is None:
+            self.seats = Seats(self.scope, self._book, self)
+        self.parts = [part for part in (self.requests, self.tokens, self.seats) if isinstance(part, Slice | Seats)]
+        self.spec = spec
+
+    def _changed(self, bucket: Bucket | None, kind: str, limit: int | None) -> Slice | None:
+        if limit is None:
+            return None
+        if isinstance(bucket, Slice) and bucket.limit == limit:
+            return bucket
+        return Slice(limit, f"{self.scope}:{kind}", self._book)
+
+    def wait(self, tokens: int, now: float) -> tuple[float, str]:
+        if self.seats is not None and self.running >= self.seats.most:
+            return BUSY_RETRY, f"{self.concurrent} requests at a time"
+        for bucket, amount, what in ((self.requests, 1, "requests"), (self.tokens, tokens, "tokens")):
+            if bucket is not None and (seconds := bucket.wait(amount, now)):
+                return seconds, f"{bucket.limit} {what} per minute"
+        return 0.0, ""
+
+    def take(self, tokens: int, now: float) -> None:
+        super().take(tokens, now)
+        if self.seats is not None:
+            self.seats.used_at = now
+
+    def short(self, tokens: int, now: float) -> bool:
+        if isinstance(self.requests, Slice) and self.requests.short(1, now):
+            return True
+        if isinstance(self.tokens, Slice) and self.tokens.short(tokens, now):
+            return True
+        return self.seats is not None and self.seats.short(now)
+
+    def fetch(self, tokens: int, now: float) -> list:
+        """What has to be drawn first, as coroutines."""
+        out = []
+        if isinstance(self.requests, Slice) and self.requests.short(1, now):
+            out.append(self.requests.fetch(1))
+        if isinstance(self.tokens, Slice) and self.tokens.short(tokens, now):
+            out.append(self.tokens.fetch(tokens))
+        if self.seats is not None and self.seats.short(now):
+            out.append(self.seats.fetch())
+        return out
+
+    def found(self, now: float) -> None:
+        for part in self.parts:
+            if isinstance(part, Slice):
+                part.found(now)

@@ -1,0 +1,114 @@
+"""What runs inside the store, each atomically. One key each but for `BEAT`, whose keys share a slot.
+
+Times are the store's own clock (TIME), kept as seconds since 2026 so that a double has nanoseconds to spare."""
+
+EPOCH = 1767225600
+NOW = f"local t = redis.call('TIME'); local now = (tonumber(t[1]) - {EPOCH}) + tonumber(t[2]) / 1e6\n"
+
+DRAW = (
+    NOW
+    + """
+-- KEYS: bucket, 'tat born'; ARGV: limit a minute, debt, want, least. GCRA: tat is when the bucket is full again.
+local interval = 60 / tonumber(ARGV[1])
+local known, born = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%S+)$')
+born = born or string.format('%.6f', now)
+local tat = math.max(tonumber(known or now), now)
+tat = math.max(tat + tonumber(ARGV[2]) * interval, now)
+local free = math.floor((60 - (tat - now)) / interval + 1e-6)
+local granted = math.min(tonumber(ARGV[3]), free)
+if granted < tonumber(ARGV[4]) then granted = 0 end
+tat = tat + granted * interval
+-- two seconds longer than it is needed: a key that is missing before that was lost
+redis.call('SET', KEYS[1], string.format('%.9f %s', tat, born), 'PX', math.ceil((tat - now) * 1000) + 2000)
+return {granted, string.format('%.9f', tat - now), born}
+"""
+)
+
+SEAT = (
+    NOW
+    + """
+-- KEYS: bucket, a hash of holder -> 'places until'; ARGV: holder, limit, held, want, least, seconds
+local taken = 0
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local places, ends = string.match(all[i + 1], '^(%d+) (%S+)$')
+  if all[i] ~= ARGV[1] then
+    if tonumber(ends) < now then redis.call('HDEL', KEYS[1], all[i]) else taken = taken + tonumber(places) end
+  end
+end
+local held = tonumber(ARGV[3])
+local granted = math.max(math.min(tonumber(ARGV[4]), tonumber(ARGV[2]) - taken - held), 0)
+if granted < tonumber(ARGV[5]) then granted = 0 end
+if held + granted > 0 then
+  redis.call('HSET', KEYS[1], ARGV[1], string.format('%d %.3f', held + granted, now + tonumber(ARGV[6])))
+  redis.call('PEXPIRE', KEYS[1], math.ceil(tonumber(ARGV[6]) * 2000))
+else
+  redis.call('HDEL', KEYS[1], ARGV[1])
+end
+return granted
+"""
+)
+
+BEAT = (
+    NOW
+    + """
+-- KEYS: replicas (by last beat), notices (name -> 'until told by text'); ARGV: holder, seconds of silence that end one,
+-- then name, seconds, text of each notice
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))
+redis.call('PEXPIRE', KEYS[1], 600000)
+for i = 3, #ARGV, 3 do
+  local value = string.format('%.3f %.3f %s %s', now + tonumber(ARGV[i + 1]), now, ARGV[1], ARGV[i + 2])
+  redis.call('HSET', KEYS[2], ARGV[i], value)
+  redis.call('PEXPIRE', KEYS[2], 3600000)
+end
+local out = {redis.call('ZRANGE', KEYS[1], 0, -1)}
+local all = redis.call('HGETALL', KEYS[2])
+for i = 1, #all, 2 do
+  local ends, told, by, text = string.match(all[i + 1], '^(%S+) (%S+) (%S+) (.*)$')
+  if tonumber(ends) < now then
+    redis.call('HDEL', KEYS[2], all[i])
+  else
+    out[#out + 1] = {all[i], string.format('%.3f', ends - now), string.format('%.3f', now - told), by, text}
+  end
+end
+return out
+"""
+)
+
+CLAIM = """
+-- KEYS: name, a hash; ARGV: print, holder, milliseconds
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[1], 'print', ARGV[1], 'holder', ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  return {'mine', ''}
+end
+if redis.call('HGET', KEYS[1], 'print') ~= ARGV[1] then return {'other', ''} end
+local kept = redis.call('HGET', KEYS[1], 'kept')
+if kept then return {'done', kept} end
+return {'running', ''}
+"""
+
+KEEP = """
+-- KEYS: name; ARGV: holder, what is kept, milliseconds
+if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'kept', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+
+RENEW = """
+-- KEYS: name; ARGV: holder, milliseconds
+if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] and redis.call('HEXISTS', KEYS[1], 'kept') == 0 then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+DROP = """
+-- KEYS: name; ARGV: holder
+if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] and redis.call('HEXISTS', KEYS[1], 'kept') == 0 then
+  redis.call('DEL', KEYS[1])
+end
+return 0
+"""

@@ -1,0 +1,114 @@
+"""The ports' Shared on Valkey, or anything else that speaks Redis' protocol (version 6 or newer, not a cluster)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from headgate.core.errors import StorageUnavailable
+from headgate.core.fleet import Claim, Draw, Drawn, Heard, Notice, Pulse, Seating
+from headgate.stores.valkey import scripts
+
+TIMEOUT = 0.5
+"""Seconds after which the store counts as lost: requests may wait for it as long, once."""
+CONNECTIONS = 16
+SILENCE = 3.0
+"""Seconds without a beat after which a replica counts no longer."""
+LONGEST_TOLD = 3600.0
+
+
+class ValkeyShared:
+    """Made without a connection; used from one event loop. Nothing is tried again here: whoever asks knows better."""
+
+    def __init__(self, url: str, *, prefix: str = "hg:", timeout: float = TIMEOUT) -> None:
+        """Raises ValueError for what is no URL of a store."""
+        self._prefix = prefix
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=CONNECTIONS,
+            timeout=timeout,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            protocol=2,
+            client_name="headgate",
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._pool = pool
+        self._redis = redis = Redis(connection_pool=pool)
+        self._draw = redis.register_script(scripts.DRAW)
+        self._seat = redis.register_script(scripts.SEAT)
+        self._beat = redis.register_script(scripts.BEAT)
+        self._claim = redis.register_script(scripts.CLAIM)
+        self._keep = redis.register_script(scripts.KEEP)
+        self._renew = redis.register_script(scripts.RENEW)
+        self._drop = redis.register_script(scripts.DROP)
+
+    # -- limits --------------------------------------------------------------------------------------------------------
+    async def draw(self, draw: Draw) -> Drawn:
+        found = await self._run(
+            self._draw, [f"{self._prefix}limit:{draw.bucket}"], [draw.limit, draw.debt, draw.want, draw.least]
+        )
+        return Drawn(granted=int(found[0]), ahead=float(found[1]), born=found[2].decode())
+
+    async def seat(self, seating: Seating, *, holder: str) -> int:
+        arguments = [holder, seating.limit, seating.held, seating.want, seating.least, seating.seconds]
+        return int(await self._run(self._seat, [f"{self._prefix}seats:{seating.bucket}"], arguments))
+
+    # -- the fleet -----------------------------------------------------------------------------------------------------
+    async def beat(self, holder: str, news: Mapping[str, Notice]) -> Pulse:
+        arguments: list[Any] = [holder, SILENCE]
+        for name, notice in news.items():
+            arguments += [name, min(notice.seconds, LONGEST_TOLD), msgspec.json.encode(notice)]
+        replicas, *told = await self._run(self._beat, self._fleet_keys, arguments)
+        heard = {}
+        for name, seconds, age, by, text in told:
+            notice = msgspec.json.decode(text, type=Notice)
+            heard[name.decode()] = Heard(by=by.decode(), notice=notice, seconds=float(seconds), age=float(age))
+        return Pulse(replicas=tuple(sorted(name.decode() for name in replicas)), heard=heard)
+
+    async def leave(self, holder: str) -> None:
+        await self._call(lambda: self._redis.zrem(self._fleet_keys[0], holder))
+
+    @property
+    def _fleet_keys(self) -> list[str]:
+        return [f"{self._prefix}{{fleet}}:replicas", f"{self._prefix}{{fleet}}:notices"]
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+    async def claim(self, name: str, *, print: str, holder: str, seconds: float) -> Claim:
+        state, kept = await self._run(self._claim, [self._answer(name)], [print, holder, int(seconds * 1000)])
+        return Claim(state=state.decode(), kept=kept)
+
+    async def renew(self, names: Iterable[str], *, holder: str, seconds: float) -> None:
+        for name in names:
+            await self._run(self._renew, [self._answer(name)], [holder, int(seconds * 1000)])
+
+    async def keep(self, name: str, *, holder: str, kept: bytes, seconds: float) -> None:
+        await self._run(self._keep, [self._answer(name)], [holder, kept, int(seconds * 1000)])
+
+    async def drop(self, name: str, *, holder: str) -> None:
+        await self._run(self._drop, [self._answer(name)], [holder])
+
+    def _answer(self, name: str) -> str:
+        return f"{self._prefix}answer:{name}"
+
+    # -- the way there -------------------------------------------------------------------------------------------------
+    async def _run(self, script: Any, keys: list[str], arguments: list[Any]) -> Any:
+        return await self._call(lambda: script(keys=keys, args=arguments))
+
+    async def _call(self, command: Any) -> Any:
+        try:
+            return await command()
+        except (RedisError, OSError, TimeoutError) as error:
+            # Also where a server only reads: behind the same name there may be another one by now.
+            await self._pool.disconnect(inuse_connections=False)
+            raise StorageUnavailable("the shared store does not answer", detail=repr(error)) from error
+
+    async def aclose(self) -> None:
+        await self._redis.aclose()
+        await self._pool.disconnect()

@@ -1,0 +1,269 @@
+"""Limits of a fleet, on a real server: what is admitted by all together, with the store there, slow, emptied or gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from headgate.core.clock import SYSTEM
+from headgate.core.errors import RateLimited, StorageUnavailable
+from headgate.core.fleet import Draw, Drawn
+from headgate.core.records import LimitSpec
+from headgate.governance.limits import Limiter, headers_of, take_all
+from headgate.governance.slices import SharedLimits
+from headgate.stores.valkey import ValkeyShared
+from support.valkey import Server, Way, program
+
+pytestmark = pytest.mark.skipif(program() is None, reason="no Valkey or Redis: sh scripts/shared.sh")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    one = Server()
+    one.start()
+    yield one
+    one.stop()
+
+
+class Counting:
+    """Counts the questions that go to the store."""
+
+    def __init__(self, inner: ValkeyShared) -> None:
+        self._inner = inner
+        self.asked = 0
+
+    async def draw(self, draw: Draw) -> Drawn:
+        self.asked += 1
+        return await self._inner.draw(draw)
+
+    def __getattr__(self, name: str):
+        return getattr(self._inner, name)
+
+
+class Replica:
+    def __init__(self, name: str, url: str, spec: LimitSpec, replicas: int, timeout: float = 5.0) -> None:
+        self.events: list[str] = []
+        self.shared = Counting(ValkeyShared(url, timeout=timeout))
+        self.limits = SharedLimits(self.shared, name, SYSTEM, lambda kind, facts: self.events.append(kind))  # type: ignore[arg-type]
+        self.limits.replicas = replicas
+        self.limiters: list[Limiter] = [self.limits.limiter("key:k", spec)]
+
+    async def ask(self, tokens: int = 1) -> float:
+        """0 where it was admitted, else the seconds to wait."""
+        for _ in range(3):
+            if not self.limits.is_short(self.limiters, tokens):
+                break
+            await self.limits.ready(self.limiters, tokens)
+        try:
+            take_all(self.limiters, tokens, SYSTEM.monotonic())
+        except RateLimited as error:
+            return error.retry_after or 1e9
+        return 0.0
+
+    async def flood(self, refusals: int, tokens: int = 1, used: int | None = None, pause: float = 0.005) -> int:
+        """Asks without end until it has been refused so many times; how many requests were admitted."""
+        admitted = 0
+        while refusals:
+            if await self.ask(tokens):
+                refusals -= 1
+                await asyncio.sleep(pause)
+            else:
+                admitted += 1
+                self.limiters[0].free(tokens, tokens if used is None else used)
+                if admitted % 20 == 0:
+                    await asyncio.sleep(0)
+        return admitted
+
+
+@pytest.fixture
+async def fleet(server: Server) -> AsyncIterator:
+    made: list[Replica] = []
+    url = server.new_database()
+
+    def make(spec: LimitSpec, replicas: int = 3, *, at: str = url, timeout: float = 5.0) -> list[Replica]:
+        made.extend(Replica(f"h{n}", at, spec, replicas, timeout) for n in range(replicas))
+        return made
+
+    yield make
+    for replica in made:
+        await replica.shared.aclose()
+
+
+def check(admitted: int, limit: int, since: float, *, share: float = 0.98) -> None:
+    """Never more than the limit and what comes back meanwhile; at least 98 % of it."""
+    due = limit + limit * (time.monotonic() - since) / 60
+    assert share * due - 1 <= admitted <= due + 1
+
+
+@pytest.mark.parametrize("limit", [120, 3000, 30_000])
+async def test_three_replicas_admit_the_limit_together(fleet, limit: int) -> None:
+    replicas = fleet(LimitSpec(requests_per_minute=limit))
+    start = time.monotonic()
+    admitted = sum(await asyncio.gather(*(replica.flood(60) for replica in replicas)))
+    check(admitted, limit, start)
+    asked = sum(replica.shared.asked for replica in replicas)
+    assert asked < admitted / 10 + 600, f"{asked} questions for {admitted} requests"
+
+
+async def test_three_replicas_admit_the_tokens_of_the_limit_together_by_what_was_used(fleet) -> None:
+    """Estimated at 1500, used 500: three times as many requests fit as the estimates say."""
+    replicas = fleet(LimitSpec(tokens_per_minute=300_000))
+    start = time.monotonic()
+    admitted = sum(await asyncio.gather(*(replica.flood(60, 1500, 500) for replica in replicas)))
+    for replica in replicas:
+        await replica.limits.tend()
+    due = 300_000 + 5000 * (time.monotonic() - start)
+    assert admitted * 500 <= due + 1500
+    # the last requests are refused by their estimates, not by what they would have used
+    assert admitted * 500 >= 0.98 * due - 3 * 1500
+
+
+async def test_a_lonely_replica_gets_what_the_others_do_not_use(fleet) -> None:
+    replicas = fleet(LimitSpec(requests_per_minute=600))
+    start = time.monotonic()
+    for replica in replicas:
+        assert await replica.ask() == 0
+    admitted = len(replicas) + await replicas[0].flood(40)
+    check(admitted, 600, start)
+    waits = [await replica.ask() for replica in replicas[1:]]
+    assert waits == [0.0, 0.0], "each of the others still has what it keeps ahead of use"
+
+
+async def test_ordinary_requests_do_not_ask_the_store(fleet) -> None:
+    (replica,) = fleet(LimitSpec(requests_per_minute=60_000, concurrent=1000), 1)
+    assert await replica.ask() == 0
+    before, waited = replica.shared.asked, 0
+    for _ in range(2000):
+        waited += replica.limits.is_short(replica.limiters, 1)
+        assert await replica.ask() == 0
+        replica.limiters[0].free(1, 1)
+        await asyncio.sleep(0)
+    assert waited <= 5, "slices are drawn before they are needed"
+    assert replica.shared.asked - before <= 10
+
+
+async def test_a_refusal_tells_when_to_come_again_and_the_headers_what_is_left(fleet) -> None:
+    one, other = fleet(LimitSpec(requests_per_minute=60), 2)
+    assert [await one.ask() for _ in range(30)] == [0.0] * 30
+    assert [await other.ask() for _ in range(28)] == [0.0] * 28
+    told = dict(headers_of(one.limiters, SYSTEM.monotonic()))
+    assert told["x-ratelimit-limit-requests"] == "60"
+    while not (wait := await other.ask()):
+        pass
+    assert 0.3 < wait <= 1.0, "one comes back each second"
+    told = dict(headers_of(other.limiters, SYSTEM.monotonic()))
+    assert told["x-ratelimit-remaining-requests"] == "0"
+    await asyncio.sleep(wait + 0.05)
+    assert await other.ask() == 0, "the time that was told was true"
+
+
+async def test_places_are_shared_and_come_back(fleet) -> None:
+    replicas = fleet(LimitSpec(concurrent=10))
+
+    async def enter(replica: Replica) -> bool:
+        return not await replica.ask()
+
+    came = await asyncio.gather(*(enter(replica) for replica in replicas for _ in range(10)))
+    assert sum(came) == 10
+    for replica in replicas:
+        assert replica.limiters[0].running <= 10
+    first = next(replica for replica in replicas if replica.limiters[0].running)
+    first.limiters[0].free(1, 1)
+    await first.limits.tend()
+    await asyncio.sleep(1.1)
+    await first.limits.tend()
+    other = next(replica for replica in replicas if replica is not first)
+    assert await enter(other), "a place that is free here is free for all"
+    assert not await enter(first)
+
+
+# -- without the store -----------------------------------------------------------------------------------------------------
+async def test_without_the_store_each_goes_on_with_its_share_and_tells_what_it_used(fleet) -> None:
+    server = Server()
+    server.start()
+    try:
+        replicas = fleet(LimitSpec(requests_per_minute=600), 3, at=server.url())
+        assert [await replica.ask() for replica in replicas for _ in range(100)] == [0.0] * 300
+        server.stop()
+        start = time.monotonic()
+        admitted = 300 + sum(await asyncio.gather(*(replica.flood(20) for replica in replicas)))
+        check(admitted, 600, start, share=0.95)
+        assert [replica.events for replica in replicas] == [["shared_store_lost"]] * 3, "said once"
+        server.start()
+        for replica in replicas:
+            await replica.shared.beat("h", {})
+            replica.limits.found()
+        for replica in (*replicas, *replicas):  # what was used meanwhile, then what the store has forgotten
+            await replica.limits.tend()
+        more = sum(await asyncio.gather(*(replica.flood(10) for replica in replicas)))
+        assert admitted + more <= 600 + 10 * (time.monotonic() - start) + 1, "what was used without the store is booked"
+        assert all(replica.events[-1] == "shared_store_back" for replica in replicas)
+    finally:
+        server.stop()
+
+
+async def test_one_replica_that_is_cut_off_adds_its_share_at_most(fleet, server: Server) -> None:
+    way = await Way(server.port).start()
+    url = server.new_database()
+    replicas = fleet(LimitSpec(requests_per_minute=300), 2, at=url)
+    far = fleet(LimitSpec(requests_per_minute=300), 1, at=url.replace(str(server.port), str(way.port)), timeout=0.5)[-1]
+    far.limits.replicas = 3
+    way.cut()
+    start = time.monotonic()
+    admitted = [await replica.flood(20) for replica in (far, *replicas[:2])]
+    share = 100 + (time.monotonic() - start) * 100 / 60
+    assert 95 <= admitted[0] <= share + 1
+    assert sum(admitted[1:]) <= 300 + (time.monotonic() - start) * 5 + 1
+    await way.stop()
+
+
+async def test_a_store_that_is_emptied_is_told_again(fleet, server: Server) -> None:
+    own = Server()
+    own.start()
+    try:
+        replicas = fleet(LimitSpec(requests_per_minute=600), 3, at=own.url())
+        start = time.monotonic()
+        admitted = sum(await asyncio.gather(*(replica.flood(10) for replica in replicas)))
+        check(admitted, 600, start)
+        own.say("FLUSHALL")
+        for _ in range(2):
+            admitted += sum(await asyncio.gather(*(replica.flood(10) for replica in replicas)))
+            for replica in replicas:
+                await replica.limits.tend()
+        due = 600 + 10 * (time.monotonic() - start)
+        assert admitted <= due + 3 * (600 * 0.02 + 1), "one slice each, and not a second minute"
+    finally:
+        own.stop()
+
+
+@pytest.mark.parametrize("policy", ["closed", "open"])
+async def test_a_lost_store_closes_or_opens_as_configured(fleet, policy) -> None:
+    own = Server()
+    own.start()
+    (replica,) = fleet(LimitSpec(requests_per_minute=10, concurrent=2), 1, at=own.url())
+    replica.limits.on_store_loss = policy
+    assert await replica.ask() == 0
+    own.stop()
+    with_store = replica.limiters[0].running
+    if policy == "open":
+        assert [await replica.ask() for _ in range(50)] == [0.0] * 50
+        assert replica.limiters[0].running == with_store + 50
+        return
+    with pytest.raises(StorageUnavailable):
+        for _ in range(12):
+            await replica.ask()
+
+
+async def test_a_slow_store_is_waited_for_once(fleet, server: Server) -> None:
+    way = await Way(server.port).start()
+    url = server.new_database().replace(str(server.port), str(way.port))
+    (replica,) = fleet(LimitSpec(requests_per_minute=60), 1, at=url, timeout=0.3)
+    way.delay = 2.0
+    start = time.monotonic()
+    assert [await replica.ask() for _ in range(60)] == [0.0] * 60
+    assert time.monotonic() - start < 1.5, "the first one waits for the timeout, nobody for the store"
+    assert await replica.ask() > 0
+    await way.stop()
