@@ -199,7 +199,8 @@ async def test_without_the_store_each_goes_on_with_its_share_and_tells_what_it_u
         for replica in (*replicas, *replicas):  # what was used meanwhile, then what the store has forgotten
             await replica.limits.tend()
         more = sum(await asyncio.gather(*(replica.flood(10) for replica in replicas)))
-        assert admitted + more <= 600 + 10 * (time.monotonic() - start) + 1, "what was used without the store is booked"
+        passed = time.monotonic() - start  # each has told its own part of the minute, less what came back since
+        assert admitted + more <= 600 + 3 * 10 * passed + 1, "what was used without the store is booked"
         assert all(replica.events[-1] == "shared_store_back" for replica in replicas)
     finally:
         server.stop()

@@ -166,7 +166,7 @@ class Store(Section):
     url: str = "sqlite:///headgate.db"
     """sqlite:///FILE (relative to the data directory) or postgresql://… for fleets."""
     shared: str | None = None
-    """redis://… for limits and health shared by replicas."""
+    """redis://… (Valkey, Redis) for limits, health and repeated requests shared by replicas."""
     durability: Literal["crash", "power"] = "crash"
     """crash: survives any death of the process. power: also of the machine, at the price of waiting for the disk."""
     unknown: Literal["reserved", "zero"] = "reserved"
@@ -183,6 +183,13 @@ class Store(Section):
     def _known_store(cls, url: str) -> str:
         if not re.match(r"sqlite:///.+|postgres(ql)?://.+", url):
             raise ValueError("a store is sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE")
+        return url
+
+    @field_validator("shared")
+    @classmethod
+    def _known_shared(cls, url: str | None) -> str | None:
+        if url is not None and not re.match(r"rediss?://.+", url):
+            raise ValueError("a shared store is redis://HOST:PORT/DATABASE, or rediss:// with TLS")
         return url
 
     @field_serializer("url", "shared")

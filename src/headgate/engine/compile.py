@@ -174,6 +174,11 @@ class Compiler:
             vitals.gate.cap = float(cap)
         return vitals
 
+    @property
+    def vitals(self) -> Mapping[str, Vitals]:
+        """The live state of all deployments so far, by fingerprint."""
+        return self._vitals
+
     def _health_changed(self, name: str, old: str, new: str, reason: str) -> None:
         if self.on_health is not None:
             self.on_health(name, old, new, reason)

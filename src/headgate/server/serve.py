@@ -29,10 +29,12 @@ from headgate.governance.desk import Desk
 from headgate.governance.governor import KeyedGovernor
 from headgate.governance.keys import make_key
 from headgate.governance.rules import rules_of
+from headgate.governance.slices import SharedLimits
 from headgate.net.transport.h1 import H1Transport
 from headgate.server.admin import CONSOLE, AdminPlane
 from headgate.server.app import DataPlane
 from headgate.server.books import Books
+from headgate.server.fleet import Fleet, open_shared
 from headgate.server.frontends.h1 import H1FrontEnd
 from headgate.server.frontends.sockets import bind
 from headgate.server.frontends.uvicorn import UvicornFrontEnd
@@ -74,12 +76,19 @@ class Process:
         snapshot = self._compiler.compile(self.config)
         self.books = Books(settings, options.data_dir, self._log_event)
         local = _is_loopback(options.host)
+        self.fleet: Fleet | None = None
+        shared, limits = open_shared(settings), None
+        if shared is not None:
+            limits = SharedLimits(shared, self.books.journal.holder, SYSTEM, self._event)
+            self.fleet = Fleet(shared, limits, lambda: self._compiler.vitals, SYSTEM)
         self.governor = KeyedGovernor(
             self.books.store,
             holder=self.books.journal.holder,
             rules=rules_of(self.config),
             local=local,
-            on_event=lambda kind, facts: self.house.event(kind, facts),
+            on_event=self._event,
+            replicas=lambda: limits.replicas if limits is not None else 1,
+            shared=limits,
         )
         self.keeper = Keeper(self.books.store, self._compiler.memory.known, holder=self.books.journal.holder)
         self.first_key: str | None = None
@@ -100,6 +109,8 @@ class Process:
         self.house.on_attempt.append(metrics.attempt)
         self.house.on_request += [metrics.request, self._log_request]
         self.house.on_event += [metrics.event, self._log_event]
+        if self.fleet is not None:
+            self.house.on_event.append(self.fleet.event)
         self._stamp = self._file_stamp()
         self.port = 0
         self.reload_error: str | None = None
@@ -162,6 +173,8 @@ class Process:
         async with asyncio.TaskGroup() as tasks:
             watching = [tasks.create_task(self._watch()), tasks.create_task(self.governor.watch())]
             watching.append(tasks.create_task(self.keeper.watch()))
+            if self.fleet is not None:
+                watching.append(tasks.create_task(self.fleet.run()))
             if ready is not None:
                 await ready(self)
             await stop.wait()
@@ -174,6 +187,8 @@ class Process:
         self.admin.stop()
         for close in self._closers:
             await close()
+        if self.fleet is not None:
+            await self.fleet.close()
         await self.house.snapshot.aclose()
         await self.house.transport.aclose()
 
@@ -225,6 +240,9 @@ class Process:
         except OSError:
             return None
         return status.st_mtime_ns, status.st_size
+
+    def _event(self, kind: str, facts: dict[str, object]) -> None:
+        self.house.event(kind, facts)
 
     # -- log ---------------------------------------------------------------------------------------------------------
     def _log_request(self, record: RequestRecord, trace: Trace) -> None:

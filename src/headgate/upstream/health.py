@@ -11,12 +11,13 @@ probe fails up to 60 s, so that a provider which recovers is used again within o
 from __future__ import annotations
 
 from collections import deque
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
 from headgate.core.clock import Clock
 from headgate.core.errors import FaultKind, UpstreamFault
+from headgate.core.fleet import Heard, Notice
 
 State = Literal["closed", "open", "half_open"]
 FAILURES_IN_A_ROW = 5
@@ -26,6 +27,8 @@ FIRST_COOL_DOWN = 5.0
 LONGEST_COOL_DOWN = 60.0
 MISCONFIGURED_COOL_DOWN = 60.0
 LONGEST_RETRY_AFTER = 300.0
+HEARD_AGAIN = 0.5
+"""Seconds by which the same notice may differ from one hearing to the next."""
 MISCONFIGURED = {
     "auth": "credentials refused",
     "quota": "quota used up",
@@ -62,6 +65,10 @@ class Health:
         self.waits_for: FaultKind = "unavailable"
         """The fault that named the time before which it must not be asked."""
         self.opened = 0
+        self.learned = 0
+        """Grows with what this process has found out itself: others may want to hear it."""
+        self._is_hearsay = False
+        self._succeeded_at = -1e9
         self.on_change: list = []
         """Called with (old state, new state, reason); telemetry listens."""
 
@@ -102,6 +109,7 @@ class Health:
 
     def succeeded(self) -> None:
         self._failures = 0
+        self._succeeded_at = self._clock.monotonic()
         self._recent.append(True)
         if self._is_open:
             self._close()
@@ -140,14 +148,46 @@ class Health:
             self.opened,
         )
 
+    # -- other replicas ------------------------------------------------------------------------------------------------
+    def notice(self) -> Notice:
+        """What this process knows, for others."""
+        now = self._clock.monotonic()
+        if self._is_open and not self._is_hearsay:
+            return Notice(state="open", seconds=max(self._open_until - now, 0.0), reason=self.reason or "")
+        if self.told_to_wait:
+            return Notice(state="wait", seconds=self._retry_until - now, reason=self.reason or "", kind=self.waits_for)
+        return Notice(state="closed", seconds=FIRST_COOL_DOWN)
+
+    def heard(self, heard: Heard, *, grace: float) -> None:
+        """What another replica has found out. Where it says that the deployment fails, we believe it unless we have been
+        served since; the one that found out probes first, we `grace` seconds later. Heard again, it changes nothing."""
+        notice, now = heard.notice, self._clock.monotonic()
+        if notice.state == "wait":
+            if now + heard.seconds > self._retry_until + HEARD_AGAIN:
+                self._wait(heard.seconds, _told(notice.reason), cast(FaultKind, notice.kind), own=False)
+        elif notice.state == "closed":
+            if self._is_open and self._is_hearsay:
+                self._close(own=False)
+        elif self._succeeded_at > now - heard.age or (self._is_open and not self._is_hearsay):
+            return
+        elif now + heard.seconds + grace > self._open_until + HEARD_AGAIN:
+            was = self.state
+            self._open_until = now + heard.seconds + grace
+            self._is_open = self._is_hearsay = True
+            self.reason = _told(notice.reason)
+            if was != "open":
+                self.opened += 1
+                self._tell(was, "open", self.reason)
+
     def _mostly_failing(self) -> bool:
         return len(self._recent) == WINDOW and self._recent.count(False) > WINDOW * FAILURE_SHARE
 
-    def _wait(self, seconds: float, reason: str, kind: FaultKind) -> None:
+    def _wait(self, seconds: float, reason: str, kind: FaultKind, *, own: bool = True) -> None:
         until = self._clock.monotonic() + min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
         if until > self._retry_until:
             self._retry_until = until
             self.reason, self.waits_for = reason, kind
+            self.learned += own
             self._tell("closed", "open", reason)
 
     def _open(self, cool_down: float, reason: str) -> None:
@@ -155,13 +195,16 @@ class Health:
         self._cool_down = cool_down
         self._open_until = self._clock.monotonic() + cool_down
         self._is_open = True
+        self._is_hearsay = False
+        self.learned += 1
         self._recent.clear()
         self.reason = f"{reason}: {self._failures} failures in a row"
         self.opened += 1
         self._tell(was, "open", self.reason)
 
-    def _close(self) -> None:
-        self._is_open = self._probing = False
+    def _close(self, *, own: bool = True) -> None:
+        self._is_open = self._probing = self._is_hearsay = False
+        self.learned += own
         self._cool_down = FIRST_COOL_DOWN
         self._recent.clear()
         self._tell("half_open", "closed", self.reason or "")
@@ -170,3 +213,10 @@ class Health:
     def _tell(self, old: State, new: State, reason: str) -> None:
         for listener in self.on_change:
             listener(old, new, reason)
+
+
+def _told(reason: str) -> str:
+    return reason if reason.endswith(TOLD) else reason + TOLD
+
+
+TOLD = " (another replica)"

@@ -68,7 +68,10 @@ class ValkeyShared:
         replicas, *told = await self._run(self._beat, self._fleet_keys, arguments)
         heard = {}
         for name, seconds, age, by, text in told:
-            notice = msgspec.json.decode(text, type=Notice)
+            try:
+                notice = msgspec.json.decode(text, type=Notice)
+            except msgspec.DecodeError:
+                continue  # of another release
             heard[name.decode()] = Heard(by=by.decode(), notice=notice, seconds=float(seconds), age=float(age))
         return Pulse(replicas=tuple(sorted(name.decode() for name in replicas)), heard=heard)
 
