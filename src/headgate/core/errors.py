@@ -73,6 +73,8 @@ class HeadgateError(Exception):
         """Further response headers (`x-ratelimit-*` of a limit that was reached)."""
         self.trace_id = ""
         """Set by the pipeline once the request has a trace."""
+        self.attempted = False
+        """A provider was asked before this came of it: set by the pipeline."""
         if code is not None:
             self.code = code
 

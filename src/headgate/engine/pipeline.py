@@ -83,6 +83,7 @@ async def open_exchange(house: House, inbound: Inbound) -> Exchange:
         exchange.answer = await strategy.answer(prepared.request, prepared.run, prepared.plan)
     except HeadgateError as error:
         error.trace_id = exchange.trace.id
+        error.attempted = exchange.trace.calls > 0
         await exchange.close(error)
         raise
     except asyncio.CancelledError:
@@ -91,6 +92,7 @@ async def open_exchange(house: House, inbound: Inbound) -> Exchange:
     except Exception as error:
         failed = InternalError("the gateway failed on this request", detail=repr(error))
         failed.trace_id = exchange.trace.id
+        failed.attempted = exchange.trace.calls > 0
         await exchange.close(failed)
         raise failed from error
     return exchange

@@ -15,8 +15,10 @@ from headgate.server import bridge, doors
 from headgate.server.doors import Match
 from headgate.server.errors import reply_error
 from headgate.server.http import JSON, Request, Responder
+from headgate.server.idempotency import HEADER, Repeats
 from headgate.server.relay import SSE, Heart, fail_opened, relay_stream, relay_whole, unexpected
 from headgate.server.routes import count, explain, files, models, operations, responses, traces
+from headgate.stores.memory import MemoryAnswers
 from headgate.telemetry.metrics import Metrics
 
 _CREDENTIAL_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
@@ -30,7 +32,12 @@ class DataPlane:
     in, but only from pages and clients of this machine (foreign Host and Origin are refused)."""
 
     def __init__(
-        self, house: House, *, local: bool = True, on_error: Callable[[str, HeadgateError], None] | None = None
+        self,
+        house: House,
+        *,
+        local: bool = True,
+        on_error: Callable[[str, HeadgateError], None] | None = None,
+        repeats: Repeats | None = None,
     ) -> None:
         self.house = house
         self.local = local
@@ -39,6 +46,7 @@ class DataPlane:
         self.expired = False
         """The drain's time is over: what still runs ends with an in-band error."""
         self._on_error = on_error
+        self._repeats = repeats or Repeats(MemoryAnswers(), "here")
         self._routes: dict[str, Route] = {
             "ask": DataPlane._ask,
             "count": count.answer,
@@ -65,7 +73,10 @@ class DataPlane:
             match = doors.match(request)
             dialect = match.door.dialect
             self._check_origin(request)
-            await self._routes[match.door.what](self, request, responder, match, request_id)
+            if HEADER in request.headers and request.method == "POST" and match.door.what in ("ask", "files"):
+                await self._once(request, responder, match, request_id)
+            else:
+                await self._routes[match.door.what](self, request, responder, match, request_id)
         except HeadgateError as error:
             self._note(request_id, error)
             if responder.started:
@@ -135,6 +146,18 @@ class DataPlane:
         if origin is not None and not _LOOPBACK.fullmatch(urlsplit(origin).netloc):
             raise PermissionDenied("without keys, only clients of this machine are served: foreign Origin")
 
+    async def _once(self, request: Request, responder: Responder, match: Match, request_id: str) -> None:
+        """A request with an Idempotency-Key: run, or answered as it was."""
+        principal = self.house.governor.authenticate(self.credentials(request))
+        await self._repeats.once(
+            request,
+            responder,
+            match,
+            key_id=principal.key_id,
+            request_id=request_id,
+            handle=lambda to: self._routes[match.door.what](self, request, to, match, request_id),
+        )
+
     async def _ask(self, request: Request, responder: Responder, match: Match, request_id: str) -> None:
         door = match.door
         inbound, dialect = self.inbound(request, match, request_id), door.dialect
@@ -159,6 +182,8 @@ class DataPlane:
             else:
                 await relay_whole(exchange, responder, dialect)
         except Exception as error:
+            if isinstance(error, HeadgateError):
+                error.attempted = True
             await exchange.close(error if isinstance(error, HeadgateError) else unexpected(error))
             raise
         finally:

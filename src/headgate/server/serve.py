@@ -39,6 +39,8 @@ from headgate.server.frontends.h1 import H1FrontEnd
 from headgate.server.frontends.sockets import bind
 from headgate.server.frontends.uvicorn import UvicornFrontEnd
 from headgate.server.http import HttpLimits
+from headgate.server.idempotency import Repeats
+from headgate.stores.memory import MemoryAnswers
 from headgate.telemetry.logs import Log
 from headgate.telemetry.metrics import Metrics
 
@@ -102,7 +104,8 @@ class Process:
             archive=self.books.store,
             contents=settings.contents,
         )
-        self.plane = DataPlane(self.house, local=local, on_error=self._note_error)
+        self.repeats = Repeats(shared or MemoryAnswers(), self.books.journal.holder, on_event=self._event)
+        self.plane = DataPlane(self.house, local=local, on_error=self._note_error, repeats=self.repeats)
         self._compiler.on_health = self.house.health_changed
         self.plane.metrics = metrics = Metrics(version=__version__, entries=lambda: self.house)
         metrics.ledger = self.books.gauges
@@ -173,6 +176,7 @@ class Process:
         async with asyncio.TaskGroup() as tasks:
             watching = [tasks.create_task(self._watch()), tasks.create_task(self.governor.watch())]
             watching.append(tasks.create_task(self.keeper.watch()))
+            watching.append(tasks.create_task(self.repeats.run()))
             if self.fleet is not None:
                 watching.append(tasks.create_task(self.fleet.run()))
             if ready is not None:
