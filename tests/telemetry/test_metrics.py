@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from headgate.core.pulse import Pulse
 from headgate.core.records import RequestRecord
 from headgate.core.trace import AttemptView, Trace
 from headgate.core.usage import Usage
@@ -22,7 +23,8 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
 
 
 def house() -> SimpleNamespace:
-    return SimpleNamespace(inflight=3, snapshot=SimpleNamespace(entries={"auto": None, "claude": None}, models=list))
+    snapshot = SimpleNamespace(entries={"auto": None, "claude": None}, models=list)
+    return SimpleNamespace(inflight=3, snapshot=snapshot, pulse=Pulse())
 
 
 def record(requested: str, status: int, latency: float) -> RequestRecord:

@@ -38,7 +38,7 @@ class Call:
         self.endpoint = SimpleNamespace(dialect=DIALECT, quirks=Quirks())
         peek = SimpleNamespace(include_usage=True, input_bound=7)
         self.request = SimpleNamespace(peek=peek, dialect=DIALECT)
-        self.account = SimpleNamespace(saw_content=lambda: None)
+        self.spoke = lambda: None
         self.books: dict[str, Any] = {}
         self.outcome = ""
 

@@ -40,8 +40,9 @@ class _Fallback(Section):
     rescue: Literal["continue", "restart", "error"] = "continue"
     """When a stream breaks off after content: the next target continues it, or begins anew (at clients that sent
     `x-headgate-restart: true`; the others are told), or the client is told."""
-    when_all_cooling: Literal["fail", "wait"] = "fail"
-    """With every target cooling down: wait for the earliest within the deadline, or fail at once."""
+    when_all_cooling: Literal["ask", "wait", "fail"] = "ask"
+    """With every target cooling down after failures: ask the one that recovers first all the same (the last target is
+    never ejected), wait for it within the deadline, or fail at once. A wait that a provider has named is always kept to."""
 
 
 Fallback = Annotated[_Fallback, BeforeValidator(lambda value: {"order": value} if isinstance(value, list) else value)]

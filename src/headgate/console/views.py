@@ -63,6 +63,10 @@ class Admin:
                             "provider": d.provider,
                             "health": msgspec.to_builtins(d.vitals.health.view()),
                             "outstanding": d.vitals.outstanding,
+                            "waiting": d.vitals.gate.waiting,
+                            "limit": int(d.vitals.gate.limit),
+                            "shed": d.vitals.gate.shed,
+                            "headroom": round(d.vitals.headroom_now(), 3),
                             "latency_ms": None if d.vitals.latency is None else round(d.vitals.latency * 1000, 1),
                         }
                         for d in model.deployments

@@ -42,6 +42,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     health: float = 1.0
     """1 = all deployments closed (well), 0 = all cooling."""
+    recovers_in: float = 0.0
+    """Seconds until the first of its deployments may be asked again; 0 where one may be asked now."""
     strength: Mapping[str, float] = {}
     """Measured or published quality per task, 0 to 1."""
     latency: float | None = None

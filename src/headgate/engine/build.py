@@ -198,7 +198,7 @@ def build_strategy(name: str, entry: Entry, config: Config, memory: Memory) -> S
             move_on=section.move_on,
             retries=section.retries,
             rescue=section.rescue,
-            wait=section.when_all_cooling == "wait",
+            when_all_cooling=section.when_all_cooling,
         )
     if entry.route is not None:
         return _route(name, entry.route, memory)

@@ -12,6 +12,7 @@ import msgspec
 from headgate.core.clock import SYSTEM, Clock
 from headgate.core.errors import StorageUnavailable
 from headgate.core.ports import Governor, Ledger, Store
+from headgate.core.pulse import Pulse
 from headgate.core.records import FeedbackRecord, RequestRecord
 from headgate.core.trace import AttemptView, Trace
 from headgate.engine.archive import pack, unpack
@@ -38,6 +39,7 @@ class House:
         governor: Governor,
         clock: Clock = SYSTEM,
         rng: random.Random | None = None,
+        pulse: Pulse | None = None,
         charge_unknown: bool = True,
         archive: Store | None = None,
         contents: bool = False,
@@ -49,6 +51,7 @@ class House:
         self.governor = governor
         self.clock = clock
         self.rng = rng or random.Random()
+        self.pulse = pulse or Pulse()
         self.charge_unknown = charge_unknown
         self.archive = archive
         self._contents = contents

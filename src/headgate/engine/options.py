@@ -19,7 +19,11 @@ _TAG = re.compile(r"[\w.:/@+-]+")
 _KNOWN = frozenset({"details", "tags", "max_cost", "timeout", "restart"})
 
 
-def read_options(headers: Mapping[str, str], body_options: Mapping[str, Any] | None) -> Options:
+SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout", "x-server-timeout")
+"""How long the SDKs of OpenAI and Anthropic (Stainless) and of Google say that they wait, in seconds."""
+
+
+def read_options(headers: Mapping[str, str], body_options: Mapping[str, Any] | None, *, stream: bool) -> Options:
     """`headers` with lower-case names. Headers win over the body. Raises InvalidRequest naming the parameter."""
     given: dict[str, Any] = dict(body_options or {})
     if unknown := given.keys() - _KNOWN:
@@ -35,7 +39,7 @@ def read_options(headers: Mapping[str, str], body_options: Mapping[str, Any] | N
         details=_flag(given.get("details"), "details"),
         restart=_flag(given.get("restart"), "restart"),
         tags=_tags(given.get("tags")),
-        timeout=_timeout(given.get("timeout"), headers),
+        timeout=_timeout(given.get("timeout"), {} if stream else headers),
         max_cost=_money(given.get("max_cost")),
         idempotency_key=key,
     )
@@ -68,15 +72,13 @@ def _tags(value: Any) -> tuple[str, ...]:
 
 
 def _timeout(value: Any, headers: Mapping[str, str]) -> float | None:
-    """Ours where given, else what the SDK says its own read timeout is. Out of range is clamped (bad input 50)."""
+    """Ours where given, else what the SDK says its own read timeout is: later the answer has no reader. (Not of streams:
+    there it is the longest silence between two reads, which heartbeats end.) Out of range is clamped (bad input 50)."""
     if value is None:
-        value = headers.get("x-stainless-read-timeout")
-        if value is None:
+        waits = [seconds for name in SDK_TIMEOUTS if (seconds := _seconds(headers.get(name))) is not None]
+        if not waits:
             return None
-        try:
-            seconds = float(value)
-        except ValueError:
-            return None  # the SDK's own header, not the user's: nothing to complain of
+        seconds = min(waits)
     else:
         match = _DURATION.fullmatch(str(value).strip().removeprefix("-")) if not isinstance(value, bool) else None
         if match is None:
@@ -84,7 +86,16 @@ def _timeout(value: Any, headers: Mapping[str, str]) -> float | None:
         seconds = float(match[1]) * _UNIT[match[2]]
         if str(value).strip().startswith("-"):
             seconds = LEAST_TIMEOUT
-    return min(max(seconds, LEAST_TIMEOUT), LONGEST_TIMEOUT) if seconds == seconds else None
+    return min(max(seconds, LEAST_TIMEOUT), LONGEST_TIMEOUT)
+
+
+def _seconds(text: str | None) -> float | None:
+    """None where it is no number: the SDK's own header, not the user's, so nothing to complain of."""
+    try:
+        seconds = float(text or "nan")
+    except ValueError:
+        return None
+    return seconds if seconds == seconds else None
 
 
 def _money(value: Any) -> int | None:

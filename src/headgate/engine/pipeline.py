@@ -12,7 +12,15 @@ from headgate.core import failpoints
 from headgate.core.answer import Answer
 from headgate.core.dialect import Dialect, Op
 from headgate.core.envelope import Envelope
-from headgate.core.errors import BudgetExceeded, HeadgateError, InternalError, NotFound, Overloaded, http_status
+from headgate.core.errors import (
+    BudgetExceeded,
+    HeadgateError,
+    InternalError,
+    NotFound,
+    Overloaded,
+    UpstreamFault,
+    http_status,
+)
 from headgate.core.ids import new_id
 from headgate.core.money import cost_of, dollars
 from headgate.core.ports import Grant
@@ -69,6 +77,9 @@ async def open_exchange(house: House, inbound: Inbound) -> Exchange:
     principal = house.governor.authenticate(inbound.credentials)
     if house.draining:
         raise Overloaded("the gateway is shutting down", retry_after=1.0)
+    if house.pulse.sheds(principal.priority):
+        house.event("shed", {"reason": "lag", "lag_s": round(house.pulse.lag, 3), "priority": principal.priority})
+        raise Overloaded("the gateway is too busy to take more", retry_after=1.0)
     prepared = prepare(house, inbound, principal, started, started_at)
     exchange = Exchange(house, inbound, prepared)
     house.inflight += 1
@@ -84,6 +95,7 @@ async def open_exchange(house: House, inbound: Inbound) -> Exchange:
     except HeadgateError as error:
         error.trace_id = exchange.trace.id
         error.attempted = exchange.trace.calls > 0
+        _spare_the_client(error)
         await exchange.close(error)
         raise
     except asyncio.CancelledError:
@@ -98,12 +110,18 @@ async def open_exchange(house: House, inbound: Inbound) -> Exchange:
     return exchange
 
 
+def _spare_the_client(error: HeadgateError) -> None:
+    """What we have tried, the client's SDK need not try again: attempts would be multiplied by it."""
+    if isinstance(error, UpstreamFault) and error.retryable and error.kind != "rate_limit" and error.attempted:
+        error.should_retry = False
+
+
 def prepare(house: House, inbound: Inbound, principal: Principal, started: float, started_at: float) -> Prepared:
     """Everything that needs no model and no money: also what `explain` is made of."""
     check_door(principal, inbound.door)
     snapshot = house.snapshot
     peek = inbound.dialect.peek(inbound.body, model=inbound.model, stream=inbound.stream)
-    options = read_options(inbound.headers, peek.options)
+    options = read_options(inbound.headers, peek.options, stream=peek.stream)
     resolved = snapshot.resolve(peek.model)
     home = house.home_of(peek.state, principal.key_id) if peek.state is not None else None
     if peek.state is not None and home is None:
@@ -137,6 +155,7 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
         governor=house.governor,
         transport=house.transport,
         rng=house.rng,
+        pulse=house.pulse,
         snapshot=snapshot,
         on_attempt=house.attempt_closed,
         on_event=house.event,

@@ -12,6 +12,7 @@ from headgate.core.envelope import Envelope
 from headgate.core.errors import ModelNotFound
 from headgate.core.ports import Governor, Ledger
 from headgate.core.principal import Principal
+from headgate.core.pulse import Pulse
 from headgate.core.request import Request
 from headgate.core.strategy import ModelInfo, Plan, Strategy
 from headgate.core.trace import AttemptView, Trace
@@ -35,6 +36,7 @@ class Shared:
         "on_event",
         "on_progress",
         "principal",
+        "pulse",
         "rng",
         "silent",
         "snapshot",
@@ -52,6 +54,7 @@ class Shared:
         governor: Governor,
         transport: Transport,
         rng: random.Random,
+        pulse: Pulse,
         snapshot: Snapshot,
         on_attempt: Callable[[AttemptView, Trace, Deployment, str | None], None],
         on_event: Callable[[str, dict[str, object]], None],
@@ -64,6 +67,7 @@ class Shared:
         self.governor = governor
         self.transport = transport
         self.rng = rng
+        self.pulse = pulse
         self.snapshot = snapshot
         self.on_attempt = on_attempt
         self.on_event = on_event
@@ -84,6 +88,7 @@ class RequestRun:
         "governor",
         "ledger",
         "principal",
+        "pulse",
         "rng",
         "silent",
         "trace",
@@ -101,6 +106,7 @@ class RequestRun:
         self.governor = shared.governor
         self.transport = shared.transport
         self.rng = shared.rng
+        self.pulse = shared.pulse
         self.charge_unknown = shared.charge_unknown
         self.silent = shared.silent
 

@@ -155,7 +155,8 @@ def check_zone(principal: Principal, model: Model) -> None:
 def info_of(model: Model) -> ModelInfo:
     """A model as strategies may see it, with its live state."""
     vitals = [d.vitals for d in model.deployments]
-    health = sum(v.health.ready_in() <= 0 for v in vitals) / len(vitals) if vitals else 0.0
+    waits = [v.health.ready_in() for v in vitals]
+    health = sum(wait <= 0 for wait in waits) / len(waits) if waits else 0.0
     latencies = [v.latency for v in vitals if v.latency is not None]
     first = model.deployments[0] if model.deployments else None
     return ModelInfo(
@@ -171,6 +172,7 @@ def info_of(model: Model) -> ModelInfo:
         usable=model.missing is None,
         reason=model.missing or "",
         health=health,
+        recovers_in=min(waits, default=0.0),
         strength=model.strength,
         latency=min(latencies) if latencies else None,
     )

@@ -112,6 +112,7 @@ class Process:
         self.house.on_attempt.append(metrics.attempt)
         self.house.on_request += [metrics.request, self._log_request]
         self.house.on_event += [metrics.event, self._log_event]
+        self.house.pulse.on_sleep.append(lambda late: self.house.event("slept", {"seconds": round(late, 3)}))
         if self.fleet is not None:
             self.house.on_event.append(self.fleet.event)
         self._stamp = self._file_stamp()
@@ -173,6 +174,7 @@ class Process:
         await front.start(sock)
         self.admin.start(self.url)
         _calm_collector()
+        self.house.pulse.start()
         async with asyncio.TaskGroup() as tasks:
             watching = [tasks.create_task(self._watch()), tasks.create_task(self.governor.watch())]
             watching.append(tasks.create_task(self.keeper.watch()))
@@ -188,6 +190,7 @@ class Process:
             front.drain()
             await self.plane.drain(self.config.server.drain)
             await front.close(CUT_AFTER)
+        self.house.pulse.stop()
         self.admin.stop()
         for close in self._closers:
             await close()

@@ -31,11 +31,23 @@ from headgate.upstream.attempt import Policy
 from headgate.upstream.rescue import Rescued, Resumption, continuation, may_continue, may_restart, was_heard
 
 Rescue = Literal["continue", "restart", "error"]
+Cooling = Literal["ask", "wait", "fail"]
 # What a target can fail with, in the words of `move_on:`, and the fault kinds that each word covers.
 MOVE_ON: dict[str, frozenset[str]] = {
     "timeout": frozenset({"timeout"}),
     "unavailable": frozenset(
-        {"connect", "unavailable", "overloaded", "invalid_answer", "stream_broken", "auth", "tls", "quota", "budget"}
+        {
+            "connect",
+            "unavailable",
+            "overloaded",
+            "invalid_answer",
+            "stream_broken",
+            "auth",
+            "tls",
+            "quota",
+            "budget",
+            "not_found",
+        }
     ),
     "rate_limit": frozenset({"rate_limit"}),
     "context_length": frozenset({"context_length"}),
@@ -65,22 +77,23 @@ class Fallback:
         move_on: Iterable[str] = DEFAULT_MOVE_ON,
         retries: int = 2,
         rescue: Rescue = "continue",
-        wait: bool = False,
+        when_all_cooling: Cooling = "ask",
     ) -> None:
         self.name = name
         self.order = tuple(order)
         self.move_on = frozenset().union(*(MOVE_ON[word] for word in move_on))
         self.retries = retries
         self.rescue: Rescue = rescue
-        self.wait = wait
+        self.when_all_cooling: Cooling = when_all_cooling
 
     def refs(self) -> Iterable[Ref]:
         return [Ref(target.name) for target in self.order]
 
     def plan(self, request: Request, run: Run) -> Plan:
-        """Healthy targets first, in order; cooling ones after them; those that cannot serve the request left out."""
+        """Healthy targets first, in order; after them the cooling ones, the one that recovers first before the others;
+        those that cannot serve the request left out."""
         well: list[str] = []
-        cooling: list[str] = []
+        cooling: list[tuple[float, str]] = []
         reasons: dict[str, str] = {}
         plans: dict[str, Plan] = {}
         worst: int | None = 0
@@ -99,13 +112,16 @@ class Fallback:
             except (ModelNotFound, PermissionDenied, UnsupportedFeature) as error:
                 reasons[target.name] = error.message
                 continue
-            well_now = info is None or info.health > 0
-            (well if well_now else cooling).append(target.name)
-            reasons[target.name] = "in order" if well_now else "cooling down: asked only if nothing else is left"
+            if info is None or info.health > 0:
+                well.append(target.name)
+                reasons[target.name] = "in order"
+            else:
+                cooling.append((info.recovers_in, target.name))
+                reasons[target.name] = "cooling down: asked only if nothing else is left"
             worst = None if worst is None or child.worst_case is None else worst + child.worst_case
         if not well and not cooling and unfits:
             raise unfits[0]
-        order = well + cooling
+        order = well + [name for _, name in sorted(cooling, key=lambda pair: pair[0])]
         first = plans[order[0]] if order else None
         return Plan(
             strategy=self.kind,
@@ -127,15 +143,18 @@ class Fallback:
     ) -> Answer:
         failures: list[HeadgateError] = [broken] if broken else []
         too_long: int | None = None
+        calls_before = run.trace.calls
         for place, name in enumerate(order):
-            if place >= well and failures and place > 0:
-                run.decide("skip", name, because="cooling down, and another target has been tried")
+            if place == well:
+                calls_before = run.trace.calls
+            elif place > well and run.trace.calls > calls_before:
+                run.decide("skip", name, because="cooling down, and one that is has been asked")
                 continue
             if too_long is not None and not _has_more_room(run, name, too_long):
                 run.decide("skip", name, because="the request is too long for a target with no larger context")
                 continue
             try:
-                answer = await self._ask(request, run, name, last=place + 1 == len(order))
+                answer = await self._ask(request, run, name, last=place + 1 >= well, cooling=place >= well)
             except FINAL:
                 raise
             except (UpstreamFault, Overloaded, AllModelsUnavailable, UnsupportedFeature) as error:
@@ -149,19 +168,20 @@ class Fallback:
             return self._rescuable(answer, request, run, order[place + 1 :], max(0, well - place - 1))
         raise _all_failed(self.name, failures, run)
 
-    async def _ask(self, request: Request, run: Run, name: str, *, last: bool) -> Answer:
+    async def _ask(self, request: Request, run: Run, name: str, *, last: bool, cooling: bool) -> Answer:
+        """`last`: none that is well comes after it, so it may be retried. `cooling`: none that is well is left."""
         target = next(t for t in self.order if t.name == name)
-        policy = Policy(
-            retries=self.retries if last else 0,
-            timeout=target.timeout,
-            panic=last,
-            wait=self.wait and last,
-            keep=self.rescue != "error",
-        )
-        if run.model(name) is not None:
-            answer = await run.attempt(name, request, policy=policy)
+        if run.model(name) is None:
+            answer = await _nested(request, run, target)
         else:
-            answer = await run.ask(name, request)
+            policy = Policy(
+                retries=self.retries if last else 0,
+                timeout=target.timeout,
+                panic=cooling and self.when_all_cooling == "ask",
+                wait=cooling and self.when_all_cooling == "wait",
+                keep=self.rescue != "error",
+            )
+            answer = await run.attempt(name, request, policy=policy)
         if request.stream or not request.peek.needs & {"json_schema", "json_object"}:
             return answer
         if (problem := breaks_schema(request.content(), await answer.read())) is None:
@@ -195,6 +215,19 @@ class Fallback:
             return Resumption(await self._from(following, run.child(role="rescue"), rest, well, broken=error))
 
         return Rescued(answer, resume=resume)
+
+
+async def _nested(request: Request, run: Run, target: Target) -> Answer:
+    """A strategy as target: its time is an envelope of its own, and the end of that is no end of the request."""
+    if target.timeout is None:
+        return await run.ask(target.name, request)
+    ends = run.clock.monotonic() + target.timeout
+    try:
+        return await run.ask(target.name, request, envelope=run.envelope.child(deadline=ends))
+    except DeadlineExceeded as error:
+        if run.envelope.remaining(run.clock.monotonic()) <= 0:
+            raise
+        raise fault("timeout", f"{target.name} gave no answer within {target.timeout:g} s") from error
 
 
 def _after(order: list[str], place: int) -> str | None:

@@ -54,6 +54,21 @@ class Metrics:
         self._breaker = Tally(
             "headgate_breaker_state", "0 closed, 1 half-open, 2 open", ("model", "deployment"), gauge=True
         )
+        self._recovers = Tally(
+            "headgate_breaker_recovers_seconds",
+            "Until a cooling deployment may be asked again, by what it failed with",
+            ("model", "deployment", "error_type"),
+            gauge=True,
+        )
+        self._concurrency = Tally(
+            "headgate_concurrency",
+            "Calls under way, calls that wait for a slot, and the limit found for a deployment",
+            ("model", "deployment", "what"),
+            gauge=True,
+        )
+        self._lag = Tally(
+            "headgate_loop_lag_seconds", "How late the loop was at worst since the last scrape", gauge=True
+        )
         build = Tally("headgate_build_info", "Version", ("version",), gauge=True)
         build.set((version,), 1)
         self._ledger = Tally(
@@ -65,7 +80,7 @@ class Metrics:
         for metric in (
             self._requests, self._duration, self._overhead, self._first, self._attempts, self._tokens, self._cost,
             self._failovers, self._health, self._misconfigured, self._shed, self._inflight, self._breaker, self._ledger,
-            build,
+            self._recovers, self._concurrency, self._lag, build,
         ):  # fmt: skip
             self._registry.register(metric)
 
@@ -91,12 +106,20 @@ class Metrics:
         self._inflight.set((), house.inflight)
         for what, value in self.ledger().items() if self.ledger is not None else ():
             self._ledger.set((what,), value)
-        state = {"closed": 0, "half_open": 1, "open": 2}
+        self._lag.set((), house.pulse.take_worst())
+        self._recovers.clear()
         for model in house.snapshot.models():
             for deployment in model.deployments:
-                health = deployment.vitals.health.view().state
-                self._breaker.set((model.name, deployment.name), state[health])
+                self._show(model.name, deployment.name, deployment.vitals)
         return generate_latest(self._registry)
+
+    def _show(self, model: str, deployment: str, vitals: Any) -> None:
+        health, gate = vitals.health.view(), vitals.gate
+        self._breaker.set((model, deployment), {"closed": 0, "half_open": 1, "open": 2}[health.state])
+        if health.recovers_in is not None:
+            self._recovers.set((model, deployment, health.error or ""), health.recovers_in)
+        for what, value in (("busy", gate.busy), ("waiting", gate.waiting), ("limit", gate.limit)):
+            self._concurrency.set((model, deployment, what), value)
 
     def _later(self, value: AttemptView | RequestRecord) -> None:
         self._waiting.append(value)

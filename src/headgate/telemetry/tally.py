@@ -31,6 +31,10 @@ class Tally(Collector):
     def set(self, labels: Labels, value: float) -> None:
         self._values[labels] = value
 
+    def clear(self) -> None:
+        """Before a gauge is set anew whose labels come and go."""
+        self._values.clear()
+
     def collect(self) -> Iterator[Metric]:
         kind = GaugeMetricFamily if self._gauge else CounterMetricFamily
         family = kind(self._name, self._help, labels=self._labels)

@@ -42,9 +42,9 @@ class Account:
         "_hold",
         "_life",
         "_price",
-        "_started",
         "_worst",
         "first_content",
+        "started",
         "view",
     )
 
@@ -66,7 +66,7 @@ class Account:
         self._price = deployment.price or model.price
         self._hold = hold
         self._closed = False
-        self._started = life.clock.monotonic()
+        self.started = life.clock.monotonic()
         self.first_content: float | None = None
         worst = worst_case(request, model, deployment)
         self._worst = worst or 0
@@ -77,7 +77,7 @@ class Account:
             provider=deployment.provider,
             id=new_id("at"),
             role=role,
-            at_ms=round((self._started - life.trace.started) * 1000, 2),
+            at_ms=round((self.started - life.trace.started) * 1000, 2),
         )
         principal = life.principal
         try:
@@ -110,7 +110,7 @@ class Account:
     def saw_content(self) -> None:
         if self.first_content is None:
             failpoints.reached("attempt.content")
-            self.first_content = self._life.clock.monotonic() - self._started
+            self.first_content = self._life.clock.monotonic() - self.started
 
     def close(
         self,
@@ -130,7 +130,7 @@ class Account:
         if self._closed:
             return
         self._closed = True
-        latency = self._life.clock.monotonic() - self._started
+        latency = self._life.clock.monotonic() - self.started
         state = "settled"
         if usage is None and fault is not None and not fault.sent:
             state, cost = "released", 0

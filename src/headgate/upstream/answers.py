@@ -27,11 +27,9 @@ from headgate.core.events import (
     collect,
     events_of,
 )
-from headgate.core.request import Request
 from headgate.core.usage import Usage
-from headgate.net.transport.protocol import HttpResponse, TransportError
-from headgate.upstream.account import Account
-from headgate.upstream.deployment import Deployment, Endpoint, Model
+from headgate.net.transport.protocol import TransportError
+from headgate.upstream.call import Call
 from headgate.upstream.faults import of_transport
 
 TAIL_GRACE = 2.0
@@ -39,60 +37,6 @@ TAIL_GRACE = 2.0
 KEEP_BYTES = 8 * 1024 * 1024
 """How much of a raw stream is kept for a rescue; a longer one can only end with an error."""
 BYTES_PER_TOKEN = 4
-
-
-class Call:
-    """One attempt in flight: the connection, the books and the deployment's vitals, ended together exactly once."""
-
-    __slots__ = ("_ended", "account", "deployment", "endpoint", "model", "request", "response")
-
-    def __init__(
-        self, model: Model, deployment: Deployment, endpoint: Endpoint, request: Request, account: Account
-    ) -> None:
-        self.model = model
-        self.deployment = deployment
-        self.endpoint = endpoint
-        self.request = request
-        self.account = account
-        self.response: HttpResponse | None = None
-        self._ended = False
-        deployment.vitals.outstanding += 1
-
-    def end(self, outcome: str, **books: object) -> None:
-        """ok | failed | cancelled | truncated. Frees the slot, tells health, closes the books."""
-        if self._ended:
-            return
-        self._ended = True
-        vitals = self.deployment.vitals
-        vitals.outstanding -= 1
-        vitals.gate.leave()
-        error = books.get("fault")
-        if outcome == "ok":
-            vitals.health.succeeded()
-            vitals.gate.praised()
-            vitals.observe(self.account.first_content or 0.0, stream=self.request.stream)
-        elif isinstance(error, UpstreamFault):
-            vitals.health.failed(error)
-            if error.kind in ("rate_limit", "overloaded"):
-                vitals.gate.overloaded()
-        else:
-            vitals.health.abandoned()
-        self.account.close(outcome, **books)  # type: ignore[arg-type]
-
-    def unsent(self, outcome: str, why: str) -> None:
-        """Ended by us before the first byte went out: nobody is billed and no deployment is to blame."""
-        if self._ended:
-            return
-        self._ended = True
-        vitals = self.deployment.vitals
-        vitals.outstanding -= 1
-        vitals.gate.leave()
-        vitals.health.abandoned()
-        self.account.close(outcome, fault=fault("unavailable", why, sent=False))
-
-    async def close_connection(self) -> None:
-        if self.response is not None:
-            await self.response.aclose()
 
 
 class WholeAnswer:
@@ -182,7 +126,7 @@ class StreamAnswer:
                     self._learn(facts)
                     content = content or facts.content or facts.finish is not None
             if content:
-                self._call.account.saw_content()
+                self._call.spoke()
                 return
 
     def _first_content(self, frame: bytes) -> Facts | None:

@@ -30,16 +30,17 @@ from headgate.core.errors import (
 from headgate.core.ports import Grant
 from headgate.core.request import Request
 from headgate.core.usage import Usage
-from headgate.net.transport.protocol import HttpRequest, HttpResponse, TotalTimeout, TransportError
+from headgate.net.transport.protocol import Exhausted, HttpRequest, HttpResponse, TotalTimeout, TransportError
 from headgate.upstream import pool
 from headgate.upstream.account import Account, output_bound, worst_case
-from headgate.upstream.answers import Call, StreamAnswer, WholeAnswer
+from headgate.upstream.answers import StreamAnswer, WholeAnswer
+from headgate.upstream.call import Call
 from headgate.upstream.deployment import Deployment, Endpoint, Model
 from headgate.upstream.faults import of_transport
-from headgate.upstream.health import MISCONFIGURED
+from headgate.upstream.health import MISCONFIGURED, Ticket
 from headgate.upstream.hedge import hedged
 from headgate.upstream.life import Life
-from headgate.upstream.limits import read_limits
+from headgate.upstream.limits import read_limits, resets_in
 from headgate.upstream.retry import RETRY_SAME, delay
 
 ABOUT_THE_REQUEST = frozenset({"bad_request", "context_length", "content_policy", "not_found"})
@@ -53,13 +54,14 @@ beside our books. Others ignore it."""
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How hard one model is tried. `timeout` bounds the whole attempt, in seconds. `panic`: with all deployments cooling
-    after failures, the one that recovers first is asked all the same (nothing else is left to ask)."""
+    after failures, the one that recovers first is asked all the same (nothing else is left to ask). With neither that
+    nor `wait` the model fails at once."""
 
     retries: int = 2
     timeout: float | None = None
     panic: bool = True
     wait: bool = False
-    """With all deployments cooling, wait for the earliest within the deadline instead of failing at once."""
+    """With all deployments cooling, wait for the earliest, and for the one probe that it is sent, within the deadline."""
     keep: bool = False
     """Keep what a stream has said, so that it can be rescued."""
 
@@ -83,8 +85,9 @@ async def attempt(
         deployment = await _next(life, model, request, envelope, policy, left, last)
         if asked is not None and deployment is not asked:
             life.event("failover", model=model.name, frm=asked.name, to=deployment.name, error=_kind(last))
+        if deployment is not asked:
+            deployment.vitals.retries.earn()
         asked = deployment
-        deployment.vitals.retries.earn()
         try:
             if model.hedge is None:
                 return await once(life, model, deployment, request, envelope, policy, role)
@@ -114,8 +117,11 @@ async def attempt(
 
 
 def _may_retry(error: UpstreamFault, deployment: Deployment, model: Model, left: set[str], retries: int) -> bool:
-    """The same deployment again? Not where another one is well, nor before a rate limit's own time."""
-    if retries <= 0 or error.kind not in RETRY_SAME or error.retryable is False:
+    """The same deployment again? Not where another one is well, nor before a rate limit's own time, nor when its breaker
+    has opened meanwhile: what it is spared by that must not come back as retries."""
+    if retries <= 0 or error.kind not in RETRY_SAME or not error.retryable:
+        return False
+    if error.kind != "rate_limit" and not deployment.vitals.health.well:
         return False
     if error.kind == "rate_limit" and (error.retry_after is None or error.retry_after > 5.0):
         return False
@@ -132,11 +138,23 @@ async def _next(
     left: set[str],
     last: HeadgateError | None,
 ) -> Deployment:
-    deployment, why = pool.choose(
-        model, left=left, affinity=request.options.affinity, rng=life.rng, pin=request.options.pin
-    )
-    if deployment is None:
-        deployment, why = await _cooling(life, model, envelope, policy, left, last)
+    waited = 0.0
+    while True:
+        deployment, why = pool.choose(
+            model, left=left, affinity=request.options.affinity, rng=life.rng, pin=request.options.pin
+        )
+        if deployment is not None:
+            break
+        first, wait = _cooling(life, model, policy, left, last)
+        if wait <= 0 or not policy.wait:
+            deployment, why = first, "all are cooling; it recovers first"
+            break
+        if wait >= envelope.remaining(life.clock.monotonic()):
+            raise last or _cools(model, first, wait)
+        waited += wait
+        await life.clock.sleep(wait)
+    if waited:
+        life.trace.decide("wait", deployment.name, because="all were cooling down", wait_s=round(waited, 3))
     if len(model.deployments) > 1:
         life.trace.decide(
             "deployment", deployment.name, over=[d.name for d in model.deployments if d is not deployment], because=why
@@ -144,25 +162,25 @@ async def _next(
     return deployment
 
 
-async def _cooling(
-    life: Life, model: Model, envelope: Envelope, policy: Policy, left: set[str], last: HeadgateError | None
-) -> tuple[Deployment, str]:
-    """Nothing may be asked: the model has been tried, or all its deployments cool down."""
+def _cooling(
+    life: Life, model: Model, policy: Policy, left: set[str], last: HeadgateError | None
+) -> tuple[Deployment, float]:
+    """Nothing may be asked: the model has been tried, or all its deployments cool down. The one that recovers first, and
+    in how many seconds it does; raises where the policy is to fail."""
     first = pool.earliest(model, left)
     if first is None:
         raise last or fault("timeout", f"{model.name} stayed silent in this request", sent=False)
     health = first.vitals.health
     wait = health.ready_in()
-    if policy.wait and wait < envelope.remaining(life.clock.monotonic()):
-        await life.clock.sleep(wait)
-        return first, f"waited {wait:.1f} s for its cool-down"
-    if health.told_to_wait:
-        raise last or fault(
-            health.waits_for, f"{model.name} is cooling down: {health.reason}", retry_after=wait, sent=False
-        )
-    if policy.panic:
-        return first, "all are cooling; it recovers first"
-    raise last or fault("unavailable", f"{model.name} is cooling down: {health.reason}", retry_after=wait, sent=False)
+    if not policy.wait and (health.told_to_wait or not policy.panic):
+        raise last or _cools(model, first, wait)
+    return first, wait
+
+
+def _cools(model: Model, deployment: Deployment, wait: float) -> UpstreamFault:
+    health = deployment.vitals.health
+    kind = health.waits_for if health.told_to_wait else "unavailable"
+    return fault(kind, f"{model.name} is cooling down: {health.reason}", retry_after=wait, sent=False)
 
 
 async def once(
@@ -178,10 +196,7 @@ async def once(
     endpoint = deployment.endpoint(request.dialect.name)
     http = _render(life, deployment, endpoint, request)
     remaining = envelope.remaining(life.clock.monotonic())
-    await deployment.vitals.gate.enter(life.principal.priority, remaining)
-    if not deployment.vitals.health.admit() and not policy.panic:
-        deployment.vitals.gate.leave()
-        raise fault("unavailable", f"{model.name} is being probed", sent=False)
+    ticket = await _admitted(life, model, deployment, remaining, policy)
     hold: Grant | None = None
     try:
         if life.governor.guards(model.name, deployment.name):
@@ -191,10 +206,10 @@ async def once(
         if hold is not None:
             hold.settle(cost=0, tokens=0)
         deployment.vitals.gate.leave()
-        deployment.vitals.health.abandoned()
+        deployment.vitals.health.abandoned(ticket)
         raise
     http.extra = (*http.extra, (NAMED, account.view.id))
-    call = Call(model, deployment, endpoint, request, account)
+    call = Call(life, model, deployment, endpoint, request, account, ticket)
     await _recorded(life, call)
     total = min(remaining, policy.timeout or deployment.timeouts.total, deployment.timeouts.total)
     try:
@@ -207,12 +222,33 @@ async def once(
                 "misconfigured", model=model.name, deployment=deployment.name, error=error.kind, message=error.message
             )
         raise
+    except Overloaded as error:
+        call.unsent("failed", error.message)
+        raise
     except BaseException:
         # Cancelled, or a defect of ours: either way the provider is told to stop and the books are closed.
         with contextlib.suppress(OSError):
             await call.close_connection()
         call.end("cancelled")
         raise
+
+
+async def _admitted(life: Life, model: Model, deployment: Deployment, remaining: float, policy: Policy) -> Ticket:
+    """A slot of the deployment's and its breaker's leave. Raises Overloaded, or a fault where somebody probes right now."""
+    vitals = deployment.vitals
+    try:
+        await vitals.gate.enter(life.principal.priority, remaining)
+    except Overloaded:
+        life.event(
+            "shed", model=model.name, deployment=deployment.name, reason="concurrency", limit=int(vitals.gate.limit)
+        )
+        raise
+    if (ticket := vitals.health.admit()) is not None:
+        return ticket
+    if policy.panic:
+        return vitals.health.beside()
+    vitals.gate.leave()
+    raise fault("unavailable", f"{model.name} is being probed", sent=False)
 
 
 async def _enter(life: Life, model: Model, deployment: Deployment, request: Request) -> Grant:
@@ -259,6 +295,12 @@ async def _exchange(
             raise DeadlineExceeded("the request's deadline passed before an answer came") from error
         what = "no content" if stream else "no answer"
         raise fault("timeout", f"{call.model.name} gave {what} within {patience:g} s", sent=sent) from error
+    except Exhausted as error:
+        raise Overloaded(
+            "the gateway has no connection left for this call",
+            retry_after=1.0,
+            detail=f"{type(error).__name__}: {error}",
+        ) from error
     except TransportError as error:
         raise of_transport(error, opened=call.response is not None) from error
 
@@ -270,7 +312,7 @@ async def _send(life: Life, call: Call, http: HttpRequest, deadline: float) -> H
     failpoints.reached("attempt.sent")
     read_limits(response, deployment.vitals, life.clock.time())
     if response.status != 200:
-        raise await _refusal(call, response)
+        raise await _refusal(call, response, life.clock.time())
     return response
 
 
@@ -290,8 +332,9 @@ async def _whole(call: Call, response: HttpResponse) -> WholeAnswer:
     return WholeAnswer(call, body, JSON if media is None else media.decode("latin-1"))
 
 
-async def _refusal(call: Call, response: HttpResponse) -> UpstreamFault:
-    """The fault behind any status but 200. Redirects are not followed: they are an invalid answer."""
+async def _refusal(call: Call, response: HttpResponse, now: float) -> UpstreamFault:
+    """The fault behind any status but 200. Redirects are not followed: they are an invalid answer. A rate limit that names
+    no time to wait is over when the limit that is used up resets, where the headers say so (`now` is Unix time)."""
     if 300 <= response.status < 400:
         return fault("invalid_answer", "the provider answered with a redirect", upstream_status=response.status)
     body = b""
@@ -301,7 +344,10 @@ async def _refusal(call: Call, response: HttpResponse) -> UpstreamFault:
     except TransportError:
         body = body or b""  # the status alone must do
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
-    return call.endpoint.dialect.parse_error(response.status, headers, body)
+    refused = call.endpoint.dialect.parse_error(response.status, headers, body)
+    if refused.kind == "rate_limit" and refused.retry_after is None:
+        refused.retry_after = resets_in(response, now)
+    return refused
 
 
 def _render(life: Life, deployment: Deployment, endpoint: Endpoint, request: Request) -> HttpRequest:

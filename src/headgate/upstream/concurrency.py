@@ -13,7 +13,10 @@ import itertools
 from headgate.core.errors import Overloaded
 
 START = 1024.0
-LEAST = 1.0
+LEAST = 8.0
+"""A deployment that stands less says so by `concurrency:`; one lone 503 must not make a queue of everybody else."""
+GROWTH = 0.1
+"""Share by which the limit grows while it is used to the full, per limit's worth of calls; at least by one."""
 MOST = 4096.0
 DECREASE = 0.7
 QUEUE = 64
@@ -23,13 +26,14 @@ LONGEST_WAIT = 2.0
 class Gate:
     """`async with`-less on purpose: the hot path takes and gives back without a frame of its own."""
 
-    __slots__ = ("_limit", "_order", "_queue", "_waiting", "busy", "cap", "shed")
+    __slots__ = ("_deaf", "_limit", "_order", "_waiting", "busy", "cap", "shed")
 
     def __init__(self, cap: int | None = None) -> None:
         self.cap = float(cap) if cap else MOST
         self._limit = min(START, self.cap)
         self.busy = 0
         self.shed = 0
+        self._deaf = 0
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
 
@@ -66,8 +70,14 @@ class Gate:
                 raise Overloaded("no slot for this model came free in time", retry_after=1.0) from error
             raise
 
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
     def leave(self) -> None:
         self.busy -= 1
+        if self._deaf:
+            self._deaf -= 1
         while self._waiting and self.busy < self._limit:
             _, _, slot = heapq.heappop(self._waiting)
             if not slot.done():
@@ -77,11 +87,15 @@ class Gate:
     def praised(self) -> None:
         """A call went well: a little more room."""
         if self.busy + 1 >= self._limit:
-            self._limit = min(self.cap, self._limit + 1.0 / self._limit)
+            self._limit = min(self.cap, self._limit + max(1.0 / self._limit, GROWTH))
 
     def overloaded(self) -> None:
-        """The provider said it is too much: what was in flight was too much."""
-        self._limit = max(LEAST, min(self._limit, float(self.busy)) * DECREASE)
+        """The provider said it is too much: what was in flight was too much. Said once is enough: until as many calls
+        have ended as were under way, the same overload is told again and again."""
+        if self._deaf:
+            return
+        self._deaf = self.busy + 1
+        self._limit = min(self.cap, max(LEAST, min(self._limit, self.busy + 1.0) * DECREASE))
 
     def _make_room(self, priority: int) -> bool:
         lowest = max(self._waiting, key=lambda entry: (entry[0], entry[1]))

@@ -6,12 +6,15 @@ closed ──(failures in a row, or the share of failures)──► open ──(
 
 Numbers: five failures in a row open it (Envoy's outlier detection); the first cool-down is 5 s, doubled each time the
 probe fails up to 60 s, so that a provider which recovers is used again within one probe interval.
+
+What a call says is judged by when it began: hundreds may be under way when a provider goes down, and their late failures
+must not lengthen the cool-down of a breaker that has opened long since, nor their late successes close it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import msgspec
 
@@ -39,11 +42,20 @@ MISCONFIGURED = {
 _COUNTS = frozenset({"connect", "timeout", "unavailable", "overloaded", "invalid_answer", "stream_broken"})
 
 
+class Ticket(NamedTuple):
+    """With what standing a call was sent: `era` counts the outages so far; a probe decides about the breaker."""
+
+    era: int
+    probe: bool
+
+
 class HealthView(msgspec.Struct, omit_defaults=True):
     """For the admin API, console, metrics and `headgate models --health`. `recovers_in` is seconds."""
 
     state: State
     reason: str | None = None
+    error: FaultKind | None = None
+    """The kind of fault behind the reason: a closed word, fit for a metric's label."""
     recovers_in: float | None = None
     failures: int = 0
     opened: int = 0
@@ -61,9 +73,10 @@ class Health:
         self._retry_until = 0.0
         self._probing = False
         self._is_open = False
+        self._ticket = Ticket(0, False)
         self.reason: str | None = None
         self.waits_for: FaultKind = "unavailable"
-        """The fault that named the time before which it must not be asked."""
+        """The fault behind `reason`: the one that opened the breaker, or named a time before which it must not be asked."""
         self.opened = 0
         self.learned = 0
         """Grows with what this process has found out itself: others may want to hear it."""
@@ -97,29 +110,45 @@ class Health:
             return 0.05  # somebody probes right now
         return max(0.0, until - now)
 
-    def admit(self) -> bool:
-        """May one more request be sent? In half-open exactly one at a time may; it must then report back."""
+    def admit(self) -> Ticket | None:
+        """May one more request be sent? None: no. In half-open one at a time may, as a probe; it must report back."""
         if self.ready_in() > 0:
-            return False
-        if self._is_open:
-            if self._probing:
-                return False
-            self._probing = True
-        return True
+            return None
+        if not self._is_open:
+            return self._ticket
+        if self._probing:
+            return None
+        self._probing = True
+        return Ticket(self._ticket.era, True)
 
-    def succeeded(self) -> None:
+    def beside(self) -> Ticket:
+        """For a request that is sent although the breaker is open, since nothing else is left to ask: its success
+        closes the breaker, its failure changes nothing."""
+        return self._ticket
+
+    def spoke(self, ticket: Ticket) -> None:
+        """A probe's first content: the next one may follow, so that one long stream does not keep all others away."""
+        if self._is_current(ticket):
+            self._probing = False
+
+    def succeeded(self, ticket: Ticket) -> None:
+        if self._is_open:
+            if ticket.era == self._ticket.era:
+                self._close()
+            return
         self._failures = 0
         self._succeeded_at = self._clock.monotonic()
         self._recent.append(True)
-        if self._is_open:
-            self._close()
 
-    def abandoned(self) -> None:
+    def abandoned(self, ticket: Ticket) -> None:
         """The request said nothing of the deployment's health: cancelled, or refused for its own content."""
-        self._probing = False
+        if self._is_current(ticket):
+            self._probing = False
 
-    def failed(self, fault: UpstreamFault) -> None:
-        self._probing = False
+    def failed(self, fault: UpstreamFault, ticket: Ticket) -> None:
+        probed = self._is_current(ticket)
+        if probed:
+            self._probing = False
         if fault.kind == "rate_limit":
             wait = fault.retry_after if fault.retry_after is not None else 1.0
             self._wait(wait, "rate limited by the provider", fault.kind)
@@ -131,18 +160,28 @@ class Health:
             return
         if fault.kind == "overloaded" and fault.retry_after:
             self._wait(fault.retry_after, "overloaded, asked to wait", fault.kind)
+        if self._is_open:
+            if probed:
+                self._open(min(self._cool_down * 2, LONGEST_COOL_DOWN), fault.kind, "the probe failed too")
+            return
         self._failures += 1
         self._recent.append(False)
-        if self._is_open:
-            self._open(min(self._cool_down * 2, LONGEST_COOL_DOWN), fault.kind)
-        elif self._failures >= FAILURES_IN_A_ROW or self._mostly_failing():
-            self._open(FIRST_COOL_DOWN, fault.kind)
+        if self._failures >= FAILURES_IN_A_ROW:
+            self._open(FIRST_COOL_DOWN, fault.kind, f"{self._failures} failures in a row")
+        elif self._mostly_failing():
+            self._open(FIRST_COOL_DOWN, fault.kind, f"{self._recent.count(False)} of {WINDOW} calls failed")
+
+    def _is_current(self, ticket: Ticket) -> bool:
+        """A probe of this outage."""
+        return ticket.probe and self._is_open and ticket.era == self._ticket.era
 
     def view(self) -> HealthView:
         wait = self.ready_in()
+        well = self.well
         return HealthView(
             self.state if not self.told_to_wait else "open",
-            self.reason if not self.well else None,
+            None if well else self.reason,
+            None if well else self.waits_for,
             round(wait, 3) if wait else None,
             self._failures,
             self.opened,
@@ -172,9 +211,11 @@ class Health:
             return
         elif now + heard.seconds + grace > self._open_until + HEARD_AGAIN:
             was = self.state
+            if not self._is_open:
+                self._ticket = Ticket(self._ticket.era + 1, False)
             self._open_until = now + heard.seconds + grace
             self._is_open = self._is_hearsay = True
-            self.reason = _told(notice.reason)
+            self.reason, self.waits_for = _told(notice.reason), "unavailable"
             if was != "open":
                 self.opened += 1
                 self._tell(was, "open", self.reason)
@@ -190,24 +231,28 @@ class Health:
             self.learned += own
             self._tell("closed", "open", reason)
 
-    def _open(self, cool_down: float, reason: str) -> None:
+    def _open(self, cool_down: float, kind: FaultKind, why: str) -> None:
         was = self.state
+        if not self._is_open:
+            self._ticket = Ticket(self._ticket.era + 1, False)
         self._cool_down = cool_down
         self._open_until = self._clock.monotonic() + cool_down
         self._is_open = True
         self._is_hearsay = False
         self.learned += 1
         self._recent.clear()
-        self.reason = f"{reason}: {self._failures} failures in a row"
+        self.reason, self.waits_for = f"{kind}: {why}", kind
         self.opened += 1
         self._tell(was, "open", self.reason)
 
     def _close(self, *, own: bool = True) -> None:
+        was = self.state
         self._is_open = self._probing = self._is_hearsay = False
         self.learned += own
+        self._failures = 0
         self._cool_down = FIRST_COOL_DOWN
         self._recent.clear()
-        self._tell("half_open", "closed", self.reason or "")
+        self._tell(was, "closed", self.reason or "")
         self.reason = None
 
     def _tell(self, old: State, new: State, reason: str) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 from headgate.core.clock import Clock
 from headgate.core.ports import Governor, Ledger
 from headgate.core.principal import Principal
+from headgate.core.pulse import Pulse
 from headgate.core.trace import AttemptView, Trace
 from headgate.net.transport.protocol import Transport
 from headgate.upstream.deployment import Deployment
@@ -21,6 +22,7 @@ class Life(Protocol):
     governor: Governor
     transport: Transport
     rng: random.Random
+    pulse: Pulse
     charge_unknown: bool
     """`unknown` attempts are charged at their worst case (the default), not at zero."""
     silent: set[str]

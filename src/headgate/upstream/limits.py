@@ -9,6 +9,7 @@ from headgate.net.transport.protocol import HttpResponse
 from headgate.upstream.deployment import Vitals
 
 _GO = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+LONGEST_RESET = 120.0
 _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 # (limit, remaining, reset) header names: OpenAI's (also Groq, xAI, Azure) and Anthropic's.
 _FAMILIES = tuple(
@@ -35,7 +36,18 @@ def read_limits(response: HttpResponse, vitals: Vitals, now: float) -> None:
         if share < lowest:
             lowest, reset_in = share, duration(said.get(reset_name), now) or 1.0
     if lowest < 1.0:
-        vitals.limits_seen(lowest, min(reset_in, 120.0))
+        vitals.limits_seen(lowest, min(reset_in, LONGEST_RESET))
+
+
+def resets_in(response: HttpResponse, now: float) -> float | None:
+    """Seconds until every limit that is used up has been reset, at most two minutes; None where none is named."""
+    said = {name: value for name, value in response.headers if b"ratelimit" in name}
+    waits = [
+        wait
+        for _, remaining_name, reset_name in _FAMILIES
+        if _number(said.get(remaining_name)) == 0 and (wait := duration(said.get(reset_name), now)) is not None
+    ]
+    return min(max(waits), LONGEST_RESET) if waits else None
 
 
 def duration(raw: bytes | None, now: float) -> float | None:

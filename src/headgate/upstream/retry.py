@@ -9,7 +9,7 @@ from headgate.core.errors import UpstreamFault
 
 SHARE = 0.2
 FLOOR_PER_SECOND = 1.0
-TTL = 10.0
+SLOTS = 10
 BASE_DELAY = 0.25
 LONGEST_DELAY = 8.0
 # Worth asking the same deployment again; silence (timeout) is not: it would only be silent again.
@@ -17,35 +17,36 @@ RETRY_SAME = frozenset({"connect", "unavailable", "overloaded", "invalid_answer"
 
 
 class RetryBudget:
-    """Finagle's: each first try earns 0.2 of a retry, a floor of one a second comes for free, unspent ones last 10 s.
+    """Finagle's: of the last ten seconds' first tries a fifth may be tried again, and one a second on top.
 
-    Retries on a deployment draw on its budget; a move to a healthy deployment does not."""
+    Retries on a deployment draw on its budget; a move to a healthy deployment does not. Counted in slots of a second."""
+
+    __slots__ = ("_clock", "_now", "_retries", "_tries")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._tokens = FLOOR_PER_SECOND * TTL
-        self._at = clock.monotonic()
+        self._now = int(clock.monotonic())
+        self._tries = [0] * SLOTS
+        self._retries = [0] * SLOTS
 
     def earn(self) -> None:
-        self._refill()
-        self._tokens = min(self._tokens + SHARE, self._cap())
+        """A first try."""
+        self._tries[self._slot()] += 1
 
     def spend(self) -> bool:
-        self._refill()
-        if self._tokens < 1.0:
+        """True where one more retry is within the budget; it is then counted."""
+        slot = self._slot()
+        if sum(self._retries) + 1 > SHARE * sum(self._tries) + FLOOR_PER_SECOND * SLOTS:
             return False
-        self._tokens -= 1.0
+        self._retries[slot] += 1
         return True
 
-    def _cap(self) -> float:
-        return 100.0
-
-    def _refill(self) -> None:
-        now = self._clock.monotonic()
-        floor = FLOOR_PER_SECOND * TTL
-        if self._tokens < floor:
-            self._tokens = min(floor, self._tokens + (now - self._at) * FLOOR_PER_SECOND)
-        self._at = now
+    def _slot(self) -> int:
+        now = int(self._clock.monotonic())
+        for second in range(max(self._now + 1, now - SLOTS + 1), now + 1):
+            self._tries[second % SLOTS] = self._retries[second % SLOTS] = 0
+        self._now = now
+        return now % SLOTS
 
 
 class HedgeBudget:

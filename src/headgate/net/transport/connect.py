@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import socket
 import ssl
@@ -10,10 +11,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from headgate.net.transport.names import Address, Resolver
-from headgate.net.transport.protocol import ConnectFailed, ConnectTimeout, Origin, TlsFailed, TotalTimeout
+from headgate.net.transport.protocol import ConnectFailed, ConnectTimeout, Exhausted, Origin, TlsFailed, TotalTimeout
 
 STAGGER = 0.25
 """Seconds after which the next address is tried beside the first (RFC 8305)."""
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""What connecting fails with when this side has run out of something."""
 Protocol = TypeVar("Protocol", bound=asyncio.Protocol)
 
 
@@ -50,6 +53,8 @@ async def connect(
             try:
                 sock = await _first_connected(addresses)
             except OSError as error:
+                if error.errno in _OURS:
+                    raise Exhausted(f"{origin.host}:{origin.port}: {error.strerror or error}") from error
                 resolver.forget(origin.host, origin.port)
                 raise ConnectFailed(f"{origin.host}:{origin.port}: {error.strerror or error}") from error
             return await _over(sock, factory, origin, context)

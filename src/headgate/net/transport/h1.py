@@ -16,7 +16,7 @@ from headgate.net.transport.h1_connection import Connection
 from headgate.net.transport.h1_response import Response
 from headgate.net.transport.heads import host_header, render_headers, render_line
 from headgate.net.transport.names import CachingResolver, Resolver
-from headgate.net.transport.protocol import ConnectFailed, ConnectTimeout, HttpRequest, Limits, Origin, TotalTimeout
+from headgate.net.transport.protocol import ConnectFailed, Exhausted, HttpRequest, Limits, Origin, TotalTimeout
 
 _KEPT_HEADS = 256
 """Rendered header blocks and request lines that a pool remembers."""
@@ -152,7 +152,7 @@ class _Pool:
             self._pass_on(waiter)
             if until == deadline:
                 raise TotalTimeout("the deadline passed while waiting for a connection", sent=False) from error
-            raise ConnectTimeout(f"all {self._per_origin} connections are in use") from error
+            raise Exhausted(f"all {self._per_origin} connections are in use") from error
         except BaseException:
             self._pass_on(waiter)
             raise

@@ -81,6 +81,11 @@ class EgressRefused(ConnectFailed):
     """Our own policy forbids to connect there (see net.egress)."""
 
 
+class Exhausted(ConnectFailed):
+    """This machine or process has nothing left to connect with (file descriptors, ports, its own pool's places): no
+    fault of the server's."""
+
+
 class FirstByteTimeout(TransportError):
     """No status line in time after the request was sent, or the server stopped reading the request."""
 

@@ -1,0 +1,82 @@
+"""One attempt in flight: the connection, the books and the deployment's vitals, ended together exactly once."""
+
+from __future__ import annotations
+
+from headgate.core.errors import UpstreamFault, fault
+from headgate.core.request import Request
+from headgate.net.transport.protocol import HttpResponse
+from headgate.upstream.account import Account
+from headgate.upstream.deployment import Deployment, Endpoint, Model
+from headgate.upstream.health import Ticket
+from headgate.upstream.life import Life
+
+
+class Call:
+    __slots__ = ("_ended", "_life", "account", "deployment", "endpoint", "model", "request", "response", "ticket")
+
+    def __init__(
+        self,
+        life: Life,
+        model: Model,
+        deployment: Deployment,
+        endpoint: Endpoint,
+        request: Request,
+        account: Account,
+        ticket: Ticket,
+    ) -> None:
+        self._life = life
+        self.model = model
+        self.deployment = deployment
+        self.endpoint = endpoint
+        self.request = request
+        self.account = account
+        self.ticket = ticket
+        self.response: HttpResponse | None = None
+        self._ended = False
+        deployment.vitals.outstanding += 1
+
+    def spoke(self) -> None:
+        """Its first content has come."""
+        self.account.saw_content()
+        if self.ticket.probe:
+            self.deployment.vitals.health.spoke(self.ticket)
+
+    def end(self, outcome: str, **books: object) -> None:
+        """ok | failed | cancelled | truncated. Frees the slot, tells health, closes the books."""
+        if self._ended:
+            return
+        self._ended = True
+        vitals = self.deployment.vitals
+        vitals.outstanding -= 1
+        vitals.gate.leave()
+        error = books.get("fault")
+        if outcome == "ok":
+            vitals.health.succeeded(self.ticket)
+            vitals.gate.praised()
+            vitals.observe(self.account.first_content or 0.0, stream=self.request.stream)
+        elif not isinstance(error, UpstreamFault) or self._is_ours(error):
+            vitals.health.abandoned(self.ticket)
+        else:
+            vitals.health.failed(error, self.ticket)
+            if error.kind in ("rate_limit", "overloaded"):
+                vitals.gate.overloaded()
+        self.account.close(outcome, **books)  # type: ignore[arg-type]
+
+    def unsent(self, outcome: str, why: str) -> None:
+        """Ended by us before the first byte went out: nobody is billed and no deployment is to blame."""
+        if self._ended:
+            return
+        self._ended = True
+        vitals = self.deployment.vitals
+        vitals.outstanding -= 1
+        vitals.gate.leave()
+        vitals.health.abandoned(self.ticket)
+        self.account.close(outcome, fault=fault("unavailable", why, sent=False))
+
+    async def close_connection(self) -> None:
+        if self.response is not None:
+            await self.response.aclose()
+
+    def _is_ours(self, error: UpstreamFault) -> bool:
+        """Silence and broken connections of a time in which this process did not run say nothing of the provider."""
+        return error.upstream_status is None and self._life.pulse.slept_since(self.account.started)
