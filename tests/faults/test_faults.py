@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-ASK = [{"role": "user", "content": "Name three uses of a headgate in irrigation."}]
+from support import asking
+from support.asking import ASK, told
+
 BEFORE_CONTENT = [
     "refuse", "500", "502", "503", "529", "429", "auth", "403", "quota", "hang", "html", "empty", "no_choices", "malformed",
     "error_in_200", "redirect", "slow_first_token", "not_found",
@@ -18,29 +20,7 @@ WITHIN = ["cut_stream", "reset_stream", "stall", "truncate_finish", "error_in_st
 
 
 def ask(stage: Any, model: str, *, stream: bool, **more: Any) -> tuple[int, dict[str, str], bytes]:
-    connection = HTTPConnection(urlsplit(stage.url).netloc, timeout=20)
-    body = {"model": model, "messages": ASK, "stream": stream, **more}
-    headers = {"content-type": "application/json", "x-headgate-details": "true"}
-    connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-    answer = connection.getresponse()
-    found = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
-    connection.close()
-    return found
-
-
-def told(body: bytes) -> tuple[str, bool, dict[str, Any] | None, dict[str, Any] | None]:
-    """(text, finished, error, details) of a streamed answer."""
-    text, finished, error, details = "", False, None, None
-    for frame in body.decode().split("\n\n"):
-        if not frame.startswith("data: ") or frame == "data: [DONE]":
-            continue
-        chunk = json.loads(frame[6:])
-        error = chunk.get("error") or error
-        details = chunk.get("headgate") or details
-        for choice in chunk.get("choices", []):
-            text += choice["delta"].get("content") or ""
-            finished = finished or bool(choice.get("finish_reason"))
-    return text, finished, error, details
+    return asking.ask(stage.url, model, stream=stream, **more)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -123,10 +103,12 @@ def test_missing_usage_is_estimated_and_flagged(stage):
 
 def test_a_context_error_goes_only_to_more_room(stage):
     stage.break_model("claude-4.7", "context_length")
-    status, headers, _ = ask(stage, "reliable", stream=False)
-    assert status in (200, 400, 503)
-    if status == 200:
-        assert headers["x-headgate-model"] == "gemini-3.0"
+    status, headers, body = ask(stage, "reliable", stream=False)
+    assert (status, headers["x-headgate-model"]) == (200, "gemini-3.0")  # gpt-5.5 and llama-4 have less room
+    assert [a["model"] for a in json.loads(body)["headgate"]["attempts"]] == ["claude-4.7", "gemini-3.0"]
+    stage.break_model("gemini-3.0", "context_length")
+    assert ask(stage, "reliable", stream=False)[0] in (400, 503)
+    assert stage.served().count("gpt-5.5") == stage.served().count("llama-4") == 0
 
 
 def test_a_refusal_for_content_is_the_providers_answer(stage):

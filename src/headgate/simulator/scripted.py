@@ -30,6 +30,7 @@ class FakeUpstream:
         self.wire = Wire(self.respond, clock=clock)
         self._answers: dict[str, list[Answer]] = {}
         self._taken: dict[str, int] = {}
+        self._calls: list[Call] = []
         self._by_name: dict[str, list[Call]] = {}
         self.listener: Listener | None = None
 
@@ -44,10 +45,16 @@ class FakeUpstream:
 
     @property
     def calls(self) -> list[Call]:
-        return list(self.wire.calls)
+        """In order of arrival, over sockets or not."""
+        return list(self._calls)
 
     def calls_of(self, name: str) -> list[Call]:
         return self._by_name.get(name, [])
+
+    def forget(self) -> None:
+        """The calls so far."""
+        self._calls.clear()
+        self._by_name.clear()
 
     def on(self, name: str, *answers: Answer) -> None:
         """What calls of `name` get, in order; the last for ever. Replaces what was set; `*` is the default."""
@@ -56,6 +63,7 @@ class FakeUpstream:
 
     def respond(self, call: Call) -> steps.Script:
         name = call.headers.get("x-sim-scenario") or named_model(call)
+        self._calls.append(call)
         self._by_name.setdefault(name, []).append(call)
         if name not in self._answers:
             name = "*"

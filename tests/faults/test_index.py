@@ -1,0 +1,113 @@
+"""Which test proves which fault. The numbers are those of the list of faults that providers, networks, clients and our own
+process come with; each is met over real sockets unless the clock or a count is the point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+HERE = "faults/test_faults.py"
+WIRES = "faults/test_wires.py"
+VIRTUAL = "faults/test_virtual.py"
+PROCESS = "faults/test_process.py"
+COOLING = "upstream/test_cooling.py"
+MOVES = f"{HERE}::test_a_failure_before_content_moves_on_unseen"
+ALONE = f"{HERE}::test_a_single_model_fails_with_one_clean_error"
+BEFORE = f"{WIRES}::test_13_to_16_cut_before_the_answers_head"
+WITHIN = f"{WIRES}::test_14_to_16_cut_within_the_answer"
+CONTINUED = f"{HERE}::test_a_broken_stream_is_continued_by_the_next_model"
+UNFINISHED = f"{HERE}::test_without_rescue_a_broken_stream_ends_with_an_error_and_no_finish"
+LEAVES = f"{WIRES}::test_24_to_26_a_client_that_leaves_ends_the_providers_call_within_a_second"
+LIFE = "server/frontends/test_frontend_life.py"
+PROBE = f"{COOLING}::test_a_recovering_primary_gets_one_probe_at_a_time_while_the_rest_is_served_elsewhere"
+RELOADS = f"{WIRES}::test_43_a_thousand_reloads_leak_nothing_and_streams_outlive_their_model"
+ENDLESS = f"{WIRES}::test_21_and_23_endless_bodies_and_bombs_end_at_the_cap"
+
+PROOFS: dict[tuple[int, str], list[str]] = {
+    (1, "the provider refuses TCP"): [f"{WIRES}::test_1_refused", MOVES],
+    (2, "a black hole for SYNs"): [
+        f"{WIRES}::test_2_a_black_hole_for_syns",
+        f"{WIRES}::test_2_a_connection_that_swallows_everything",
+    ],
+    (3, "names cannot be looked up, or slowly"): [
+        f"{WIRES}::test_3_names_that_cannot_be_looked_up",
+        "net/test_net_names.py::test_the_old_answer_serves_while_lookups_fail",
+    ],
+    (4, "a certificate that is expired or for another name"): [
+        "faults/test_tls.py::test_an_untrusted_provider_is_left_at_once_and_told_of"
+    ],
+    (5, "500, 502, 503, 529"): [MOVES, ALONE, f"{COOLING}::test_what_we_have_tried_the_sdk_is_told_not_to_try_again"],
+    (6, "429 with Retry-After"): [
+        f"{COOLING}::test_a_named_wait_is_kept_to_even_by_the_last_target",
+        f"{COOLING}::test_a_rate_limit_without_a_time_is_over_when_the_headers_say_so",
+        f"{HERE}::test_rate_limits_everywhere_are_429_with_the_smallest_wait",
+    ],
+    (7, "401 and 403 of a provider"): [MOVES, ALONE],
+    (8, "the context is too long"): [f"{HERE}::test_a_context_error_goes_only_to_more_room"],
+    (9, "a content filter's 400"): [f"{HERE}::test_a_refusal_for_content_is_the_providers_answer"],
+    (10, "200 with an error's body or a sign-in page"): [MOVES, ALONE],
+    (11, "200 with nothing, {} or no choices"): [MOVES, ALONE],
+    (12, "200 with fields that nobody knows"): [f"{VIRTUAL}::test_12_fields_that_nobody_knows_pass_through"],
+    (13, "a slow first byte"): [f"{WIRES}::test_13_a_slow_first_byte_is_abandoned", MOVES, BEFORE],
+    (14, "silence in the middle"): [CONTINUED, UNFINISHED, WITHIN],
+    (15, "a reset in the middle"): [CONTINUED, UNFINISHED, WITHIN, f"{HERE}::test_a_broken_body_moves_on"],
+    (16, "a clean end without a finish"): [
+        CONTINUED,
+        UNFINISHED,
+        WITHIN,
+        "upstream/test_stream_end.py::test_nothing_less_does",
+    ],
+    (17, "no usage"): [f"{HERE}::test_missing_usage_is_estimated_and_flagged"],
+    (18, "odd and malformed event streams"): [
+        f"{WIRES}::test_18_a_stream_cut_anywhere_into_packets",
+        f"{WIRES}::test_18_every_form_of_sse_that_the_specification_allows",
+        f"{WIRES}::test_18_what_is_no_event_is_an_error_of_the_provider",
+    ],
+    (19, "deltas twice or out of order"): [
+        f"{VIRTUAL}::test_19_deltas_out_of_order_pass_in_their_own_format_and_end_cleanly_in_another"
+    ],
+    (20, "a byte a second for ever"): [f"{WIRES}::test_20_one_byte_at_a_time_for_ever_ends_with_the_total_limit"],
+    (21, "ten gigabytes"): [ENDLESS, "net/test_net_answers.py::test_bodies_have_a_limit"],
+    (22, "a redirect"): [MOVES, ALONE],
+    (23, "a compression bomb"): [ENDLESS, "net/test_net_answers.py::test_a_gzip_bomb_goes_off_in_small"],
+    (24, "the client leaves a stream"): [LEAVES, f"{HERE}::test_a_client_that_leaves_cancels_upstream"],
+    (25, "the client leaves a whole answer"): [LEAVES],
+    (26, "the client half-closes"): [LEAVES],
+    (27, "a slow reader"): [
+        f"{LIFE}::test_a_client_that_stops_reading_stops_the_stream",
+        f"{LIFE}::test_a_client_that_takes_nothing_for_too_long_is_cut",
+    ],
+    (31, "the process was stopped"): [f"{PROCESS}::test_31_a_stopped_process_keeps_its_deadlines_and_blames_nobody"],
+    (32, "no file descriptors"): [f"{PROCESS}::test_32_without_file_descriptors_it_sheds_and_recovers"],
+    (33, "the loop is blocked"): [
+        f"{PROCESS}::test_33_a_blocked_loop_is_measured_and_sheds",
+        f"{PROCESS}::test_33_the_least_important_are_shed_first",
+    ],
+    (41, "metrics are scraped without pause"): [
+        f"{WIRES}::test_41_metrics_scraped_a_hundred_times_a_second_stop_nobody"
+    ],
+    (43, "reloads: a bad file, a model in use removed, a thousand"): [
+        RELOADS,
+        "e2e/test_serve.py::test_a_changed_file_is_loaded_and_a_bad_one_changes_nothing",
+    ],
+    (45, "circles, members and judges that fail, agents without end"): [
+        f"{VIRTUAL}::test_45_strategies_that_go_round_in_a_circle_are_no_configuration",
+        "strategies/ensemble/test_ensemble.py::test_one_valid_answer_is_enough",
+        "strategies/ensemble/test_ensemble.py::test_a_failed_judge_leaves_it_to_the_weights",
+        "strategies/agent/test_agent.py::test_a_plan_that_costs_too_much_never_starts",
+    ],
+    (47, "a storm with every provider down"): [f"{VIRTUAL}::test_47_a_storm_on_providers_that_are_all_down"],
+    (48, "a herd at a half-open breaker"): [
+        PROBE,
+        f"{COOLING}::test_wait_all_wait_for_one_probe_and_are_then_answered",
+    ],
+}
+
+
+@pytest.mark.parametrize("fault", PROOFS, ids=lambda fault: str(fault[0]))
+def test_what_is_named_exists(fault):
+    for proof in PROOFS[fault]:
+        file, _, name = proof.partition("::")
+        assert f"def {name}(" in (TESTS / file).read_text(encoding="utf-8"), proof

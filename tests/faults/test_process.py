@@ -1,0 +1,139 @@
+"""Faults of our own process: stopped, out of file descriptors, blocked. (Numbers: test_index.py.)"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import threading
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from headgate.core.pulse import Pulse
+from support.asking import ASK, ask
+from support.served import ServedGateway
+
+SLOW = "  slow: {provider: anthropic, upstream: claude-opus-4-7, timeout: {total: 2s, first_token: 2s}}\n"
+
+
+@pytest.fixture
+def served(tmp_path):
+    found = ServedGateway(tmp_path, SLOW)
+    yield found
+    found.close()
+
+
+def status_of(url: str, model: str) -> int:
+    """-1 where the connection was refused or cut."""
+    try:
+        return ask(url, model, stream=False)[0]
+    except (OSError, HTTPException):
+        return -1
+
+
+def health(served: ServedGateway, model: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{served.url}/health", timeout=10) as answer:
+        deployments = json.load(answer)["models"][model]["deployments"]
+    return next(iter(deployments.values()))
+
+
+def answers_again(served: ServedGateway, model: str) -> bool:
+    for _ in range(60):
+        if status_of(served.url, model) == 200:
+            return True
+        time.sleep(0.25)
+    return False
+
+
+def test_31_a_stopped_process_keeps_its_deadlines_and_blames_nobody(served):
+    served.loop.run(served.sim.break_model("claude-4.7", "hang"))
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(status_of, served.url, "slow") for _ in range(8)]
+        time.sleep(0.7)
+        os.kill(served.process.pid, signal.SIGSTOP)
+        time.sleep(3.0)  # longer than the 2 s that each call may take
+        os.kill(served.process.pid, signal.SIGCONT)
+        woke = time.monotonic()
+        assert {one.result(20) for one in asked} == {504}
+        assert time.monotonic() - woke < 5
+    assert health(served, "slow")["state"] == "closed"
+    served.loop.run(served.sim.mend())
+    assert answers_again(served, "slow")
+    # and the same silence of a process that did run does count
+    served.loop.run(served.sim.break_model("claude-4.7", "hang"))
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(lambda _: status_of(served.url, "slow"), range(8))) == {504}
+    assert health(served, "slow")["state"] == "open"
+
+
+def test_32_without_file_descriptors_it_sheds_and_recovers(served):
+    assert status_of(served.url, "gpt-5.5") == 200
+    held = len(os.listdir(f"/proc/{served.process.pid}/fd"))
+    _, hard = resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (held + 12, hard))
+    served.loop.run(served.sim.break_model("claude-4.7", "slow_first_token", delay=1.0))
+    netloc = urlsplit(served.url).netloc
+    body = json.dumps({"model": "claude-4.7", "messages": ASK}).encode()
+
+    def one(_: int) -> int:
+        connection = HTTPConnection(netloc, timeout=6)
+        try:
+            connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+            return connection.getresponse().status
+        except (OSError, HTTPException):
+            return -1
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(40) as threads:
+        statuses = list(threads.map(one, range(40)))
+    assert set(statuses) <= {200, 503, -1}
+    assert 503 in statuses  # accepted, and no descriptor left to ask the provider with
+    assert served.process.poll() is None
+    served.loop.run(served.sim.mend())
+    assert answers_again(served, "claude-4.7")  # the limit is as low as before
+    assert {health(served, name)["state"] for name in ("claude-4.7", "gpt-5.5")} == {"closed"}
+
+
+def test_33_a_blocked_loop_is_measured_and_sheds(wires):
+    house = wires.gateway.house
+    events: list[tuple[str, dict[str, Any]]] = []
+    house.on_event.append(lambda kind, facts: events.append((kind, facts)))
+    wires.loop.call(house.pulse.start)
+    asked: list[int] = []
+
+    def block() -> None:
+        # The request is sent while nothing runs, so that it is the first thing to be read afterwards.
+        thread = threading.Thread(target=lambda: asked.append(status_of(wires.gateway.url, "first")))
+        thread.start()
+        time.sleep(2.0)
+
+    wires.loop.call(lambda: wires.loop.loop.call_later(0.01, block))
+    time.sleep(2.5)
+    deadline = time.monotonic() + 10
+    while not asked and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert asked == [503]
+    assert house.pulse.worst >= 1.0
+    assert ("shed", "lag") in [(kind, facts.get("reason")) for kind, facts in events]
+    while status_of(wires.gateway.url, "first") != 200 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert status_of(wires.gateway.url, "first") == 200
+    wires.loop.call(house.pulse.stop)
+
+
+def test_33_the_least_important_are_shed_first():
+    pulse = Pulse()
+    pulse.pressure = 1.0
+    assert [pulse.sheds(priority) for priority in (-1, 0, 1)] == [True, True, False]
+    pulse.pressure = 3.0
+    assert pulse.sheds(9)
+    pulse.pressure = 0.1
+    assert not pulse.sheds(-9)
