@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from headgate.config.errors import ConfigError
@@ -167,7 +167,7 @@ BEHAVIOURS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     providers=st.tuples(BEHAVIOURS, BEHAVIOURS, BEHAVIOURS),
     requests=st.lists(
@@ -178,6 +178,8 @@ BEHAVIOURS = st.lists(
     together=st.booleans(),
 )
 def test_any_sequence_of_behaviours_ends_in_one_complete_answer_or_one_clean_error(providers, requests, together):
+    note(f"{providers=} {requests=} {together=}")
+
     async def main() -> None:
         it = VirtualGateway(CONFIG)
         for name, said in zip(("one", "two", "three"), providers, strict=True):

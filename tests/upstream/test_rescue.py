@@ -163,3 +163,18 @@ def test_the_wish_must_be_a_truth_value():
         assert heard.json()["error"]["param"] == "headgate.restart"
 
     virtually(main)
+
+
+@pytest.mark.parametrize("rescue", ["continue", "restart"])
+def test_a_chain_whose_last_stream_breaks_too_is_over(rescue):
+    async def main() -> None:
+        it = gateway(rescue)
+        for name in ("one", "two", "three"):
+            it.fake.on(name, streamed(f"{name} says ", ending=s.Reset()))
+        heard = await it.ask("chain", stream=True, headers=TAKES_IT)
+        assert heard.error is not None
+        assert not heard.finished
+        assert [len(it.fake.calls_of(name)) for name in ("one", "two", "three")] == [1, 1, 1]
+        it.ledger.check()
+
+    virtually(main)

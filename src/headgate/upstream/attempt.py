@@ -196,7 +196,9 @@ async def once(
     endpoint = deployment.endpoint(request.dialect.name)
     http = _render(life, deployment, endpoint, request)
     remaining = envelope.remaining(life.clock.monotonic())
-    ticket = await _admitted(life, model, deployment, remaining, policy)
+    if not deployment.vitals.gate.try_enter():
+        await _queued(life, model, deployment, remaining)
+    ticket = _admitted(model, deployment, policy)
     hold: Grant | None = None
     try:
         if life.governor.guards(model.name, deployment.name):
@@ -233,21 +235,24 @@ async def once(
         raise
 
 
-async def _admitted(life: Life, model: Model, deployment: Deployment, remaining: float, policy: Policy) -> Ticket:
-    """A slot of the deployment's and its breaker's leave. Raises Overloaded, or a fault where somebody probes right now."""
-    vitals = deployment.vitals
+async def _queued(life: Life, model: Model, deployment: Deployment, remaining: float) -> None:
+    """A slot of the deployment's, once one is free. Raises Overloaded."""
+    gate = deployment.vitals.gate
     try:
-        await vitals.gate.enter(life.principal.priority, remaining)
+        await gate.enter(life.principal.priority, remaining)
     except Overloaded:
-        life.event(
-            "shed", model=model.name, deployment=deployment.name, reason="concurrency", limit=int(vitals.gate.limit)
-        )
+        life.event("shed", model=model.name, deployment=deployment.name, reason="concurrency", limit=int(gate.limit))
         raise
-    if (ticket := vitals.health.admit()) is not None:
+
+
+def _admitted(model: Model, deployment: Deployment, policy: Policy) -> Ticket:
+    """The breaker's leave. Raises a fault, and gives the slot back, where somebody probes right now."""
+    health = deployment.vitals.health
+    if (ticket := health.admit()) is not None:
         return ticket
     if policy.panic:
-        return vitals.health.beside()
-    vitals.gate.leave()
+        return health.beside()
+    deployment.vitals.gate.leave()
     raise fault("unavailable", f"{model.name} is being probed", sent=False)
 
 

@@ -15,6 +15,10 @@ def choose(
     """(deployment, why) among those that are well or may be probed, those in `left` excepted; None where there is none.
 
     Session affinity comes first, so that the provider's prompt cache stays warm, and yields to health."""
+    if len(model.deployments) == 1:
+        only = model.deployments[0]
+        free = only.key not in left and (pin is not None or only.vitals.health.ready_in() <= 0)
+        return (only, "only one") if free and pin in (None, only.key) else (None, "no deployment may be asked")
     if pin is not None:
         pinned = next((d for d in model.deployments if d.key == pin and d.key not in left), None)
         return pinned, "it holds the conversation's state"
@@ -28,7 +32,7 @@ def choose(
         # Someone has to try whether it has recovered; health admits one request at a time for that.
         return probe, "probe after its cool-down"
     if len(candidates) == 1:
-        return candidates[0], "only one" if len(model.deployments) == 1 else "the others are left or cooling"
+        return candidates[0], "the others are left or cooling"
     if affinity and model.affinity and model.balance in ("weighted", "latency"):
         sticky = _rendezvous(candidates, affinity)
         if sticky.vitals.gate.busy < sticky.vitals.gate.limit and sticky.vitals.headroom_now() > 0.02:

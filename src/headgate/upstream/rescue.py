@@ -148,8 +148,8 @@ class Rescued:
             try:
                 piece = await self._now.pull(None if self._resumed else dialect)
             except UpstreamFault as error:
-                if self._closed:
-                    raise
+                if self._closed or self._resumed:
+                    raise  # the answer that went on has been rescued itself as far as the chain goes
                 await self._switch(error)
                 continue
             if piece is None or isinstance(piece, bytes) or not self._resumed:

@@ -43,6 +43,8 @@ class RetryBudget:
 
     def _slot(self) -> int:
         now = int(self._clock.monotonic())
+        if now == self._now:
+            return now % SLOTS
         for second in range(max(self._now + 1, now - SLOTS + 1), now + 1):
             self._tries[second % SLOTS] = self._retries[second % SLOTS] = 0
         self._now = now

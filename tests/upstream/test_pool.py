@@ -1,0 +1,131 @@
+"""Which deployment takes the next request: every balancer, affinity, and health before all of them. On virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from headgate.simulator import script as s
+from support.virtual import VirtualGateway, answer, virtually
+
+CONFIG = """
+providers: {{openai: {{base_url: "http://one/v1"}}}}
+models:
+  m:
+    deployments:
+      - {{provider: openai, upstream: one, weight: 3}}
+      - {{provider: openai, upstream: two, weight: 1}}
+    balance: {balance}
+    affinity: {affinity}
+"""
+DOWN = s.reply_json(503, {"error": {"message": "down"}})
+
+
+def gateway(balance: str, *, affinity: bool = False) -> VirtualGateway:
+    return VirtualGateway(CONFIG.format(balance=balance, affinity=str(affinity).lower()), seed=7)
+
+
+def counted(it: VirtualGateway) -> Counter[str]:
+    return Counter({name: len(it.fake.calls_of(name)) for name in ("one", "two")})
+
+
+def test_weighted_shares_by_weight():
+    async def main() -> None:
+        it = gateway("weighted")
+        it.fake.on("*", answer())
+        for _ in range(400):
+            await it.ask("m")
+        assert 270 <= counted(it)["one"] <= 330
+
+    virtually(main)
+
+
+def test_least_outstanding_fills_by_weight():
+    async def main() -> None:
+        it = gateway("least_outstanding")
+        it.fake.on("*", answer(after=10))
+        asking = [asyncio.ensure_future(it.ask("m")) for _ in range(40)]
+        await asyncio.sleep(1)
+        assert counted(it) == {"one": 30, "two": 10}
+        await asyncio.gather(*asking)
+
+    virtually(main)
+
+
+def test_latency_goes_where_it_is_fast():
+    async def main() -> None:
+        it = gateway("latency")
+        it.fake.on("one", answer(after=5))
+        it.fake.on("two", answer(after=0.2))
+        for _ in range(60):
+            await it.ask("m")
+        assert counted(it)["two"] >= 50
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("balance", ["rate_limit"])
+def test_rate_limit_goes_where_most_is_left_and_comes_back_when_it_resets(balance):
+    async def main() -> None:
+        it = gateway(balance)
+        left = {
+            "x-ratelimit-limit-requests": "100",
+            "x-ratelimit-remaining-requests": "10",
+            "x-ratelimit-reset-requests": "30s",
+        }
+        it.fake.on("one", lambda call: s.with_headers(answer(), left))
+        it.fake.on("two", answer())
+        for _ in range(50):
+            await it.ask("m")
+        assert counted(it)["two"] >= 45
+        await asyncio.sleep(31)
+        before = counted(it)["one"]
+        for _ in range(10):
+            await it.ask("m")
+        assert counted(it)["one"] > before
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("balance", ["weighted", "latency"])
+def test_a_conversation_stays_on_its_deployment_until_that_is_not_well(balance):
+    async def main() -> None:
+        it = gateway(balance, affinity=True)
+        it.fake.on("*", answer())
+        homes: dict[int, str] = {}
+        for turn in range(4):
+            for talk in range(12):
+                said = [
+                    {"role": "user", "content": f"talk {talk} " * 200},
+                    *[{"role": "user", "content": "more"}] * turn,
+                ]
+                heard = await it.ask("m", messages=said)
+                home = heard.details["chosen"]["deployment"]
+                assert homes.setdefault(talk, home) == home
+        assert set(homes.values()) == {"openai/one", "openai/two"}
+        it.fake.on("one", DOWN)
+        it.fake.on("two", answer("well"))
+        for talk in range(12):
+            said = [{"role": "user", "content": f"talk {talk} " * 200}]
+            for _ in range(6):
+                assert (await it.ask("m", messages=said)).text == "well"
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("balance", ["weighted", "least_outstanding", "latency", "rate_limit"])
+def test_whatever_the_balance_a_deployment_that_fails_is_left(balance):
+    async def main() -> None:
+        it = gateway(balance)
+        it.fake.on("one", DOWN)
+        it.fake.on("two", answer("well"))
+        for _ in range(60):
+            assert (await it.ask("m")).text == "well"
+        assert counted(it)["one"] <= 6
+        kinds = [facts for kind, facts in it.events if kind == "failover"]
+        assert kinds
+        assert all(move["frm"] == "openai/one" and move["to"] == "openai/two" for move in kinds)
+
+    virtually(main)
