@@ -19,6 +19,7 @@ test: setup lint type
 	sh scripts/browser.sh
 	sh scripts/database.sh
 	sh scripts/shared.sh
+	sh scripts/node.sh
 	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not slow"
 
 # Can the tests fail? Defects written on purpose, each of which a named test must catch: once per release.

@@ -7,6 +7,7 @@ if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
   $run apt-get update -q
   DEBIAN_FRONTEND=noninteractive $run apt-get install -qy --no-install-recommends nodejs npm
 fi
+exec 9>.installing && flock 9  # test workers may ask at the same moment: one installs, the others wait for it
 [ -e node_modules/.done ] && [ ! package-lock.json -nt node_modules/.done ] && exit 0
 npm ci --no-audit --no-fund --loglevel=error
 touch node_modules/.done
