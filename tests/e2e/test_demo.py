@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,14 @@ from typing import Any
 import openai
 import pytest
 
+SIX = {
+    "code": "claude-4.7",
+    "summary": "gpt-5.5",
+    "creative": "gemini-3.0",
+    "analysis": "claude-4.7",
+    "translation": "gpt-5.5",
+    "math": "deepseek-v4",
+}
 COMMAND = [sys.executable, "-m", "headgate.cli"]
 
 
@@ -63,6 +72,15 @@ def test_the_demo_tours_breaks_mends_and_ends(tmp_path):
         assert "1 single" in text
         assert "2 fallback" in text
         assert "reliable → claude-4.7" in text
+        assert "6 prompts, 6 routes" in text
+        for task, model in SIX.items():
+            assert re.search(
+                rf"^ +{task} [01]\.\d\d \(.+\) → {model} · \$0\.\d+ · saved -?\$0\.\d+$", text, re.MULTILINE
+            ), (
+                task,
+                text,
+            )
+        assert "saved against always asking claude-4.7" in text
         assert "headgate demo break claude-4.7" in text
         data = str(tmp_path / "data")
         assert run("demo", "--data-dir", data, "break", "claude-4.7")[0] == 0

@@ -6,6 +6,7 @@ import asyncio
 import json as stdlib_json
 import urllib.error
 import urllib.request
+from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,15 @@ TOUR = (
     ("3 task routing", "auto", "Analyze this financial report: revenue 4.2 M, costs 3.9 M, last year 4.0 M and 3.1 M."),
     ("4 ensemble", "careful", "What is 17 * 23? Answer with the number."),
     ("5 agent", "agent", "What is 12 * 12, and what is that plus 19 * 3?"),
+)
+# One for each rule of the demo's route.
+ROUTED = (
+    "Write a Python function that reverses a linked list.",
+    "TL;DR please: the meeting moved to Friday because the room was taken.",
+    "Escribe un poema sobre el mar y la luna.",
+    "Evaluate the pros and cons of these two market strategies.",
+    "请把下面的句子翻译成英文：门是开着的。",
+    "If a train covers 120 km in 1.5 hours, how far does it go in 4 hours?",
 )
 
 
@@ -155,9 +165,11 @@ def _tour(url: str, console: str, names: list[str]) -> None:
             say(f"{bold(phase)}: not built yet")
             continue
         say(f"{bold(f'{phase}: model={name!r}')}  {dim(prompt)}")
-        text, about = found
+        text, about = found[0], summary(found[1]) if found[1] else ""
         say(f"    {' '.join(text.split())[:300]}")
         say(f"    {dim(about)}\n")
+        if name == "auto":
+            _routes(url)
         body = stdlib_json.dumps({"model": name, "messages": [{"role": "user", "content": prompt}]})
         lines.append(f"curl -s {url}/v1/chat/completions -d '{body}'")
     say(bold("Try it yourself"))
@@ -168,7 +180,38 @@ def _tour(url: str, console: str, names: list[str]) -> None:
     say(f"  console:        {console}\n  Ctrl-C ends the demo.")
 
 
-def _ask(url: str, name: str, prompt: str) -> tuple[str, str] | None:
+def _routes(url: str) -> None:
+    """Six prompts, six routes, why; asked all at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(len(ROUTED)) as pool:
+        found = list(pool.map(lambda prompt: _ask(url, "auto", prompt), ROUTED))
+    routed = [(prompt, answer[1]) for prompt, answer in zip(ROUTED, found, strict=True) if answer and answer[1]]
+    say(f"    {bold(f'{len(routed)} prompts, {len(routed)} routes')}")
+    for prompt, details in routed:
+        task = details["task"]
+        why = ", ".join(task["signals"][:2])
+        cost, saved = details.get("cost_usd"), details.get("saved_usd")
+        parts = [
+            f"{task['label']} {task['confidence']:.2f} ({why}) → {details['chosen']['model']}",
+            "cost unknown" if cost is None else f"${cost}",
+            *([] if saved is None else [f"saved {_signed(Decimal(saved))}"]),
+        ]
+        say(f"    {prompt}\n      {dim(' · '.join(parts))}")
+    best = next((details["baseline"] for _, details in routed if "baseline" in details), None)
+    if best is not None:
+        total = _signed(sum((Decimal(details.get("saved_usd", 0)) for _, details in routed), Decimal(0)))
+        note = "less than nothing where a rule names a dearer model"
+        say(f"    {dim(f'saved against always asking {best}: {total}; {note}')}")
+    say()
+
+
+def _signed(amount: Decimal) -> str:
+    return f"-${-amount}" if amount < 0 else f"${amount}"
+
+
+def _ask(url: str, name: str, prompt: str) -> tuple[str, dict] | None:
+    """(the answer, its details); None: not built yet."""
     body = {"model": name, "messages": [{"role": "user", "content": prompt}]}
     request = urllib.request.Request(
         f"{url}/v1/chat/completions",
@@ -181,8 +224,8 @@ def _ask(url: str, name: str, prompt: str) -> tuple[str, str] | None:
     except urllib.error.HTTPError as error:
         if error.code == 501:
             return None
-        return f"error {error.code}", error.read().decode()[:200]
-    return found["choices"][0]["message"]["content"] or "", summary(found["headgate"])
+        return f"error {error.code}: {error.read().decode()[:200]}", {}
+    return found["choices"][0]["message"]["content"] or "", found["headgate"]
 
 
 def summary(details: dict) -> str:
