@@ -80,6 +80,8 @@ TROUBLES = ("500", "429", "hang", "cut_stream", "reset_stream", "stall", "trunca
 HOT = POINTS[: POINTS.index("tail.read")]
 LIFE = 0.9
 """Seconds that a life may take before it is ended from outside."""
+PATIENCE = 60.0
+"""Seconds that a fail-point may take to strike where it has to: a loaded machine takes its time."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +148,18 @@ class Zygote:
 
 @dataclass
 class Plan:
-    """How one life goes and ends. `keeps`: whether what clients saw must be in the books (not where the disk was full)."""
+    """How one life goes and ends. `keeps`: whether what clients saw must be in the books (not where the disk was full).
+    `must`: the fail-point has to strike."""
 
     failpoints: str
     end: str
     after: float
     keeps: bool = True
+    must: bool = False
+
+    @property
+    def point(self) -> str:
+        return self.failpoints.partition("=")[0]
 
 
 class World:
@@ -213,14 +221,14 @@ class World:
 
     # -- lives ---------------------------------------------------------------------------------------------------------
     def live(self, point: str | None = None) -> None:
-        """One life: it starts, the books are checked, clients ask, it ends."""
+        """One life: it starts, the books are checked, clients ask, it ends: at `point`, or as it happens."""
         plan = self._plan(point)
         self.lives += 1
-        replayed = self._keep_journal() if self.rng.random() < 0.1 else None
+        replayed = self._keep_journal() if point is None and self.rng.random() < 0.25 else None
         life = self._start(plan.failpoints)
         ready = self._ready(life)
         if ready is None:
-            self._died(plan.failpoints.partition("=")[0] or "start")
+            self._died(plan.point or "start")
             return
         self._judge()
         if replayed is not None:
@@ -229,13 +237,16 @@ class World:
         self._trouble()
         crowd = Crowd(ready["url"], self._secrets, self.rng.getrandbits(32), self._clients)
         down = self._take_store_down() if self.rng.random() < 0.15 else None
+        if plan.must and not self._zygote.dead(life, plan.after):
+            self._all_well(down)  # nothing keeps requests from the point any more
+            down = None
+            if not self._zygote.dead(life, PATIENCE):
+                self.violations.append(f"life {self.lives}: the fail-point {plan.failpoints} never struck")
         self._end(life, ready["admin"], plan, crowd)
         told = crowd.join()
         if plan.keeps:
             self._told += told
-        if down is not None:
-            down()
-        self._loop.run(self._sim.mend())
+        self._all_well(down)
 
     def last(self) -> None:
         """A start that nothing disturbs, and its check; then a graceful end."""
@@ -250,6 +261,11 @@ class World:
         self._loop.run(self._sim.aclose())
         self._loop.close()
 
+    def _all_well(self, down: Callable[[], None] | None) -> None:
+        if down is not None:
+            down()
+        self._loop.run(self._sim.mend())
+
     def _plan(self, point: str | None) -> Plan:
         rng = self.rng
         if point is None and rng.random() < 0.4:
@@ -261,9 +277,12 @@ class World:
                     f"{where}=full:{rng.randint(1, 30)}", "kill", after, keeps=where != "journal.outcome.before"
                 )
             return Plan("", end, after)
+        must = point is not None
         point = point or rng.choice(POINTS)
         count = rng.randint(1, 25) if point in HOT else rng.randint(1, 2)
-        return Plan(f"{point}=kill:{count}", "kill", LIFE)
+        if must and point == "replay.half":
+            count = 1  # one life may leave no more than one segment behind
+        return Plan(f"{point}=kill:{count}", "kill", LIFE, must=must)
 
     def _start(self, failpoints: str) -> Life:
         return self._zygote.start(
@@ -280,7 +299,7 @@ class World:
 
     def _end(self, life: Life, admin: str, plan: Plan, crowd: Crowd) -> None:
         if self._zygote.dead(life, plan.after):
-            self._died(plan.failpoints.partition("=")[0])
+            self._died(plan.point)
             return
         match plan.end:
             case "term":

@@ -9,12 +9,14 @@ Lives have numbers of their own: the system uses a pid again and again.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import select
 import signal
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +48,21 @@ def _import_all() -> None:
     from headgate.engine.compile import Compiler
     from headgate.engine.zero import config_from_environment
     from headgate.ledger.journal import Journal
-    from headgate.server import serve
-    from headgate.stores import postgres
 
+    for name in (
+        "headgate.cli.serve",
+        "headgate.server.serve",
+        "headgate.stores.postgres",
+        "uvicorn.lifespan",
+        "uvloop",
+    ):
+        import_module(name)
     Compiler({}, clock=SYSTEM).compile(config_from_environment({"OPENAI_API_KEY": "x"}))
     defaults = Journal.__init__.__kwdefaults__
     assert defaults is not None
     defaults["segment"] = SEGMENT
-    assert serve
-    assert postgres
+    gc.collect()
+    gc.freeze()  # else every life would look through, and so copy, all that was imported
 
 
 def _fork(command: dict[str, Any], news: int, lives: dict[int, int]) -> None:
