@@ -70,6 +70,18 @@ def test_usage_as_json_by_any_dimension(data: Path, capsys: pytest.CaptureFixtur
     assert json.loads(said(capsys, "usage", "--where", "team=blue", "--json")) == []
 
 
+def test_the_mix_of_tasks_as_table_and_json(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = said(capsys, "insight", "tasks", "--since", "1h").splitlines()
+    assert shown[0] == "2 requests · $0.000000300 · saved $0.000000"  # 300 nano-US$, and one without a price
+    assert any(line.startswith("no task · 2 (100%) · 1 failed") for line in shown)
+    assert any(line.split()[:2] == ["claude", "2"] and line.endswith("0 of 1") for line in shown), shown
+    assert any(line.split()[:2] == ["gpt", "0"] and line.endswith("1 of 1") for line in shown), shown
+    found = json.loads(said(capsys, "insight", "tasks", "--json", "--where", "key=k1"))
+    assert (found["requests"], found["tasks"][0]["models"][0]["calls_failed"]) == (1, 0)
+    assert "nothing" in said(capsys, "insight", "tasks", "--until", "20d", "--since", "30d")
+    assert "there is no filter" in said(capsys, "insight", "tasks", "--where", "prompt=x", code=2)
+
+
 def test_usage_as_table_and_csv_cannot_be_a_formula(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = said(capsys, "usage", "--by", "key", "--since", "1h")
     assert shown.splitlines()[0].split() == ["key", "attempts", "failed", "input", "output", "cached", "cost", "usd",

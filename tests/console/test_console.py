@@ -125,10 +125,31 @@ def test_models_show_state_and_price(page):
 
 
 def test_every_page_has_a_json_twin(page, stage):
-    for path in ("/overview.json", "/requests.json", "/models.json"):
+    for path in ("/overview.json", "/requests.json", "/models.json", "/tasks.json"):
         answer = page.request.get(stage.admin.url + path)
         assert answer.status == 200
         assert answer.json()
+
+
+def test_the_mix_of_tasks_and_what_was_saved(page, stage):
+    body = {"model": "auto", "messages": [{"role": "user", "content": "Escribe un poema sobre el mar y la luna."}]}
+    request = urllib.request.Request(f"{stage.gateway.url}/v1/chat/completions", data=json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        trace = answer.headers["x-headgate-trace"]
+        saved = answer.headers["x-headgate-saved-usd"]
+    said = json.dumps({"trace": trace, "score": 1}).encode()
+    urllib.request.urlopen(f"{stage.gateway.url}/v1/feedback", data=said, timeout=20).close()
+    page.get_by_role("link", name="Tasks", exact=True).click()
+    page.select_option("select[name=requested]", "auto")
+    page.get_by_role("button", name="Show").click()
+    row = page.locator("tbody", has=page.get_by_role("rowheader", name="creative")).locator("tr", has_text="gemini-3.0")
+    assert "1.00 0.21 to 1.00" in row.inner_text()
+    assert page.locator("svg.mix rect title", has_text="creative: 1").count() == 1
+    found = api(stage, "/admin/v1/insight/tasks?task=creative&days=1", stage.admin.token)[1]
+    assert (found["requests"], found["saved_usd"]) == (1, saved)
+    assert api(stage, "/admin/v1/insight/tasks?days=x", stage.admin.token)[0] == 200
+    page.get_by_role("link", name="Overview").click()
+    assert "Saved, 30 days" in page.inner_text("dl.cards")
 
 
 def test_without_signing_in_there_is_nothing(stage, browser):

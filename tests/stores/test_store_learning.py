@@ -6,7 +6,8 @@ import pytest
 
 from headgate.core.ports import Store
 from headgate.core.records import FeedbackRecord, LearnedRow
-from support.books import NOON, record
+from headgate.insight.taskmix import task_mix
+from support.books import NOON, intent, outcome, record
 
 DAY = 86400.0
 
@@ -53,6 +54,61 @@ async def test_the_mix_of_tasks_sums_requests_and_scores(store: Store) -> None:
     assert await store.mix(since=0, until=NOON, by=("task",), where={}) == []
     with pytest.raises(ValueError, match="dimension"):
         await store.mix(since=0, until=NOON, by=("prompt",), where={})
+
+
+async def test_calls_are_counted_for_the_task_of_their_request(store: Store) -> None:
+    await store.apply(
+        [
+            *(intent("at_1"), outcome("at_1", outcome="failed", error="timeout")),
+            *(intent("at_2", model="gpt", role="rescue"), outcome("at_2")),
+            *(intent("at_3", model="gpt", role="judge"), outcome("at_3")),
+            *(intent("at_4", role="hedge"), outcome("at_4", outcome="cancelled")),
+            record("tr_1", task="code", model="gpt", team="red"),
+            *(intent("at_5", trace="tr_2"), outcome("at_5", outcome="truncated")),
+            record("tr_2", task=None, at=NOON + DAY),
+            intent("at_6", trace="tr_2"),  # not over yet
+        ],
+        holder="h1",
+    )
+    rows = await store.calls(since=0, until=NOON + 9 * DAY, where={})
+    expected = [(("", "claude"), 1, 1), (("code", "claude"), 1, 1), (("code", "gpt"), 1, 0)]
+    assert [(row.group, row.calls, row.failed) for row in rows] == expected
+    assert [r.group for r in await store.calls(since=0, until=NOON + 1, where={})] == [r[0] for r in expected[1:]]
+    assert [r.group for r in await store.calls(since=0, until=NOON + 1, where={"model": "gpt"})] == [("code", "gpt")]
+    assert [r.group[0] for r in await store.calls(since=0, until=NOON * 2, where={"team": "red"})] == ["code", "code"]
+    with pytest.raises(ValueError, match="dimension"):
+        await store.calls(since=0, until=NOON, where={"prompt": "x"})
+
+
+async def test_the_mix_of_tasks_by_model_with_quality_and_failure(store: Store) -> None:
+    """insight/taskmix.py on every store."""
+    rows = [record(f"tr_{i}", task="code", at=NOON + i * DAY / 8, saved=50, cost=1_000_000) for i in range(10)]
+    rows += [record("tr_x", task="math", model="gpt", cost=None, saved=None, at=NOON)]
+    rows += [record("tr_y", task="math", model=None, status=503, error="all_models_unavailable", cost=0, at=NOON)]
+    calls = [x for i in range(3) for x in (intent(f"at_{i}", trace="tr_y"), outcome(f"at_{i}", outcome="failed"))]
+    await store.apply([*rows, *calls], holder="h1")
+    for i in range(4):
+        await store.put_feedback(said(f"tr_{i}", float(i > 0)))
+    found = await task_mix(store, since=0, until=NOON + 9 * DAY)
+    code, math = found.tasks
+    assert (found.requests, code.requests, code.share, math.requests, math.failed) == (12, 10, 0.8333, 2, 1)
+    assert [(day.day, day.tasks) for day in found.days] == [
+        ("2026-11-24", {"code": 4, "math": 2}),
+        ("2026-11-25", {"code": 6}),
+    ]
+    (claude,) = code.models
+    assert (claude.cost_usd, claude.scored, claude.latency_ms) == ("0.001000", 4, 500.0)
+    assert claude.quality is not None
+    # Wilson's interval of 3 in 4, by hand: (0.75 + 0.4802 +- 1.96 sqrt(0.046875 + 0.060025)) / 1.9604
+    assert (claude.quality.mean, claude.quality.low, claude.quality.high) == (0.75, 0.3006, 0.9544)
+    asked = {m.model: m for m in math.models}
+    assert (asked["gpt"].cost_usd, asked["gpt"].quality, asked["gpt"].requests) == (None, None, 1)
+    assert (asked["claude"].requests, asked["claude"].calls, asked["claude"].calls_failed) == (0, 3, 3)
+    only = await task_mix(store, since=0, until=NOON + 9 * DAY, where={"task": "math"})
+    assert [task.task for task in only.tasks] == ["math"]
+    assert (await task_mix(store, since=0, until=1.0)).tasks == []
+    with pytest.raises(ValueError, match="filter"):
+        await task_mix(store, since=0, until=NOON, where={"prompt": "x"})
 
 
 async def test_learned_rows_are_swapped_all_or_nothing(open_store) -> None:

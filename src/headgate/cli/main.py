@@ -17,6 +17,7 @@ GROUPS = {
     "explain": "explain",
     "keys": "keys",
     "usage": "usage",
+    "insight": "insight",
     "logs": "logs",
     "traces": "traces",
 }
@@ -32,6 +33,7 @@ ABOUT = {
     "keys": "Make, list, revoke and rotate virtual keys.",
     "explain": "What would be chosen, and why; no model is called.",
     "usage": "What was used and spent, by any dimension.",
+    "insight": "`insight tasks`: what is asked for, and how each model did on it.",
     "logs": "Requests, newest first.",
     "traces": "`traces show ID`: one request, decision by decision.",
 }

@@ -17,6 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from headgate.console.auth import COOKIE, SESSION, Sessions
+from headgate.console.insights import Insights
 from headgate.console.openapi import ADMIN_API
 from headgate.console.people import People
 from headgate.console.views import Admin
@@ -46,6 +47,7 @@ class _Console:
     def __init__(self, admin: Admin, sessions: Sessions, play: Play, desk: Desk) -> None:
         self._admin = admin
         self._people = People(desk)
+        self._insights = Insights(admin)
         self._sessions = sessions
         self._play = play
         self._pages = Environment(
@@ -55,6 +57,7 @@ class _Console:
         )
         self._pages.filters["clock"] = lambda at: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
         self._pages.filters["money"] = short_money
+        self._pages.filters["dollars"] = lambda text: f"-${text[1:]}" if text.startswith("-") else f"${text}"
 
     def routes(self) -> list[Route | Mount]:
         api = {
@@ -64,6 +67,7 @@ class _Console:
             "/admin/v1/traces/{id}": self._trace,
             "/admin/v1/config": lambda request: self._admin.config(),
             **self._people.readings(),
+            **self._insights.readings(),
         }
         pages = {
             "/": ("overview.html", self._overview),
@@ -72,6 +76,7 @@ class _Console:
             "/models": ("models.html", lambda request: {"models": self._admin.models()}),
             "/playground": ("playground.html", lambda request: {"names": [m["name"] for m in self._admin.models()]}),
             **self._people.pages(),
+            **self._insights.pages(),
         }
         out: list[Route | Mount] = [Route(path, self._api(make)) for path, make in api.items()]
         for path, change in self._people.changes().items():
@@ -142,7 +147,8 @@ class _Console:
 
     # -- values ----------------------------------------------------------------------------------------------------------
     async def _overview(self, request: Request) -> dict[str, Any]:
-        return {"status": self._admin.status(), "rows": await self._admin.requests(limit=10)}
+        saved = await self._insights.saved()
+        return {"status": self._admin.status(), "rows": await self._admin.requests(limit=10), "saved": saved}
 
     async def _trace_page(self, request: Request) -> dict[str, Any]:
         return {"trace": await self._trace(request)}

@@ -124,6 +124,14 @@ ADMIN_API: dict[str, Any] = {
         ),
         "/admin/v1/activity.csv": _get("The spend by key as CSV; inert in spreadsheets."),
         "/admin/v1/audit": _get("What operators did, the newest first.", _query("limit", "integer", "At most 1000.")),
+        "/admin/v1/insight/tasks": _get(
+            "The mix of tasks by day; per task and model quality, cost, latency, failure.",
+            _query("days", "integer", "How far back; 7 if left out."),
+            *(
+                _query(name, "string", f"Only of this {name}.")
+                for name in ("requested", "strategy", "key", "team", "model", "task")
+            ),
+        ),
         "/admin/v1/reload": {"post": {"summary": "Load the file anew.", "responses": {**_OK, **_AUTH}}},
         "/admin/v1/openapi.json": _get("This document."),
     },

@@ -19,27 +19,27 @@ class Admin:
     def __init__(
         self, house: House, *, version: str, config: Callable[[], dict[str, Any]], reload: Callable[[], str | None]
     ) -> None:
-        self._house = house
+        self.house = house
         self._version = version
         self._config = config
         self._reload = reload
 
     def status(self) -> dict[str, Any]:
-        recent = self._house.recent(1000)
+        recent = self.house.recent(1000)
         failed = sum(record.status >= 400 for _, record in recent)
         cost = sum(record.cost or 0 for _, record in recent)
         return {
             "version": self._version,
-            "config": self._house.snapshot.hash,
-            "draining": self._house.draining,
-            "inflight": self._house.inflight,
-            "open": self._house.governor.open,
+            "config": self.house.snapshot.hash,
+            "draining": self.house.draining,
+            "inflight": self.house.inflight,
+            "open": self.house.governor.open,
             "recent": {"requests": len(recent), "failed": failed, "cost_usd": dollars(cost)},
         }
 
     def models(self) -> list[dict[str, Any]]:
         out: list[dict[str, Any]] = []
-        snapshot = self._house.snapshot
+        snapshot = self.house.snapshot
         for name, strategy in snapshot.entries.items():
             model = snapshot.model(name)
             row: dict[str, Any] = {"name": name, "display": snapshot.display.get(name, name), "kind": strategy.kind}
@@ -77,10 +77,10 @@ class Admin:
 
     async def requests(self, *, limit: int = 100, where: dict[str, str] | None = None) -> list[dict[str, Any]]:
         """The newest first, of earlier lives of the gateway too. `where` as in Store.requests."""
-        return [_row(record) for _, record in await self._house.history(max(1, min(limit, 500)), where or {})]
+        return [_row(record) for _, record in await self.house.history(max(1, min(limit, 500)), where or {})]
 
     async def trace(self, id: str) -> dict[str, Any] | None:
-        found = await self._house.find(id, None)
+        found = await self.house.find(id, None)
         if found is None:
             return None
         trace, record = found

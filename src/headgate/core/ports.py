@@ -13,6 +13,7 @@ from headgate.core.records import (
     AttemptIntent,
     AttemptOutcome,
     AuditRecord,
+    CallRow,
     FeedbackRecord,
     JournalEntry,
     KeyRecord,
@@ -179,6 +180,11 @@ class Store(Protocol):
     async def mix(self, *, since: float, until: float, by: Sequence[str], where: dict[str, str]) -> Sequence[MixRow]:
         """Requests that began in [since, until). `by` and `where` name dimensions: day, task, model, requested, strategy,
         key, team. What is not known is ``. Only rows that are kept."""
+        ...
+
+    async def calls(self, *, since: float, until: float, where: dict[str, str]) -> Sequence[CallRow]:
+        """Attempts at answers (no judges, planners, ...) of the requests that `mix` sums, by (task, model). `where` as
+        there; `model` is that of the attempt."""
         ...
 
     # -- learning

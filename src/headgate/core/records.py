@@ -216,4 +216,12 @@ class MixRow(msgspec.Struct, frozen=True, kw_only=True):
     score: float = 0.0
 
 
+class CallRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls of models that were to answer, over one (task of the request, model)."""
+
+    group: tuple[str, ...]
+    calls: int = 0
+    failed: int = 0
+
+
 JournalEntry = AttemptIntent | AttemptOutcome | RequestRecord

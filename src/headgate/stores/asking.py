@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.records import MixRow, UsageRow
+from headgate.core.records import CallRow, MixRow, UsageRow
 from headgate.stores.booking import USAGE_SUMS, day_of
 from headgate.stores.rows import DIMENSIONS, MIX_DIMENSIONS, REQUEST_COLUMNS, REQUEST_FILTERS, check_names
 
@@ -123,6 +123,34 @@ def mix(
         f"{f' GROUP BY {group} ORDER BY {group}' if group else ''}"
     )
     return sql, question.values
+
+
+ANSWERING = ("hedge", "rescue", "try")
+"""Roles of attempts whose answer might have been served, besides those without a role."""
+
+
+def calls(dialect: Dialect, since: float, until: float, where: Mapping[str, str]) -> tuple[str, list[Any]]:
+    """Rows are task, model, calls, failed. Raises ValueError."""
+    check_names(list(where), MIX_DIMENSIONS, "dimension")
+    question = Question(dialect)
+    tests = [f"r.at >= {question.bind(max(since, 0.0))}", f"r.at < {question.bind(min(until, YEAR_9999))}"]
+    for name, value in where.items():
+        column = "a.model" if name == "model" else _mix_column(dialect, name)
+        tests.append(f"{column} = {question.bind(value)}")
+    roles = ", ".join(question.bind(role) for role in ANSWERING)
+    sql = (
+        "SELECT coalesce(r.task, ''), a.model, count(*),"  # noqa: S608
+        " sum(CASE WHEN a.outcome IN ('failed', 'truncated') THEN 1 ELSE 0 END)"
+        " FROM requests r JOIN attempts a ON a.trace = r.trace"
+        f" WHERE {' AND '.join(tests)} AND a.outcome IN ('ok', 'failed', 'truncated')"
+        f" AND (a.role IS NULL OR a.role IN ({roles}))"
+        " GROUP BY coalesce(r.task, ''), a.model ORDER BY coalesce(r.task, ''), a.model"
+    )
+    return sql, question.values
+
+
+def call_row_of(row: Sequence[Any]) -> CallRow:
+    return CallRow(group=(row[0], row[1]), calls=int(row[2]), failed=int(row[3]))
 
 
 def _mix_column(dialect: Dialect, name: str) -> str:

@@ -14,6 +14,7 @@ from headgate.core.records import (
     AttemptIntent,
     AttemptOutcome,
     AuditRecord,
+    CallRow,
     FeedbackRecord,
     JournalEntry,
     KeyRecord,
@@ -24,6 +25,7 @@ from headgate.core.records import (
     TeamRecord,
     UsageRow,
 )
+from headgate.stores.asking import ANSWERING
 from headgate.stores.booking import LARGEST, USAGE_KEY, USAGE_SUMS, Booking, Entry, day_of
 from headgate.stores.rows import DIMENSIONS, MIX_DIMENSIONS, REQUEST_FILTERS, check_names, matches
 
@@ -199,6 +201,26 @@ class MemoryStore:
                 group = tuple(_of(record, name) for name in by)
                 said = self._feedback.get(record.trace)
                 found[group] = _added(found.get(group, MixRow(group=group)), record, said)
+        return [found[group] for group in sorted(found)]
+
+    async def calls(self, *, since: float, until: float, where: dict[str, str]) -> Sequence[CallRow]:
+        check_names(list(where), MIX_DIMENSIONS, "dimension")
+        found: dict[tuple[str, str], CallRow] = {}
+        for entry in self._attempts.values():
+            record, outcome = self._requests.get(entry.intent.trace), entry.outcome
+            if record is None or outcome is None or not since <= record.at < until:
+                continue
+            if outcome.outcome not in ("ok", "failed", "truncated"):
+                continue
+            if entry.intent.role is not None and entry.intent.role not in ANSWERING:
+                continue
+            values = {name: _of(record, name) for name in where} | {"model": entry.intent.model}
+            if any(values[name] != value for name, value in where.items()):
+                continue
+            group = (record.task or "", entry.intent.model)
+            row = found.get(group, CallRow(group=group))
+            failed = row.failed + (outcome.outcome in ("failed", "truncated"))
+            found[group] = CallRow(group=group, calls=row.calls + 1, failed=failed)
         return [found[group] for group in sorted(found)]
 
     # -- learning --------------------------------------------------------------------------------------------------------

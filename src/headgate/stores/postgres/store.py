@@ -14,6 +14,7 @@ from headgate.core.records import (
     AttemptIntent,
     AttemptOutcome,
     AuditRecord,
+    CallRow,
     FeedbackRecord,
     JournalEntry,
     KeyRecord,
@@ -171,6 +172,11 @@ class PostgresStore:
         sql, values = asking.mix(POSTGRES, since, until, by, cleaned)
         rows = await self._link.read(lambda c: c.fetch(sql, *values))
         return [asking.mix_row_of(row, len(by)) for row in rows if row[len(by)]]
+
+    async def calls(self, *, since: float, until: float, where: dict[str, str]) -> Sequence[CallRow]:
+        cleaned = {name: books.clean(value) for name, value in where.items()}
+        sql, values = asking.calls(POSTGRES, since, until, cleaned)
+        return [asking.call_row_of(row) for row in await self._link.read(lambda c: c.fetch(sql, *values))]
 
     async def requests(
         self, *, limit: int, before: float | None = None, where: dict[str, str] | None = None

@@ -10,6 +10,7 @@ import msgspec
 from headgate.core.records import (
     AttemptIntent,
     AttemptOutcome,
+    CallRow,
     FeedbackRecord,
     LearnedRow,
     MixRow,
@@ -62,6 +63,10 @@ def mix(
 ) -> list[MixRow]:
     rows = connection.execute(*asking.mix(SQLITE, since, until, by, where))
     return [asking.mix_row_of(row, len(by)) for row in rows if row[len(by)]]
+
+
+def calls(connection: sqlite3.Connection, since: float, until: float, where: Mapping[str, str]) -> list[CallRow]:
+    return [asking.call_row_of(row) for row in connection.execute(*asking.calls(SQLITE, since, until, where))]
 
 
 def feedback(connection: sqlite3.Connection, limit: int, since: float) -> list[FeedbackRecord]:

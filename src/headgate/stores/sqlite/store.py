@@ -13,6 +13,7 @@ from headgate.core.records import (
     AttemptIntent,
     AttemptOutcome,
     AuditRecord,
+    CallRow,
     FeedbackRecord,
     JournalEntry,
     KeyRecord,
@@ -53,6 +54,9 @@ class SqliteReader:
 
     async def mix(self, *, since: float, until: float, by: Sequence[str], where: dict[str, str]) -> Sequence[MixRow]:
         return await self._readers.do(lambda c: queries.mix(c, since, until, by, where))
+
+    async def calls(self, *, since: float, until: float, where: dict[str, str]) -> Sequence[CallRow]:
+        return await self._readers.do(lambda c: queries.calls(c, since, until, where))
 
     async def feedback(self, *, limit: int, since: float = 0.0) -> Sequence[FeedbackRecord]:
         return await self._readers.do(lambda c: queries.feedback(c, limit, since))

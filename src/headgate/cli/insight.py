@@ -1,0 +1,78 @@
+"""`headgate insight tasks`: what is asked for, and how each model did on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headgate.cli.books import moment, pairs, read
+from headgate.cli.output import bold, dim, say, show_json, table
+
+if TYPE_CHECKING:
+    from headgate.insight.taskmix import Served, TaskMix
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+BARS = " ▁▂▃▄▅▆▇█"
+
+
+@app.callback()
+def insight() -> None:
+    """What the ledger teaches."""
+
+
+@app.command()
+def tasks(
+    since: Annotated[str, typer.Option(help="24h, 7d, today, 2026-11-01, ... (UTC)")] = "7d",
+    until: Annotated[str, typer.Option()] = "now",
+    where: Annotated[
+        list[str] | None, typer.Option(help="requested=auto, strategy, key, team, model or task; may be repeated.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option()] = None,
+    data_dir: Annotated[Path, typer.Option()] = Path(".headgate"),
+    json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """The mix of tasks over time; per task and model quality (as feedback and judges scored it), cost, latency, failure."""
+    import msgspec
+
+    from headgate.core.clock import SYSTEM
+    from headgate.insight.taskmix import task_mix
+
+    now = SYSTEM.time()
+    start, end = moment(since, now), moment(until, now) + (1.0 if until == "now" else 0.0)
+    limits = pairs(where or [], "--where")
+    found = read(config, data_dir, lambda store: task_mix(store, since=start, until=end, where=limits))
+    if json:
+        show_json(msgspec.to_builtins(found))
+    elif not found.requests:
+        say("nothing was asked in that time")
+    else:
+        _show(found)
+
+
+def _show(found: TaskMix) -> None:
+    say(f"{found.requests} requests · ${found.cost_usd} · saved ${found.saved_usd}".replace("$-", "-$"))
+    days = [day.day for day in found.days]
+    for task in found.tasks:
+        most = max(day.tasks.get(task.task, 0) for day in found.days) or 1
+        line = "".join(BARS[-(-day.tasks.get(task.task, 0) * 8 // most)] for day in found.days)
+        failed = f" · {task.failed} failed" if task.failed else ""
+        span = f" {dim(f'{days[0]} to {days[-1]}')}" if len(days) > 1 else ""
+        name, share = bold(task.task or "no task"), f"{task.requests} ({task.share:.0%})"
+        say(f"\n{name} · {share}{failed} · ${task.cost_usd} · {line}{span}")
+        heads = ["model", "requests", "quality", "scored", "cost", "latency", "calls failed"]
+        say(table([_row(row) for row in task.models], heads))
+
+
+def _row(row: Served) -> list[str]:
+    quality = row.quality
+    return [
+        row.model,
+        str(row.requests),
+        "-" if quality is None else f"{quality.mean:.2f} ({quality.low:.2f} to {quality.high:.2f})",
+        str(row.scored),
+        "unknown" if row.cost_usd is None else f"${row.cost_usd}",
+        f"{row.latency_ms:.0f} ms" if row.requests else "-",
+        f"{row.calls_failed} of {row.calls}" if row.calls else "-",
+    ]
