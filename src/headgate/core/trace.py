@@ -132,6 +132,8 @@ class Trace:
             out["alternatives"] = self.alternatives
         if self.attempts:
             out["attempts"] = [attempt_details(attempt) for attempt in self.attempts]
+        if self.lossy:
+            out["lossy"] = list(self.lossy)
         return out
 
 

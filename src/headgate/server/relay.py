@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from headgate.core.answer import Answer, Piece
 from headgate.core.dialect import Dialect, EventRenderer, View
 from headgate.core.errors import HeadgateError, InternalError
+from headgate.core.events import CitationAdded, Collector, Event, Finished, PartAdded, ReasoningDelta, TextDelta
 from headgate.dialects.portable import Restorer, restored
 from headgate.engine.pipeline import Exchange
 from headgate.server.http import JSON, Headers, Responder
@@ -91,6 +93,7 @@ async def relay_stream(exchange: Exchange, responder: Responder, dialect: Dialec
             if data:
                 await writer.write(data)
                 heart.wrote()
+        exchange.trace.lose(*writer.losses())
         await exchange.close()
         if not writer.raw:
             await writer.write(writer.ending())
@@ -111,6 +114,7 @@ class _Writer:
         self._dialect = dialect
         self._renderer: EventRenderer | None = None
         self._restorer: Restorer | None = None
+        self._notable: list[Event] = []
         self.raw = True
 
     def bytes_of(self, answer: Answer, piece: Piece) -> bytes:
@@ -126,6 +130,7 @@ class _Writer:
                 # Raw so far: a fresh renderer hears it all again, so that ids and numbering go on.
                 self._renderer.feed(before[: -len(piece)] if piece else before)
             self.raw = False
+        self._notable += [event for event in piece if _may_be_lost(event)]
         return self._renderer.feed(piece if self._restorer is None else self._restorer.feed(piece))
 
     def tail(self, data: bytes) -> bytes:
@@ -139,6 +144,15 @@ class _Writer:
         details = self._exchange.details() if self._exchange.request.options.details else None
         return self._renderer.finish(details)
 
+    def losses(self) -> Sequence[str]:
+        """What the door's format could not say of it. Headers are gone by now: the trace and the details tell."""
+        if not self._notable:
+            return ()
+        collector = Collector()
+        for event in self._notable:
+            collector.feed(event)
+        return self._dialect.render_answer(collector.answer(), _view(self._exchange)).lossy
+
     async def write(self, data: bytes) -> None:
         if not self._responder.started:
             await self._responder.start(200, stream_headers(self._exchange))
@@ -150,6 +164,18 @@ class _Writer:
             await self.write(self._renderer.fail(error))
         else:
             await self.write(self._dialect.render_stream_error(error, request_id))
+
+
+def _may_be_lost(event: Event) -> bool:
+    match event:
+        case CitationAdded() | PartAdded():
+            return True
+        case ReasoningDelta():
+            return bool(event.signature or event.encrypted)
+        case TextDelta() | Finished():
+            return event.logprobs is not None
+        case _:
+            return False
 
 
 def stream_headers(exchange: Exchange) -> Headers:

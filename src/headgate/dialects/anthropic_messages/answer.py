@@ -202,12 +202,13 @@ def call_input(call: ToolCall) -> Any:
 
 
 def tool_input(arguments: str) -> Any:
-    """The object of a call's arguments; what is no JSON object is wrapped, never lost."""
+    """The object of a call's arguments; what is no JSON object is wrapped, never lost. (`[]` is how some languages write an
+    object without fields.)"""
     try:
         value = msgspec.json.decode(arguments or "{}")
     except msgspec.DecodeError:
         return {"input": arguments}
-    return value if isinstance(value, dict) else {"input": value}
+    return {} if value == [] else value if isinstance(value, dict) else {"input": value}
 
 
 class _Skim(msgspec.Struct):

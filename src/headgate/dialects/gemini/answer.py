@@ -8,7 +8,7 @@ from headgate.core.chat import Choice, Part, Text, ToolCall
 from headgate.core.dialect import Quirks, View
 from headgate.core.errors import fault
 from headgate.core.events import ChatAnswer, Collector
-from headgate.dialects.gemini.candidate import ANSWER, CANDIDATE, blocked, content_of, read_part, word
+from headgate.dialects.gemini.candidate import ANSWER, CANDIDATE, blocked, content_of, read_part, sources, word
 from headgate.dialects.gemini.errors import error_of
 from headgate.dialects.gemini.finish import finish_of, native_of
 from headgate.dialects.gemini.names import NAME
@@ -63,6 +63,8 @@ def _of_chunks(chunks: list[dict[str, Any]]) -> ChatAnswer:
 def _choice(reader: PartReader, raw: Any) -> Choice:
     content = content_of(raw)
     parts = [read_part(reader, part) for part in listed(content.get("parts"))]
+    if (said := [part for part in parts if isinstance(part, Text)]) and (cited := sources(raw)):
+        said[-1].citations = cited
     native = raw.get("finishReason")
     logprobs = raw.get("logprobsResult")
     return Choice(

@@ -7,7 +7,7 @@ from typing import Any
 from headgate.core.chat import Choice, Part
 from headgate.core.errors import InvalidRequest, fault
 from headgate.dialects.gemini.names import NAME
-from headgate.dialects.gemini.parts import PartReader
+from headgate.dialects.gemini.parts import PartReader, listed
 from headgate.dialects.residue import extension
 
 ANSWER = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId"})
@@ -25,6 +25,14 @@ def blocked(raw: dict[str, Any]) -> Choice:
     return Choice(
         finish="content_filter", native_finish=word(reason) or "SAFETY", extensions=extension(NAME, {}, blocked=True)
     )
+
+
+def sources(candidate: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the answer rests on. This format tells it of the whole candidate, not of a place in its text; its own words stay
+    with the candidate, so these are for others to read."""
+    grounding = candidate.get("groundingMetadata")
+    chunks = grounding.get("groundingChunks") if isinstance(grounding, dict) else None
+    return [{"kind": NAME, **chunk} for chunk in listed(chunks) if isinstance(chunk, dict)]
 
 
 def read_part(reader: PartReader, raw: Any) -> Part:

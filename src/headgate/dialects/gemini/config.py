@@ -189,6 +189,8 @@ def _write_reasoning(request: ChatRequest, out: dict[str, Any], lossy: list[str]
         budget = 0
     elif budget is None:
         if not options.enabled:
+            if options.effort is not None:
+                lossy.append("reasoning_effort")  # a word that only its own provider knows
             return
         budget = -1  # as much as the model sees fit
     if budget > LARGEST_BUDGET:

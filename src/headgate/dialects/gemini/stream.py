@@ -6,6 +6,7 @@ from typing import Any
 
 from headgate.core.chat import Part, Reasoning, Text, ToolCall
 from headgate.core.events import (
+    CitationAdded,
     Event,
     Failed,
     Finished,
@@ -19,7 +20,7 @@ from headgate.core.events import (
 )
 from headgate.core.usage import Usage
 from headgate.dialects import sse
-from headgate.dialects.gemini.candidate import ANSWER, CANDIDATE, blocked, content_of, read_part, word
+from headgate.dialects.gemini.candidate import ANSWER, CANDIDATE, blocked, content_of, read_part, sources, word
 from headgate.dialects.gemini.errors import error_of
 from headgate.dialects.gemini.finish import finish_of
 from headgate.dialects.gemini.names import NAME, get
@@ -34,7 +35,7 @@ class _Choice:
     """What is known of one candidate so far."""
 
     def __init__(self) -> None:
-        self.part = -1
+        self.part = self.text = -1
         self.kind = ""
         self.called = self.ended = False
         self.partial: PartialCall | None = None
@@ -48,6 +49,8 @@ class _Choice:
         if whole or self.kind != kind:
             self.part += 1
         self.kind = "" if whole else kind
+        if kind == "text":
+            self.text = self.part
         return self.part
 
     def merge(self, raw: dict[str, Any]) -> None:
@@ -127,6 +130,8 @@ class EventParser:
             choice.logprobs.append(raw["logprobsResult"])
         if raw.get("finishReason") is not None:
             choice.ended = True
+            if choice.text >= 0:
+                out += [CitationAdded(cited, choice.text, index) for cited in sources(choice.rest)]
             out.append(_end(choice, index, raw["finishReason"]))
 
     def _whole(self, choice: _Choice, wire: Any) -> Any:

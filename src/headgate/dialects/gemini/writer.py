@@ -71,7 +71,7 @@ class PartWriter:
     def _wire(self, part: Node, notes: dict[str, Any]) -> dict[str, Any] | None:
         match part:
             case Text():
-                if part.citations:
+                if any(citation.get("kind") != NAME for citation in part.citations):
                     self.lossy.append("citations")
                 return {"text": part.text}
             case Refusal():
@@ -153,12 +153,13 @@ class PartWriter:
 
 
 def arguments_of(call: ToolCall) -> dict[str, Any]:
-    """An object, which is all that this format takes; anything else becomes its field `input`."""
+    """An object, which is all that this format takes; anything else becomes its field `input`. (`[]` is how some languages
+    write an object without fields.)"""
     try:
         value = msgspec.json.decode(call.arguments) if call.arguments and not call.custom else call.arguments or {}
     except (msgspec.DecodeError, RecursionError):
         value = call.arguments
-    return value if isinstance(value, dict) else {"input": value}
+    return {} if value == [] else value if isinstance(value, dict) else {"input": value}
 
 
 def _response(text: str, is_error: bool) -> dict[str, Any]:

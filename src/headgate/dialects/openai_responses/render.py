@@ -60,6 +60,8 @@ class RequestRenderer:
             raise UnsupportedFeature("this model gives one answer at a time", param="n")
         if request.stop:
             raise UnsupportedFeature("this model takes no stop sequences", param="stop")
+        if not self._own and (request.logprobs or request.top_logprobs):
+            raise UnsupportedFeature("this model gives no log probabilities", param="logprobs")
         if any(modality != "text" for modality in request.modalities):
             raise UnsupportedFeature("this model answers in text only", param="modalities")
 
@@ -83,7 +85,7 @@ class RequestRenderer:
         if role == "developer" and not self._quirks.developer_role:
             role = "system"
         plain = all(isinstance(part, Text) and not notes_of(part, NAME) for part in message.content)
-        if plain and role != "assistant":
+        if plain and role != "assistant" and len(message.content) <= 1:
             return [{"role": role, "content": "".join(p.text for p in message.content if isinstance(p, Text))}]
         return render_items(message.content, role, self.lossy, own=self._own)
 

@@ -40,8 +40,6 @@ def trace_view(trace: Trace, record: RequestRecord) -> dict[str, Any]:
         "tags": list(record.tags),
     }
     out["decisions"] = [msgspec.to_builtins(decision) for decision in trace.decisions]
-    if trace.lossy:
-        out["lossy"] = trace.lossy
     return out
 
 
