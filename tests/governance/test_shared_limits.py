@@ -186,9 +186,9 @@ async def test_without_the_store_each_goes_on_with_its_share_and_tells_what_it_u
     server.start()
     try:
         replicas = fleet(LimitSpec(requests_per_minute=600), 3, at=server.url())
+        start = time.monotonic()
         assert [await replica.ask() for replica in replicas for _ in range(100)] == [0.0] * 300
         server.stop()
-        start = time.monotonic()
         admitted = 300 + sum(await asyncio.gather(*(replica.flood(20) for replica in replicas)))
         check(admitted, 600, start, share=0.95)
         assert [replica.events for replica in replicas] == [["shared_store_lost"]] * 3, "said once"

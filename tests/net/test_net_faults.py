@@ -209,17 +209,22 @@ async def test_the_keep_alive_race_is_told_never_mended(transport):
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 async def test_a_connection_closed_while_idle_is_not_used(transport, how):
+    over = asyncio.Event()
+
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(HI)
         if how == "reset":
             await asyncio.sleep(0.01)
             peer.reset()
+        over.set()
 
     async with RawServer(script) as server:
         for _ in range(3):
+            over.clear()
             assert await fetch(transport, server) == (200, b"hi")
-            await asyncio.sleep(0.03)
+            await over.wait()
+            await asyncio.sleep(0.05)  # the client's side of it, in this very loop
         assert server.accepted == 3
 
 

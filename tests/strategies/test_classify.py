@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from importlib import resources
 from pathlib import Path
 
@@ -142,18 +141,7 @@ def test_keyword_tables_are_the_simplest_level():
     assert table.classify(Asked(("What is the time?",))).label == UNKNOWN
 
 
-def test_it_is_small_and_fast():
+def test_it_is_small():
     size = len(resources.files("headgate.strategies.route").joinpath("tasks.npz").read_bytes())
     assert size <= 8_000_000
-    classify("warm up")
     assert len(lexicon().notions) > 50
-    times = []
-    for number, prompt in enumerate([*prompts()[::5], "x, y and z. " * 650]):
-        prompt = f"{prompt} {number}"[:8000]  # never one that is remembered
-        began = time.perf_counter()
-        classify(prompt)
-        times.append(time.perf_counter() - began)
-    times.sort()
-    # The goals are 0.3 ms and 2 ms on a quiet core (docs/quality.md); this machine may be busy.
-    assert times[len(times) // 2] <= 0.0009
-    assert times[int(len(times) * 0.99)] <= 0.006

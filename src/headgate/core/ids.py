@@ -8,19 +8,17 @@ import time
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [one + two for one in _ALPHABET for two in _ALPHABET]
-_pool: list[bytes] = []
-"""Random bytes got in one system call for many names; names only, never secrets."""
+_LETTERS = bytes(ord(_ALPHABET[byte & 31]) for byte in range(256))
+"""Five bits of each random byte, as a letter."""
+_pool: list[str] = []
+"""Random parts made together from one system call; names only, never secrets."""
 _last: tuple[int, str] = (0, "")
 
 
 def new_id(prefix: str) -> str:
     """`tr_01JD...`: prefix and a ULID (48 bits of milliseconds, 80 random bits, Crockford base 32)."""
-    luck = int.from_bytes(_pool.pop() if _pool else _refill())
-    p = _PAIRS
-    return (
-        f"{prefix}_{_time_part(time.time_ns() // 1_000_000)}{p[luck >> 70]}{p[luck >> 60 & 1023]}{p[luck >> 50 & 1023]}"
-        f"{p[luck >> 40 & 1023]}{p[luck >> 30 & 1023]}{p[luck >> 20 & 1023]}{p[luck >> 10 & 1023]}{p[luck & 1023]}"
-    )
+    ms = time.time_ns() // 1_000_000
+    return f"{prefix}_{_seconds_part(ms >> 10)}{_PAIRS[ms & 1023]}{_pool.pop() if _pool else _refill()}"
 
 
 def new_secret(prefix: str) -> str:
@@ -30,23 +28,18 @@ def new_secret(prefix: str) -> str:
     return prefix + "".join(_ALPHABET[luck >> shift & 31] for shift in range(0, 160, 5)).lower()
 
 
-def _refill() -> bytes:
-    luck = os.urandom(10 * 128)
-    _pool.extend(luck[at : at + 10] for at in range(10, len(luck), 10))
-    return luck[:10]
+def _refill() -> str:
+    luck = os.urandom(16 * 128).translate(_LETTERS).decode("ascii")
+    _pool.extend(luck[at : at + 16] for at in range(16, len(luck), 16))
+    return luck[:16]
 
 
 os.register_at_fork(after_in_child=_pool.clear)  # two processes must not draw the same names
 
 
-def _time_part(ms: int) -> str:
-    """Ten characters; made once a millisecond."""
+def _seconds_part(value: int) -> str:
+    """Eight characters; made once in 1,024 ms."""
     global _last  # a cache of one
-    if _last[0] != ms:
-        out = [""] * 10
-        value = ms
-        for place in range(9, -1, -1):
-            out[place] = _ALPHABET[value & 31]
-            value >>= 5
-        _last = (ms, "".join(out))
+    if _last[0] != value:
+        _last = (value, "".join(_PAIRS[value >> shift & 1023] for shift in (30, 20, 10, 0)))
     return _last[1]

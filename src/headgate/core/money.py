@@ -80,6 +80,11 @@ def upper_bound(input_tokens: int, output_tokens: int, price: Price) -> int:
 
 def dollars(nano: int, places: int = 6) -> str:
     """`1230000` -> `"0.001230"`: the form of every amount that is shown. More places are used where 6 would show 0."""
+    if places == 6 and nano > 0:  # the same by integers, many times a request
+        micro, rest = divmod(nano, 1000)
+        micro += rest > 500 or (rest == 500 and micro & 1)
+        if micro:
+            return f"{micro // 1_000_000}.{micro % 1_000_000:06d}"
     value = Decimal(nano) / NANO
     text = f"{value:.{places}f}"
     return f"{value:.9f}" if nano and not text.strip("-0.") else text

@@ -17,14 +17,18 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _TAG = re.compile(r"[\w.:/@+-]+")
 _KNOWN = frozenset({"details", "tags", "max_cost", "timeout", "restart"})
-
-
 SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout", "x-server-timeout")
 """How long the SDKs of OpenAI and Anthropic (Stainless) and of Google say that they wait, in seconds."""
 
 
+_ASKING = frozenset({f"x-headgate-{name.replace('_', '-')}" for name in _KNOWN} | {"idempotency-key", *SDK_TIMEOUTS})
+_NOTHING_ASKED = Options()
+
+
 def read_options(headers: Mapping[str, str], body_options: Mapping[str, Any] | None, *, stream: bool) -> Options:
     """`headers` with lower-case names. Headers win over the body. Raises InvalidRequest naming the parameter."""
+    if body_options is None and _ASKING.isdisjoint(headers):
+        return _NOTHING_ASKED
     given: dict[str, Any] = dict(body_options or {})
     if unknown := given.keys() - _KNOWN:
         raise InvalidRequest(f"unknown field in `headgate`: {min(unknown)[:50]!r}", param="headgate")

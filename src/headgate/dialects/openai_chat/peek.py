@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -145,7 +146,13 @@ def _explain(body: bytes, error: Exception) -> InvalidRequest:
     return invalid(error)
 
 
+_forbidden_of = attrgetter(*(name for name, _, _ in _FORBIDDEN_FIELDS))
+_NONE_FORBIDDEN = (msgspec.UNSET,) * len(_FORBIDDEN_FIELDS)
+
+
 def _check_forbidden(raw: Any) -> None:
+    if _forbidden_of(raw) == _NONE_FORBIDDEN:
+        return
     for name in FORBIDDEN:
         if getattr(raw, name) is not msgspec.UNSET:
             raise InvalidRequest(f"the field {name!r} is not accepted here", param=name, code="unsupported_parameter")
