@@ -14,8 +14,9 @@ from typing import Literal
 from headgate.core import failpoints
 from headgate.core.errors import StorageUnavailable
 from headgate.core.ids import new_id
-from headgate.core.records import AttemptIntent, AttemptOutcome, RequestRecord
+from headgate.core.records import AttemptIntent, AttemptOutcome, JournalEntry, RequestRecord
 from headgate.ledger.frames import frame
+from headgate.ledger.recent import Recent
 from headgate.ledger.segments import Alive, segment_path
 from headgate.ledger.sync import Syncer
 
@@ -55,6 +56,7 @@ class Journal:
                 f"the journal cannot be written in {directory}: {error.strerror}", detail=repr(error)
             ) from error
         self._size = 0
+        self.recent = Recent()
         self.written = 0
         """Bytes appended so far, over all segments."""
         self.applied = 0
@@ -81,18 +83,18 @@ class Journal:
                 self._append(frame(intent)[:-9])
             failpoints.reached("journal.intent.torn")
             self._write_unwritten()
-            self._append(frame(intent))
+            self._append(frame(intent), intent)
             failpoints.reached("journal.intent.after")
         except OSError as error:
             self._note(error)
             raise StorageUnavailable("the ledger cannot be written", detail=repr(error), retry_after=5.0) from error
 
     def settle(self, outcome: AttemptOutcome) -> None:
-        self._append_or_keep(frame(outcome), needed=True)
+        self._append_or_keep(outcome, needed=True)
         failpoints.reached("journal.outcome.after")
 
     def record(self, record: RequestRecord) -> None:
-        self._append_or_keep(frame(record), needed=False)
+        self._append_or_keep(record, needed=False)
         failpoints.reached("journal.request.after")
 
     async def durable(self) -> None:
@@ -122,17 +124,18 @@ class Journal:
         self._alive.end(forget=forget)
 
     # -- writing -------------------------------------------------------------------------------------------------------
-    def _append_or_keep(self, data: bytes, *, needed: bool) -> None:
+    def _append_or_keep(self, entry: AttemptOutcome | RequestRecord, *, needed: bool) -> None:
+        data = frame(entry)
         try:
             if needed:
                 failpoints.reached("journal.outcome.before")
             self._write_unwritten()
-            self._append(data)
+            self._append(data, entry)
         except OSError as error:
             self._note(error)
             if needed and self._free_spare():
                 try:
-                    self._append(data)
+                    self._append(data, entry)
                     return
                 except OSError as again:
                     self._note(again)
@@ -149,7 +152,7 @@ class Journal:
                 self._unwritten.popleft()
             self._keep_spare()
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes, entry: JournalEntry | None = None) -> None:
         """One write(2). A part that was written before the disk was full is taken back. Raises OSError."""
         if self._size >= self._segment:
             try:
@@ -160,7 +163,10 @@ class Journal:
         if done < len(data):
             self._take_back(done)
             raise OSError(errno.ENOSPC, "only a part could be written")
+        start = self._size
         self._size += done
+        if entry is not None:
+            self.recent.put(self.number, start, self._size, entry)
         self.written += done
         if self.failed is not None:
             self.failed = None

@@ -131,6 +131,10 @@ class SegmentReader:
         self._torn = found.skipped
         return found.entries
 
+    def handed(self, end: int) -> None:
+        """What stands up to `end` came another way; it counts after `done`."""
+        self._next, self._torn = end, 0
+
     def done(self) -> None:
         self.offset = self._next
         self.skipped += self._torn

@@ -122,7 +122,11 @@ class Tail:
             if self._reader is None:
                 self._reader = SegmentReader(segment_path(self._journal.directory, self._journal.holder, self._number))
             reader, before = self._reader, self._reader.offset
-            entries = reader.read(BATCH, ended=ended)
+            entries, end = self._journal.recent.take(self._number, before, BATCH)
+            if entries:
+                reader.handed(end)
+            else:
+                entries = reader.read(BATCH, ended=ended)
             if entries:
                 found = True
                 failpoints.reached("tail.read")
