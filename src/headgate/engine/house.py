@@ -7,8 +7,6 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from headgate.core.clock import SYSTEM, Clock
 from headgate.core.errors import StorageUnavailable
 from headgate.core.ports import Governor, Ledger, Store
@@ -85,10 +83,7 @@ class House:
 
     def request_over(self, record: RequestRecord, trace: Trace) -> None:
         """The ledger first: telemetry may fail, money may not."""
-        if self.archive is None:
-            self.ledger.record(record)
-        else:
-            self.ledger.record(msgspec.structs.replace(record, trace_json=pack(trace, contents=self._contents)))
+        self.ledger.record(record)
         self._traces[trace.id] = (record.key_id, trace, record)
         if len(self._traces) > TRACES:
             self._traces.popitem(last=False)
@@ -96,6 +91,10 @@ class House:
             learner.saw(record, trace)
         for listener in self.on_request:
             listener(record, trace)
+
+    def packed(self, trace: Trace) -> bytes | None:
+        """The trace as the store keeps it; None where there is no store."""
+        return None if self.archive is None else pack(trace, contents=self._contents)
 
     def remember(self, key_id: str, object_id: str, model: str, deployment: Deployment) -> None:
         """A provider keeps this object (a response, a file, a batch) for this key."""

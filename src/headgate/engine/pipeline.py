@@ -349,6 +349,7 @@ class Exchange:
             ttft=None if first is None else first / 1000,
             latency=elapsed,
             overhead=self.overhead_ms() / 1000,
+            trace_json=self.house.packed(trace),
         )
 
 

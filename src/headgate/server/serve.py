@@ -253,26 +253,8 @@ class Process:
 
     # -- log ---------------------------------------------------------------------------------------------------------
     def _log_request(self, record: RequestRecord, trace: Trace) -> None:
-        if not self.options.log:
-            return
-        self.log.write(
-            "request",
-            record.at,
-            id=record.id,
-            trace=record.trace,
-            door=record.door,
-            requested=record.requested,
-            strategy=record.strategy,
-            model=record.model,
-            provider=record.provider,
-            key=record.key_id,
-            status=record.status,
-            error=record.error,
-            attempts=record.attempts,
-            cost_nano_usd=record.cost,
-            latency_ms=round(record.latency * 1000, 2),
-            overhead_ms=round(record.overhead * 1000, 3),
-        )
+        if self.options.log:
+            self.log.request(record)
 
     def _log_event(self, kind: str, facts: dict[str, object]) -> None:
         if self.options.log:

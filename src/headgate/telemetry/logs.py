@@ -8,11 +8,55 @@ from typing import Any, TextIO
 
 import msgspec
 
+from headgate.core.records import RequestRecord
+
 FLUSH_AFTER = 0.1
 MOST_WAITING = 10_000
 _encoder = msgspec.json.Encoder()
 _TURNING = {c: f"\\u{c:04x}" for c in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 """Marks that turn the direction of text: escaped, so that a log line reads as it is."""
+
+
+class RequestLine(msgspec.Struct, omit_defaults=True):
+    """The line of a request that is over: typed, since there is one for each."""
+
+    at: float
+    event: str
+    id: str
+    trace: str
+    door: str
+    requested: str
+    strategy: str
+    key: str
+    status: int
+    attempts: int
+    latency_ms: float
+    overhead_ms: float
+    model: str | None = None
+    provider: str | None = None
+    error: str | None = None
+    cost_nano_usd: int | None = None
+
+
+def request_line(record: RequestRecord) -> RequestLine:
+    return RequestLine(
+        round(record.at, 3),
+        "request",
+        record.id,
+        record.trace,
+        record.door,
+        record.requested,
+        record.strategy,
+        record.key_id,
+        record.status,
+        record.attempts,
+        round(record.latency * 1000, 2),
+        round(record.overhead * 1000, 3),
+        record.model,
+        record.provider,
+        record.error,
+        record.cost,
+    )
 
 
 class Log:
@@ -26,10 +70,15 @@ class Log:
         self.dropped = 0
 
     def write(self, event: str, at: float, **fields: Any) -> None:
+        self._add({"at": round(at, 3), "event": event, **{k: v for k, v in fields.items() if v is not None}})
+
+    def request(self, record: RequestRecord) -> None:
+        self._add(request_line(record))
+
+    def _add(self, line: RequestLine | dict[str, Any]) -> None:
         if len(self._lines) >= MOST_WAITING:
             self.dropped += 1
             return
-        line = {"at": round(at, 3), "event": event, **{k: v for k, v in fields.items() if v is not None}}
         self._lines.append(_encoder.encode(line))
         if self._timer is None:
             try:

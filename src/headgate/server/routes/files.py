@@ -187,6 +187,7 @@ def _record(
             error=error.code if error else None,
             cost=None if creates_batch else 0,
             latency=house.clock.monotonic() - started,
+            trace_json=house.packed(trace),
         ),
         trace,
     )
