@@ -15,6 +15,8 @@ ASLEEP = 1.0
 """Seconds that a beat is late after which silence is our own doing."""
 STRAINED, CHOKED = 0.5, 2.0
 """Smoothed lag in seconds from which on ordinary requests, and all requests, are turned away."""
+MOST = 3.0
+"""Seconds that one beat counts for at most: a long sleep that is over is no load, and must not turn clients away for long."""
 
 
 class Pulse:
@@ -60,7 +62,7 @@ class Pulse:
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         self.lag = max(0.0, now - self._due)
-        self.pressure = (self.pressure + self.lag) / 2
+        self.pressure = (self.pressure + min(self.lag, MOST)) / 2
         self.worst = max(self.worst, self.lag)
         self._arm(loop)
         if self.lag >= ASLEEP:
