@@ -54,7 +54,7 @@ bench: setup
 
 bench-peers: setup
 	sh bench/peers.sh
-	sh bench/run.sh --targets headgate,own,nginx,haproxy,caddy,sglang-router,portkey,litellm --out .tools/peers.json
+	sh bench/run.sh --targets headgate,uvicorn,nginx,haproxy,caddy,sglang-router,portkey,litellm --out .tools/peers.json
 
 # Has the hot path become heavier since the last release? Ratios, never times.
 guard: setup

@@ -91,7 +91,7 @@ def loadgen(port: int, mode: str, model: str, headers: list[str], **options: Any
     for header in headers:
         command += ["-H", header]
     run = ["taskset", "-c", str(LOAD_CORE), *command]
-    return json.loads(subprocess.run(run, capture_output=True, text=True, check=True, timeout=180).stdout)
+    return json.loads(subprocess.run(run, capture_output=True, text=True, check=True, timeout=4000).stdout)
 
 
 class Server:

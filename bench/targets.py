@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +39,10 @@ models:
   auto: {{route: {{tasks: {{code: {{model: second}}}}, otherwise: fast}}}}
   panel: {{ensemble: {{mode: vote, members: {{fast: 0.4, second: 0.3, third: 0.3}}}}}}
 """
-FEATURES = "request log, metrics, traces, spend accounting"
+FEATURES = (
+    "a virtual key with a rate limit and a hard budget, the ledger (durability: crash, SQLite), metrics, traces and the"
+    " request log"
+)
 """What is switched on in ours while it is measured; printed with the figures."""
 
 
@@ -50,12 +55,27 @@ def ours(folder: Path, port: int, frontend: str) -> list[str]:
     ]  # fmt: skip
 
 
+def key_for(command: list[str]) -> str:
+    """A key of the gateway that `command` will start, with limits and a budget that are checked and never reached."""
+    place = [*command[command.index("--config") :][:2], "--data-dir", command[-1]]
+    make = [
+        *command[:3], "keys", "create", "bench", "--rpm", "100000000", "--tpm", "100000000000", "--monthly", "1000000",
+        *place, "--json",
+    ]  # fmt: skip
+    return str(json.loads(subprocess.run(make, capture_output=True, text=True, check=True).stdout)["secret"])
+
+
+def _ours(name: str, folder: Path, port: int, frontend: str) -> Server:
+    command = ours(folder, port, frontend)
+    return Server(name, port, command, key=key_for(command))
+
+
+def _headgate(folder: Path) -> Server:
+    return _ours("headgate", folder, 8100, "own")
+
+
 def _uvicorn(folder: Path) -> Server:
-    return Server("headgate", 8100, ours(folder, 8100, "uvicorn"))
-
-
-def _own(folder: Path) -> Server:
-    return Server("headgate, own front end", 8102, ours(folder, 8102, "own"))
+    return _ours("headgate on uvicorn", folder, 8102, "uvicorn")
 
 
 def _nginx(folder: Path) -> Server | None:
@@ -115,8 +135,8 @@ def _sglang(folder: Path) -> Server | None:
 
 
 TARGETS: dict[str, Callable[[Path], Server | None]] = {
-    "headgate": _uvicorn,
-    "own": _own,
+    "headgate": _headgate,
+    "uvicorn": _uvicorn,
     "nginx": _nginx,
     "haproxy": _haproxy,
     "caddy": _caddy,

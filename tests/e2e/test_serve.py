@@ -136,8 +136,8 @@ def test_a_changed_file_is_loaded_and_a_bad_one_changes_nothing(served: Served):
 
 
 @pytest.mark.timeout(60)
-def test_our_own_front_end_serves_the_same(tmp_path):
-    found = Served(tmp_path, "server: {frontend: own}\n")
+def test_uvicorn_serves_the_same(tmp_path):
+    found = Served(tmp_path, "server: {frontend: uvicorn}\n")
     try:
         status, text = ask(found.url, "reliable")
         assert status == 200

@@ -17,8 +17,8 @@ from headgate.governance.open import OpenGovernor
 from headgate.ledger.volatile import VolatileLedger
 from headgate.net.transport.h1 import H1Transport
 from headgate.server.app import DataPlane
+from headgate.server.frontends.h1 import H1FrontEnd
 from headgate.server.frontends.sockets import bind
-from headgate.server.frontends.uvicorn import UvicornFrontEnd
 from headgate.server.http import HttpLimits
 
 ENV = {
@@ -96,7 +96,7 @@ class RunningGateway:
         self.url = ""
 
     async def start(self) -> RunningGateway:
-        self._front = UvicornFrontEnd(self.plane, self.plane.refuse, self._limits)
+        self._front = H1FrontEnd(self.plane, self.plane.refuse, self._limits)
         sock = bind("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         await self._front.start(sock)

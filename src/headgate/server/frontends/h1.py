@@ -1,6 +1,6 @@
 """Our own HTTP/1.1 front end on httptools: one protocol object per connection, one task per request, one timer.
 
-Opt-in beside uvicorn; both pass the same suite.
+The default; uvicorn is the other one, and both pass the same suite.
 """
 
 from __future__ import annotations
