@@ -16,7 +16,7 @@ ASLEEP = 1.0
 STRAINED, CHOKED = 0.5, 2.0
 """Smoothed lag in seconds from which on ordinary requests, and all requests, are turned away."""
 MOST = 3.0
-"""Seconds that one beat counts for at most: a long sleep that is over is no load, and must not turn clients away for long."""
+"""Seconds that one beat counts for at most: a long sleep that is over is no load, and must not turn clients away long."""
 
 
 class Pulse:
