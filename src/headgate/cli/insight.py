@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headgate.cli.books import moment, pairs, read
-from headgate.cli.output import bold, dim, say, show_json, table
+from headgate.cli.output import bold, dim, fail, say, show_json, table
 
 if TYPE_CHECKING:
     from headgate.insight.taskmix import Served, TaskMix
@@ -29,6 +29,9 @@ def tasks(
     where: Annotated[
         list[str] | None, typer.Option(help="requested=auto, strategy, key, team, model or task; may be repeated.")
     ] = None,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="The rule table that the log suggests, as a diff of the file.")
+    ] = False,
     config: Annotated[Path | None, typer.Option()] = None,
     data_dir: Annotated[Path, typer.Option()] = Path(".headgate"),
     json: Annotated[bool, typer.Option("--json")] = False,
@@ -42,6 +45,9 @@ def tasks(
     now = SYSTEM.time()
     start, end = moment(since, now), moment(until, now) + (1.0 if until == "now" else 0.0)
     limits = pairs(where or [], "--where")
+    if suggest:
+        _suggest(config or Path("headgate.yaml"), data_dir, start, end, json=json)
+        return
     found = read(config, data_dir, lambda store: task_mix(store, since=start, until=end, where=limits))
     if json:
         show_json(msgspec.to_builtins(found))
@@ -76,3 +82,44 @@ def _row(row: Served) -> list[str]:
         f"{row.latency_ms:.0f} ms" if row.requests else "-",
         f"{row.calls_failed} of {row.calls}" if row.calls else "-",
     ]
+
+
+def _suggest(file: Path, data_dir: Path, start: float, end: float, *, json: bool) -> None:
+    import msgspec
+
+    from headgate.cli.replay import MOST, show, told
+    from headgate.config.document import environment
+    from headgate.config.errors import ConfigError
+    from headgate.insight.log import read_log
+    from headgate.insight.replay import shown
+    from headgate.insight.suggest import suggest
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        fail(f"{file}: {error.strerror}: a suggestion is a change of the file")
+
+    async def ask(store):
+        rows = await read_log(store, since=start, until=end, limit=MOST)
+        return rows, await store.learned(), {key.id: key.name for key in await store.keys()}
+
+    rows, learned, names = read(file, data_dir, ask)
+    try:
+        found = suggest(rows, text, str(file), environment(), learned=learned, names=names)
+    except ConfigError as error:
+        fail(str(error))
+    if json:
+        out = msgspec.to_builtins(msgspec.structs.replace(found, replay=None))
+        show_json({**out, "replay": None if found.replay is None else shown(found.replay)})
+        return
+    for one in found.suggestions:
+        say(f"{bold(f'{one.entry}.{one.task} → {one.model}')}: {one.because}")
+        say(dim(f"  {told(one.quality)}"))
+    if found.replay is None:
+        say("no change of the rules is borne out by this log")
+    else:
+        say(f"\n{found.diff}")
+        say(bold("What it would have changed"))
+        show(found.replay)
+    for name, why in found.silent.items():
+        say(dim(f"{name}: {why}"))

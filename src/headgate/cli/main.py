@@ -18,6 +18,7 @@ GROUPS = {
     "keys": "keys",
     "usage": "usage",
     "insight": "insight",
+    "replay": "replay",
     "logs": "logs",
     "traces": "traces",
 }
@@ -34,6 +35,7 @@ ABOUT = {
     "explain": "What would be chosen, and why; no model is called.",
     "usage": "What was used and spent, by any dimension.",
     "insight": "`insight tasks`: what is asked for, and how each model did on it.",
+    "replay": "What another configuration would have chosen on the log, at what cost and quality.",
     "logs": "Requests, newest first.",
     "traces": "`traces show ID`: one request, decision by decision.",
 }

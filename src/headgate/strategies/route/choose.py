@@ -52,6 +52,8 @@ class Candidate(msgspec.Struct):
     """What was shipped or assumed of its quality, before anything was seen."""
     behind: str | None = None
     """A candidate that is no worse in anything."""
+    propensity: float | None = None
+    """Its chance to be chosen, where chance had a part in it."""
 
     def shown(self) -> dict[str, Any]:
         out: dict[str, Any] = {
@@ -70,6 +72,8 @@ class Candidate(msgspec.Struct):
             out["score"] = round(self.score, 4)
         if self.behind is not None:
             out["behind"] = self.behind
+        if self.propensity is not None:
+            out["propensity"] = round(self.propensity, 6)
         return out
 
 
@@ -116,11 +120,12 @@ def _shares(rows: Sequence[Candidate]) -> tuple[list[float], list[float]]:
 
 
 class Explored(msgspec.Struct, frozen=True):
-    """`chosen` index, its `propensity`, and whether the draw decided it."""
+    """`chosen` index, its `propensity`, and whether the draw decided it. `shares`: every row's propensity."""
 
     chosen: int
     propensity: float
     drawn: bool
+    shares: tuple[float, ...]
 
 
 def explore(rows: Sequence[Candidate], weights: Weights, *, share: float, seed: str) -> Explored:
@@ -130,7 +135,7 @@ def explore(rows: Sequence[Candidate], weights: Weights, *, share: float, seed: 
 
     healthy = [place for place, row in enumerate(rows) if row.info.health > 0]
     if len(healthy) < 2:
-        return Explored(0, 1.0, False)
+        return Explored(0, 1.0, False, (1.0, *(0.0 for _ in rows[1:])))
     luck = numpy.random.default_rng(int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=8).digest(), "big"))
     pool = [rows[place] for place in healthy]
     costs, slows = (numpy.array(shares) for shares in _shares(pool))
@@ -144,8 +149,11 @@ def explore(rows: Sequence[Candidate], weights: Weights, *, share: float, seed: 
     is_drawn = bool(luck.random() < share)
     place = int(winners[-1]) if is_drawn else 0  # the last draw is as good as any
     # One pseudo-win among them: no chance that is not nothing is told as nothing.
-    chance = (int((winners == place).sum()) + 1 / len(pool)) / (DRAWS + 1)
-    return Explored(healthy[place], (1 - share) * (place == 0) + share * chance, is_drawn)
+    chances = (numpy.bincount(winners, minlength=len(pool)) + 1 / len(pool)) / (DRAWS + 1)
+    shares = [0.0] * len(rows)
+    for at, chance in zip(healthy, chances.tolist(), strict=True):
+        shares[at] = (1 - share) * (at == healthy[0]) + share * chance
+    return Explored(healthy[place], shares[healthy[place]], is_drawn, tuple(shares))
 
 
 def _dominates(one: Candidate, other: Candidate, weights: Weights) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 
 from headgate.core.answer import Answer
 from headgate.core.errors import AllModelsUnavailable, Overloaded, UpstreamFault
+from headgate.core.money import dollars
 from headgate.core.records import RequestRecord
 from headgate.core.request import Request
 from headgate.core.strategy import ModelInfo, Plan, Ref, Run
@@ -83,9 +84,10 @@ class Route:
     # -- plan --------------------------------------------------------------------------------------------------------
     def plan(self, request: Request, run: Run) -> Plan:
         """Pure: labels, candidates with each filter's reason, order, what it would cost and save."""
-        return self._plan(self.classifier.classify(asked_of(request.content())), request, run)
+        return self.planned(self.classifier.classify(asked_of(request.content())), request, run)
 
-    def _plan(self, task: Task, request: Request, run: Run) -> Plan:
+    def planned(self, task: Task, request: Request, run: Run) -> Plan:
+        """The plan for a task that somebody else has named; as pure."""
         rule = rule_for(self.rules.get(task.label, ()), run)
         choice = self._choose(task, rule, request, run)
         inside = [row for row in choice.rows if row.out is None]
@@ -106,7 +108,7 @@ class Route:
             order=order,
             reasons={name: why for name, why in reasons.items() if why},
             worst_case=self._worst(self._reachable(order), request, run),
-            facts=self._facts(choice),
+            facts=self._facts(choice, request, run),
             data=choice,
             predicted_cost=first.cost if first is not None else child.predicted_cost,
             predicted_latency=first.latency if first is not None else child.predicted_latency,
@@ -140,6 +142,8 @@ class Route:
         elif self.settings.explore and prefer is None and len(inside) > 1:
             seed = f"{self.settings.seed} {run.trace.id}"
             choice.explored = explore(inside, weights, share=self.settings.explore, seed=seed)
+            for row, chance in zip(inside, choice.explored.shares, strict=True):
+                row.propensity = chance
             if choice.explored.chosen:
                 rows.insert(0, rows.pop(choice.explored.chosen))
                 choice.note = "explored"
@@ -188,8 +192,9 @@ class Route:
             words = f"{words}, {choice.note}"
         return f"{words}: {', '.join(task.signals[:3])}" if task.signals else words
 
-    def _facts(self, choice: Choice) -> dict[str, Any]:
-        route: dict[str, Any] = {"entry": self.name, "candidates": [row.shown() for row in choice.rows]}
+    def _facts(self, choice: Choice, request: Request, run: Run) -> dict[str, Any]:
+        candidates = [row.shown() for row in choice.rows]
+        route: dict[str, Any] = {"entry": self.name, "candidates": candidates, "asked": _asked(request, run)}
         if choice.explored is not None:
             route["propensity"] = round(choice.explored.propensity, 4)
             route["explored"] = choice.explored.drawn
@@ -224,7 +229,7 @@ class Route:
     # -- answer ------------------------------------------------------------------------------------------------------
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
         if isinstance(self.classifier, Asking):
-            plan = self._plan(await self.classifier.ask(asked_of(request.content()), request, run), request, run)
+            plan = self.planned(await self.classifier.ask(asked_of(request.content()), request, run), request, run)
         choice: Choice = plan.data
         run.trace.facts.update(plan.facts)
         chosen, rule = plan.order[0], choice.rule
@@ -281,6 +286,17 @@ def _prior_in(trace: Trace, model: str) -> Prior | None:
     """A candidate's prior as its request's trace has it."""
     rows = (trace.facts.get("route") or {}).get("candidates", ())
     return next((Prior(*row["prior"]) for row in rows if row["model"] == model and "prior" in row), None)
+
+
+def _asked(request: Request, run: Run) -> dict[str, Any]:
+    """What a choice depends on besides the task: so that it can be looked at again without the prompt."""
+    peek, room = request.peek, run.envelope.room()
+    asked: dict[str, Any] = {"input_bound": peek.input_bound, "needs": sorted(peek.needs)}
+    if peek.max_tokens is not None:
+        asked["max_tokens"] = peek.max_tokens
+    if room is not None:
+        asked["room_usd"] = dollars(room)
+    return asked
 
 
 def _rate(info: ModelInfo) -> int:
