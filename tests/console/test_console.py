@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import openai
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -125,10 +126,73 @@ def test_models_show_state_and_price(page):
 
 
 def test_every_page_has_a_json_twin(page, stage):
-    for path in ("/overview.json", "/requests.json", "/models.json", "/tasks.json"):
+    for path in ("/overview.json", "/requests.json", "/models.json", "/routes.json", "/tasks.json"):
         answer = page.request.get(stage.admin.url + path)
         assert answer.status == 200
         assert answer.json()
+
+
+def test_the_literal_test_of_the_mission_in_the_console(page, stage):
+    client = openai.OpenAI(base_url=f"{stage.gateway.url}/v1", api_key="any", max_retries=0)
+    client.chat.completions.create(
+        model="auto", messages=[{"role": "user", "content": "Analyze this financial report"}]
+    )
+    page.get_by_role("link", name="Requests").click()
+    row = page.locator("tbody tr").first
+    assert "auto route, analysis" in row.inner_text()
+    assert "claude-4.7" in row.inner_text()
+    row.get_by_role("link").click()
+    page.get_by_role("heading", name="Decisions").wait_for()
+    assert page.locator(".labels .is span").first.inner_text() == "analysis"
+    assert page.locator("dl.cards dd").first.inner_text() == "claude-4.7"
+    decision = page.locator(".decisions li", has_text="route")
+    assert "route → claude-4.7" in decision.inner_text()
+    assert "analysis (" in decision.inner_text()
+
+
+def test_a_prompt_is_explained_and_no_model_called(page, stage):
+    before = stage.loop.call(lambda: len(stage.sim.log))
+    page.get_by_role("link", name="Routes", exact=True).click()
+    assert page.get_by_role("row", name="math").inner_text().split("\t")[2:4] == [
+        "deepseek-v4, claude-4.7",
+        "quality 0.7, cost 0.3",
+    ]
+    page.fill("#asked", "Solve 3x + 5 = 20 for x. <img src=x onerror=alert(1)>")
+    page.get_by_role("button", name="Explain").click()
+    page.locator("#explained").wait_for(state="visible")
+    shown = page.locator("#explained")
+    assert "auto (route) → deepseek-v4: math" in shown.inner_text()
+    assert shown.locator(".labels .is").inner_text().startswith("math")
+    assert shown.locator("img").count() == 0
+    assert "Saved against claude-4.7" in shown.inner_text()
+    rows = shown.locator("tbody tr").all_inner_texts()
+    assert [row.split("\t")[0] for row in rows] == ["deepseek-v4", "claude-4.7", "reliable"]
+    assert "no better than deepseek-v4 in anything" in rows[1]
+    assert "claude-4.7 → gpt-5.5 → gemini-3.0 → llama-4" in rows[2]
+    page.select_option("#explain select", "careful")
+    page.get_by_role("button", name="Explain").click()
+    page.locator("#explained [data-is=chosen]", has_text="careful (ensemble)").wait_for()
+    assert not shown.get_by_role("heading", name="Task").is_visible()
+    assert stage.loop.call(lambda: len(stage.sim.log)) == before
+
+
+def test_explain_over_the_admin_api_says_what_is_wrong(page, stage):
+    def explain(body: bytes, token: str | None) -> tuple[int, Any]:
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        request = urllib.request.Request(f"{stage.admin.url}/admin/v1/explain", data=body, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+    asked = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "TL;DR please: it rains."}]}).encode()
+    status, found = explain(asked, stage.admin.token)
+    assert (status, found["task"]["label"], found["chosen"]["model"]) == (200, "summary", "gpt-5.5")
+    assert explain(asked, None)[0] == 401
+    status, found = explain(b'{"model": "none", "messages": []}', stage.admin.token)
+    assert (status, "error" in found) == (400, True)
+    assert explain(b"x", stage.admin.token)[0] == 400
 
 
 def test_the_mix_of_tasks_and_what_was_saved(page, stage):

@@ -370,6 +370,30 @@ def test_a_strong_answer_equal_to_the_rejected_one_counts_against_the_verifier(s
     assert stage.accuracy("agreeing").value == 0.0
 
 
+def test_it_is_explained_without_a_call(stage):
+    """Tries in order, each with its cost, the worst case of all, and what it saves against its strongest."""
+    before = stage.loop.call(lambda: len(stage.sim.log))
+    body = json.dumps({"model": "judged", "messages": [{"role": "user", "content": ASK}]}).encode()
+    with urllib.request.urlopen(urllib.request.Request(f"{stage.url}/v1/explain", data=body), timeout=10) as answer:
+        found = json.loads(answer.read())
+    assert found["strategy"] == "cascade"
+    assert [row["model"] for row in found["candidates"]] == ["llama-4", "gemini-3.0", "claude-4.7"]
+    assert [row["because"] for row in found["candidates"]] == [
+        "tried first, and verified",
+        "tried next, and verified",
+        "where no answer before it holds",
+    ]
+    worst = [float(row["worst_case_usd"]) for row in found["candidates"]]
+    assert worst == sorted(worst)
+    assert float(found["predicted"]["worst_case_usd"]) > sum(worst), "two judgements are in it"
+    assert found["predicted"]["cost_usd"] == found["candidates"][0]["cost_usd"]
+    saved = float(found["candidates"][2]["cost_usd"]) - float(found["candidates"][0]["cost_usd"])
+    assert found["baseline"] == "claude-4.7"
+    assert float(found["predicted"]["saved_usd"]) == pytest.approx(saved, abs=1e-6)
+    assert found["cascade"]["off"] is False
+    assert stage.loop.call(lambda: len(stage.sim.log)) == before
+
+
 def test_it_composes_with_other_strategies_and_survives_reloads(stage):
     _, details = stage.ask("routed", "qwerty zxcv")
     assert details["cascade"]["entry"] == "judged"

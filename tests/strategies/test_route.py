@@ -180,6 +180,15 @@ def explained(stage, model: str, prompt: str) -> dict[str, Any]:
         return json.loads(answer.read())
 
 
+def test_what_was_learned_of_costs_does_not_look_like_a_saving(stage):
+    for _ in range(4):
+        stage.ask("Analyze this financial report")
+    found = explained(stage, "auto", "Analyze this financial report")
+    assert found["chosen"]["model"] == found["baseline"] == "claude-4.7"
+    assert float(found["predicted"]["cost_usd"]) < 0.009, "or nothing was learned"
+    assert float(found["predicted"]["saved_usd"]) == 0
+
+
 def test_every_strategy_is_explained_with_candidates_and_predictions(stage):
     before = stage.loop.call(lambda: len(stage.sim.log))
     route = explained(stage, "auto", "Berechne die Wahrscheinlichkeit, mit zwei Würfeln eine 7 zu werfen.")

@@ -34,7 +34,8 @@ SECURITY = {
 }
 FILTERS = ("key", "user", "team", "provider", "door", "strategy", "task", "error", "tag", "status", "search")
 """Of the list of requests, besides `model` and `failed`."""
-Play = Callable[[bytes], AsyncIterator[bytes]]
+Play = Callable[[bytes, str], AsyncIterator[bytes]]
+"""(body, door) → what the data plane answers."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -82,6 +83,8 @@ class _Console:
         for path, change in self._people.changes().items():
             out.append(Route(f"/admin/v1{path}", self._api(change), methods=["POST"]))
             out.append(Route(f"/change{path}", self._action(change), methods=["POST"]))
+        out.append(Route("/admin/v1/explain", self._api(self._explain), methods=["POST"]))
+        out.append(Route("/change/explain", self._action(self._explain), methods=["POST"]))
         out += [Route("/admin/v1/reload", self._api(self._reload), methods=["POST"])]
         out += [Route("/admin/v1/openapi.json", self._api(lambda request: ADMIN_API))]
         for path, (template, make) in pages.items():
@@ -185,7 +188,15 @@ class _Console:
         if not self._is_own(request):
             return _json_error(403, "only the console's own pages may ask", "foreign_origin")
         body = await request.body()
-        return StreamingResponse(self._play(body), media_type="text/event-stream", headers=SECURITY)
+        return StreamingResponse(
+            self._play(body, "/v1/chat/completions"), media_type="text/event-stream", headers=SECURITY
+        )
+
+    async def _explain(self, request: Request) -> Response:
+        """What the data plane would choose for this body; no model is called."""
+        answer = b"".join([piece async for piece in self._play(await request.body(), "/v1/explain")])
+        failed = answer.startswith((b'{"error"', b"data: "))
+        return Response(answer.removeprefix(b"data: "), 400 if failed else 200, media_type="application/json")
 
     async def _sign_in(self, request: Request) -> Response:
         if request.method == "GET":

@@ -29,7 +29,14 @@ class Insights:
         return {"/admin/v1/insight/tasks": self._tasks}
 
     def pages(self) -> Mapping[str, tuple[str, Make]]:
-        return {"/tasks": ("tasks.html", self._tasks_page)}
+        return {"/routes": ("routes.html", self._routes_page), "/tasks": ("tasks.html", self._tasks_page)}
+
+    def _routes_page(self, request: Request) -> dict[str, Any]:
+        entries = self._admin.house.snapshot.entries
+        routes = [name for name, strategy in entries.items() if strategy.kind == "route"]
+        models = self._admin.config()["models"]
+        rules = [row for name in routes for row in _rules(name, (models.get(name) or {}).get("route") or {})]
+        return {"names": list(entries), "first": routes[0] if routes else "", "rules": rules}
 
     async def saved(self) -> str | None:
         """US$ saved in the requests that are kept, against always asking the best model."""
@@ -71,6 +78,34 @@ class Insights:
                     FeedbackRecord(trace=trace.id, at=record.at, score=said["score"], key_id=record.key_id)
                 )
         return store
+
+
+def _rules(entry: str, section: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A route's table, line by line, as the configuration has it."""
+    out = [
+        {
+            "task": task,
+            "models": rule.get("models") or [rule.get("model")],
+            "choose": _listed(rule.get("choose") or {}),
+            "when": _listed({name: rule.get(name) for name in ("tags", "keys", "hours", "zone", "capabilities")}),
+        }
+        for task, rules in (section.get("tasks") or {}).items()
+        for rule in rules
+    ]
+    out.append({"task": "anything else", "models": [section.get("otherwise")], "choose": "", "when": ""})
+    return [{"entry": entry, "first": place == 0, **row} for place, row in enumerate(out)]
+
+
+def _listed(given: Mapping[str, Any]) -> str:
+    parts: list[str] = []
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            value = " ".join(" ".join(v) if isinstance(v, list) else str(v) for v in value.values() if v)
+        elif isinstance(value, list):
+            value = " ".join(map(str, value))
+        if value not in (None, ""):
+            parts.append(f"{name} {value}")
+    return ", ".join(parts)
 
 
 def _where(request: Request) -> dict[str, str]:

@@ -124,6 +124,7 @@ ADMIN_API: dict[str, Any] = {
         ),
         "/admin/v1/activity.csv": _get("The spend by key as CSV; inert in spreadsheets."),
         "/admin/v1/audit": _get("What operators did, the newest first.", _query("limit", "integer", "At most 1000.")),
+        "/admin/v1/explain": _post("What would be chosen for this chat body, and why; no model is called."),
         "/admin/v1/insight/tasks": _get(
             "The mix of tasks by day; per task and model quality, cost, latency, failure.",
             _query("days", "integer", "How far back; 7 if left out."),

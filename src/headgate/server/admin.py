@@ -85,8 +85,8 @@ class AdminPlane:
     async def _serve(self) -> None:
         transport = H1Transport()
 
-        async def play(body: bytes) -> AsyncIterator[bytes]:
-            async for piece in _ask(transport, self.data_url, body, self.play_key):
+        async def play(body: bytes, door: str) -> AsyncIterator[bytes]:
+            async for piece in _ask(transport, self.data_url + door, body, self.play_key):
                 yield piece
 
         app = make_console(self._admin, Sessions(self.token, SYSTEM), play, self._desk)
@@ -97,11 +97,12 @@ class AdminPlane:
 
 async def _ask(transport: H1Transport, url: str, body: bytes, key: str) -> AsyncIterator[bytes]:
     """One request to the data plane, as any client would make it; its stream, or its error as a frame."""
-    host, _, port = url.removeprefix("http://").rpartition(":")
+    place, slash, door = url.removeprefix("http://").partition("/")
+    host, _, port = place.rpartition(":")
     request = HttpRequest(
         origin=Origin("http", host.strip("[]"), int(port)),
         method="POST",
-        target="/v1/chat/completions",
+        target=slash + door,
         headers=(("content-type", "application/json"), ("authorization", f"Bearer {key}")),
         body=body,
     )

@@ -42,8 +42,7 @@ def explanation(prepared: Prepared) -> dict[str, Any]:
         out["alternatives"] = [{"model": name, "because": plan.reasons.get(name, "")} for name in others]
     out["candidates"] = _candidates(prepared)
     baseline = trace.facts.get("baseline")
-    best = None if baseline is None else prepared.run.plan(baseline, prepared.request).predicted_cost
-    saved = None if best is None or plan.predicted_cost is None else best - plan.predicted_cost
+    saved = None if baseline is None or not order else _saved(prepared, baseline)
     out["predicted"] = {
         "cost_usd": _dollars(plan.predicted_cost),
         "latency_ms": _milliseconds(plan.predicted_latency),
@@ -52,6 +51,16 @@ def explanation(prepared: Prepared) -> dict[str, Any]:
     }
     out["decisions"] = [msgspec.to_builtins(decision) for decision in trace.decisions]
     return out
+
+
+def _saved(prepared: Prepared, baseline: str) -> int | None:
+    """Nano-US$, for the same tokens at the baseline: what the prices alone say of both, moved as the prediction was
+    moved by what such requests did cost."""
+    run, plan = prepared.run, prepared.plan
+    best, mine = (run.plan(name, prepared.request).predicted_cost for name in (baseline, plan.order[0]))
+    if best is None or mine is None or plan.predicted_cost is None:
+        return None
+    return round((best - mine) * plan.predicted_cost / mine) if mine else best
 
 
 def _candidates(prepared: Prepared) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from headgate.core.strategy import ModelInfo
 from headgate.core.trace import Trace
 from headgate.core.usage import Usage
 from headgate.strategies.route.beliefs import ASSUMED, MEASURED, SUITED, UNSUITED, Beliefs, Beta, Packed, Prior
-from headgate.strategies.route.neighbours import Features, Neighbours, features, pressed, unpressed, vector
+from headgate.strategies.route.neighbours import READ, Features, Neighbours, features, pressed, unpressed, vector
 
 # Capabilities (as the configuration and the catalogue name them) that speak for a task.
 SUITS: dict[str, frozenset[str]] = {
@@ -52,13 +52,15 @@ class Conversation(msgspec.Struct):
 
 
 class Open(msgspec.Struct):
-    """A request whose worth may still be told."""
+    """A request whose worth may still be told. `text`: the beginning of its last turn until it is over, then it is only
+    known as `seen`."""
 
     conversation: str
     turns: str
     task: str
-    seen: Features
+    text: str
     predicted: dict[str, int]
+    seen: Features = {}
     model: str | None = None
     score: float | None = None
     worth: dict[str, float] = {}
@@ -124,6 +126,7 @@ class Learning:
         request = self._open.get(trace.id)
         if request is None:
             return
+        request.seen, request.text = features(request.text), ""
         for decision in trace.decisions:
             # A strategy below dropped an answer because it broke the client's schema: the model's own failure.
             if decision.kind == "fallback" and decision.because.endswith(": invalid_output"):
@@ -282,7 +285,7 @@ def conversation_of(content: ChatRequest, key_id: str) -> tuple[str, str]:
 def opened(content: ChatRequest, key_id: str, task: str, predicted: dict[str, int]) -> Open:
     conversation, turns = conversation_of(content, key_id)
     last = next((text_of(m.content) for m in reversed(content.messages) if m.role == "user"), "")
-    return Open(conversation, turns, task, features(last), predicted)
+    return Open(conversation, turns, task, last[:READ], predicted)
 
 
 def _hash(text: str) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 SIZE = 512
@@ -80,12 +80,11 @@ class Neighbours:
 
 def features(text: str) -> Features:
     """Hashes of words and word pairs with their counts; the text cannot be had back from them."""
-    words = _WORD.findall(text[:READ].lower())
-    counts: dict[int, int] = {}
-    for feature in (*words, *(f"{a} {b}" for a, b in pairwise(words))):
-        digest = zlib.crc32(feature.encode())
-        counts[digest] = counts.get(digest, 0) + 1
-    return counts
+    words = [word.encode() for word in _WORD.findall(text[:READ].lower())]
+    alone = [zlib.crc32(word) for word in words]
+    # crc32 goes on from where it was: this is that of "word next"
+    pairs = [zlib.crc32(b" " + word, before) for before, word in zip(alone, words[1:], strict=False)]
+    return Counter(alone + pairs)
 
 
 def vector(found: Features) -> Any:

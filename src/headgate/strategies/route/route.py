@@ -101,18 +101,21 @@ class Route:
         if self.otherwise not in order:
             order.append(self.otherwise)
         reasons.setdefault(self.otherwise, f"no rule for {task.label!r}" if len(order) == 1 else "if the others fail")
-        child = run.plan(order[0], request)
         first = inside[0] if inside else None
+        child = run.plan(order[0], request) if first is None else None
+        known = {row.info.name: row.worst for row in choice.rows}
         plan = Plan(
             strategy=self.kind,
             order=order,
             reasons={name: why for name, why in reasons.items() if why},
-            worst_case=self._worst(self._reachable(order), request, run),
+            worst_case=self._worst(self._reachable(order), known, request, run),
             facts=self._facts(choice, request, run),
             data=choice,
-            predicted_cost=first.cost if first is not None else child.predicted_cost,
-            predicted_latency=first.latency if first is not None else child.predicted_latency,
         )
+        if first is not None:
+            plan.predicted_cost, plan.predicted_latency = first.cost, first.latency
+        elif child is not None:
+            plan.predicted_cost, plan.predicted_latency = child.predicted_cost, child.predicted_latency
         if (best := self._best(run)) is not None:
             plan.facts["baseline"] = best
         return plan
@@ -206,10 +209,11 @@ class Route:
             return order
         return list(dict.fromkeys(ref.name for ref in self.refs()))
 
-    def _worst(self, order: list[str], request: Request, run: Run) -> int | None:
+    def _worst(self, order: list[str], known: Mapping[str, int | None], request: Request, run: Run) -> int | None:
+        """Of everything that may be called. `known`: what has been planned already."""
         total = 0
         for name in order:
-            worst = run.plan(name, request).worst_case
+            worst = known[name] if name in known else run.plan(name, request).worst_case
             if worst is None:
                 return None
             total += worst

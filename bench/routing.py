@@ -1,0 +1,153 @@
+"""What routing costs: naming the task, and what a request to `auto` takes more than one to the model that it goes to.
+
+    python bench/routing.py [--json]
+
+Prompts: the labelled ones of tests/data/tasks, cut or joined to lengths up to 8,000 characters, each classified once, so
+that nothing is remembered from before. The request: through the whole data plane without sockets, to providers that have
+answered before they are asked; each prompt is asked of `auto` and of the model that `auto` chose, in turns. CPU seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import gzip
+import json
+import platform
+import random
+import statistics
+import time
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from path import Canned, Sink
+
+from headgate.config.load import load_text
+from headgate.engine.compile import Compiler
+from headgate.engine.house import House
+from headgate.governance.open import OpenGovernor
+from headgate.ledger.volatile import VolatileLedger
+from headgate.server.app import DataPlane
+from headgate.server.http import Request
+from headgate.strategies.route import learned
+
+DATA = Path(__file__).parents[1] / "tests" / "data" / "tasks" / "dev.jsonl.gz"
+LONGEST = 8000
+BANDS = (500, 2000, LONGEST)
+EACH = 600
+"""Prompts per band of lengths."""
+TABLE = """
+providers: {openai: {api_key: sk-bench, base_url: "http://127.0.0.1:9/v1"}}
+models:
+  one: {provider: openai, upstream: gpt-5.5, cost_per_1k: 0.01}
+  two: {provider: openai, upstream: gpt-5.5, cost_per_1k: 0.02}
+  auto:
+    route:
+      tasks: {code: one, summary: two, creative: {model: one, temperature: 0.9, system: "You are a writer."}, analysis: two,
+              translation: one, math: {models: [one, two], choose: {quality: 0.7, cost: 0.3}}}
+      otherwise: one
+"""
+
+
+def prompts() -> dict[int, list[str]]:
+    """Longest length of a band → prompts of it; none twice."""
+    with gzip.open(DATA, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line)["prompt"] for line in lines]
+    luck = random.Random(7)
+    out: dict[int, list[str]] = {}
+    low = 0
+    for high in BANDS:
+        found = out[high] = []
+        for _ in range(EACH):
+            wanted, text = luck.randint(low + 1, high), ""
+            while len(text) < wanted:
+                text += luck.choice(rows) + "\n\n"
+            found.append(text[:wanted])
+        low = high
+    return out
+
+
+def quantiles(seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    return {
+        "p50_ms": round(statistics.median(ordered) * 1000, 3),
+        "p99_ms": round(ordered[int(len(ordered) * 0.99)] * 1000, 3),
+    }
+
+
+def classification(bands: dict[int, list[str]]) -> dict[str, Any]:
+    learned.classify("warm up: what is a weir?")
+    gc.collect()
+    gc.disable()
+    out: dict[str, Any] = {}
+    every: list[float] = []
+    for high, texts in bands.items():
+        spent: list[float] = []
+        for text in texts:
+            started = time.process_time()
+            learned.classify(text)
+            spent.append(time.process_time() - started)
+        out[f"up to {high} characters"] = quantiles(spent)
+        every += spent
+    out["all"] = quantiles(every)
+    gc.enable()
+    return out
+
+
+async def addition(bands: dict[int, list[str]]) -> dict[str, float]:
+    """Milliseconds that `auto` takes more, prompt by prompt. Tasks are remembered by text: each is asked of auto once."""
+    house = House(
+        snapshot=Compiler({}).compile(load_text(TABLE, "bench", {}).config),
+        transport=Canned(),  # type: ignore[arg-type]
+        ledger=VolatileLedger(),
+        governor=OpenGovernor(),
+    )
+    plane = DataPlane(house)
+    learned._classified.cache_clear()
+    await _ask(plane, "auto", "warm up: what is a weir?")
+    more: list[float] = []
+    for text in (text for texts in bands.values() for text in texts):
+        routed = await _ask(plane, "auto", text)
+        model = house.recent(1)[0][1].model or "one"
+        more.append(routed - await _ask(plane, model, text))
+    return quantiles(more)
+
+
+async def _ask(plane: DataPlane, model: str, text: str) -> float:
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": text}]}).encode()
+    headers = {"host": "127.0.0.1:4100", "content-type": "application/json", "content-length": str(len(body))}
+    request = Request("POST", "/v1/chat/completions", "", headers, list(headers.items()), body, "127.0.0.1")
+    sink = Sink()
+    started = time.process_time()
+    await plane(request, sink)
+    spent = time.process_time() - started
+    if sink.status != 200:
+        raise SystemExit(f"the gateway answers {sink.status}: {sink.body!r}")
+    return spent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    as_json = parser.parse_args().json
+    bands = prompts()
+    model = resources.files("headgate.strategies.route").joinpath(learned.FILE).read_bytes()
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "classification": classification(bands),
+        "a request takes more by": asyncio.run(addition(bands)),
+        "model_file_mb": round(len(model) / 1e6, 2),
+    }
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, row in {**found["classification"], "a request takes more by": found["a request takes more by"]}.items():
+        print(f"{name:<28} p50 {row['p50_ms']:.3f} ms  p99 {row['p99_ms']:.3f} ms")
+    print(f"{'model file':<28} {found['model_file_mb']:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
