@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,42 +28,51 @@ models:
 """
 
 
-class ServedGateway:
-    def __init__(self, folder: Path, more: str = "", *, host: str = "127.0.0.1") -> None:
-        self.loop = Loop()
-        self.sim = Simulator(INSTANT)
-        urls = self.loop.run(self.sim.start(0))
-        self.file = folder / "headgate.yaml"
-        self.file.write_text(FILE.format(**urls) + more)
-        self.data = folder / "data"
-        self._host = host
+class Served:
+    """One `headgate serve` on a configuration and a data directory; `arguments` are further ones of the command."""
+
+    def __init__(self, file: Path, data: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+        self.file = file
+        self.data = data
+        self._arguments = arguments
+        self._env = {**os.environ, **ENV, **(env or {})}
         self.printed = ""
         self._start()
 
     def _start(self) -> None:
         command = [sys.executable, "-m", "headgate.cli", "serve", "--config", str(self.file), "--port", "0"]
-        self.process = subprocess.Popen(
-            [*command, "--host", self._host, "--admin-port", "0", "--data-dir", str(self.data)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **ENV},
-        )
+        log = self.data.with_suffix(".log")
+        with open(log, "ab") as stderr:
+            self.process = subprocess.Popen(
+                [*command, "--admin-port", "0", "--data-dir", str(self.data), *self._arguments],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env=self._env,
+            )
         self.said: list[str] = []
         while not self.said or not self.said[-1].startswith("ready "):
             assert self.process.stdout is not None
             line = self.process.stdout.readline()
-            assert line, self.process.stderr.read() if self.process.stderr else ""
+            assert line, log.read_text()[-3000:]
             self.said.append(line.strip())
         self.url = self.said[-1].removeprefix("ready ").replace("0.0.0.0", "127.0.0.1")
         self.admin = next(line.split()[1] for line in self.said if line.startswith("console "))
         self.token = (self.data / "admin.token").read_text().strip()
 
+    def log(self) -> str:
+        """What it has written to stderr, over all its lives."""
+        return self.data.with_suffix(".log").read_text()
+
     def stop(self) -> None:
         """SIGTERM, and its end."""
         self.process.send_signal(signal.SIGTERM)
-        out, err = self.process.communicate(timeout=20)
-        self.printed += "\n".join(self.said) + out + err
+        out, _ = self.process.communicate(timeout=40)
+        self.printed += "\n".join(self.said) + out + self.log()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=20)
 
     def again(self) -> None:
         self._start()
@@ -70,8 +80,6 @@ class ServedGateway:
     def close(self) -> None:
         if self.process.poll() is None:
             self.stop()
-        self.loop.run(self.sim.aclose())
-        self.loop.close()
 
     def chat(self, key: str | None, model: str = "claude-4.7", **more: Any) -> tuple[int, dict[str, str], Any]:
         body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50, **more}
@@ -88,3 +96,20 @@ class ServedGateway:
                 return answer.status, {k.lower(): v for k, v in answer.headers.items()}, json.loads(answer.read())
         except urllib.error.HTTPError as error:
             return error.code, {k.lower(): v for k, v in error.headers.items()}, json.loads(error.read())
+
+
+class ServedGateway(Served):
+    """With a simulator of its own."""
+
+    def __init__(self, folder: Path, more: str = "", *, host: str = "127.0.0.1") -> None:
+        self.loop = Loop()
+        self.sim = Simulator(INSTANT)
+        urls = self.loop.run(self.sim.start(0))
+        file = folder / "headgate.yaml"
+        file.write_text(FILE.format(**urls) + more)
+        super().__init__(file, folder / "data", "--host", host)
+
+    def close(self) -> None:
+        super().close()
+        self.loop.run(self.sim.aclose())
+        self.loop.close()

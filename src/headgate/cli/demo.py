@@ -56,7 +56,7 @@ def demo(
         context.obj = data_dir
         return
     from headgate.cli.serve import run_process
-    from headgate.server.serve import Options
+    from headgate.server.options import Options
 
     demo_file = config or Path(str(files("headgate.config") / "example.yaml"))
     options = Options(config=demo_file, host=host, port=port, admin_port=admin_port, data_dir=data_dir, log=False)

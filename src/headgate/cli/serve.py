@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from headgate.cli.output import fail, say
+from headgate.cli.output import fail, say, show_json
 
 app = typer.Typer(add_completion=False)
 DEFAULT_FILE = Path("headgate.yaml")
@@ -21,17 +20,31 @@ def serve(
     port: int = 4100,
     admin_port: int = 4101,
     data_dir: Annotated[Path, typer.Option(help="Everything the process writes.")] = Path(".headgate"),
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes on the same ports; more than one need PostgreSQL and Valkey.")
+    ] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print the ready line as JSON.")] = False,
 ) -> None:
     """Run the gateway. With no file at all, the provider keys in the environment make the configuration."""
     from headgate.config.document import environment
-    from headgate.config.errors import ConfigError
-    from headgate.core.errors import StorageUnavailable
-    from headgate.server.serve import Options, Process
+    from headgate.server.options import Options
 
     if config is None and DEFAULT_FILE.exists():
         config = DEFAULT_FILE
     options = Options(config=config, host=host, port=port, admin_port=admin_port, data_dir=data_dir, env=environment())
+    if workers > 1:
+        _supervise(options, workers, as_json=json)
+    else:
+        _serve(options, as_json=json)
+
+
+def _serve(options, *, as_json: bool) -> None:
+    from headgate.config.errors import ConfigError
+    from headgate.core.errors import StorageUnavailable
+    from headgate.server.options import NO_MODEL
+    from headgate.server.serve import Process
+    from headgate.server.worker import ready_of
+
     try:
         process = Process(options)
     except ConfigError as error:
@@ -39,52 +52,75 @@ def serve(
     except StorageUnavailable as error:
         fail(error.message)
     if not process.house.snapshot.entries:
-        fail("no model to serve: set a provider key (OPENAI_API_KEY, ANTHROPIC_API_KEY, ...) or give --config FILE")
+        fail(NO_MODEL)
 
     async def ready(running: Process) -> None:
-        announce(running, as_json=json)
+        announce(ready_of(running), as_json=as_json)
 
     run_process(process, ready)
 
 
-def announce(process, *, as_json: bool = False) -> None:
-    from headgate.cli.output import show_json
-
-    house = process.house
+def announce(ready, *, as_json: bool = False) -> None:
     if as_json:
-        found = {"ready": process.url, "models": list(house.snapshot.entries)}
-        show_json(found if process.first_key is None else {**found, "first_key": process.first_key})
+        found = {"ready": ready.url, "models": ready.models}
+        show_json(found if ready.first_key is None else {**found, "first_key": ready.first_key})
         return
-    if process.first_key is not None:
-        say(f"the first key, shown only now: {process.first_key}")
-    if house.governor.open:
+    if ready.first_key is not None:
+        say(f"the first key, shown only now: {ready.first_key}")
+    if ready.is_open:
         say("no virtual key exists: clients of this machine are served whatever key they send")
-    skipped = [f"{m.name} ({m.missing})" for m in house.snapshot.models() if m.missing]
-    if skipped:
-        say(f"skipped: {', '.join(skipped)}")
-    admin = process.admin
+    if ready.skipped:
+        say(f"skipped: {', '.join(ready.skipped)}")
     say(
-        f"console {admin.url}"
-        + (f"  admin token: {admin.token}" if admin.token_is_new else "  (sign in with the admin token)")
+        f"console {ready.admin}"
+        + (f"  admin token: {ready.admin_token}" if ready.admin_token else "  (sign in with the admin token)")
     )
-    say(f"ready {process.url}")
+    say(f"ready {ready.url}")
 
 
 def run_process(process, ready) -> None:
-    """The event loop: uvloop where it is installed."""
     from headgate.core.errors import StorageUnavailable
+    from headgate.server.serve import make_runner
 
     try:
-        import uvloop
-
-        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    except ImportError:
-        runner = asyncio.Runner()
-    try:
-        with runner:
+        with make_runner() as runner:
             runner.run(process.run(ready))
     except* StorageUnavailable as group:
         error = group.exceptions[0]
         fail(error.message if isinstance(error, StorageUnavailable) else str(error))
     except* OSError as group:
         fail(f"cannot listen: {group.exceptions[0]}")
+
+
+def _supervise(options, workers: int, *, as_json: bool) -> None:
+    """Several processes, and this one to watch them."""
+    import asyncio
+
+    from headgate.config.errors import ConfigError
+    from headgate.server.options import Order, read_config
+    from headgate.server.supervisor import StartFailed, Supervisor, what_is_missing
+
+    try:
+        missing = what_is_missing(read_config(options).store)
+    except ConfigError as error:
+        fail(str(error))
+    if missing is not None:
+        fail(missing)
+    order = Order(
+        worker=0,
+        config=None if options.config is None else str(options.config),
+        host=options.host,
+        port=options.port,
+        admin_port=options.admin_port,
+        data_dir=str(options.data_dir),
+    )
+
+    async def live() -> None:
+        await Supervisor(order, workers).run(lambda ready: announce(ready, as_json=as_json))
+
+    try:
+        asyncio.run(live())
+    except StartFailed as error:
+        raise SystemExit(error.code) from None
+    except OSError as error:
+        fail(f"cannot listen: {error}")

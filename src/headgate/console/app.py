@@ -178,8 +178,8 @@ class _Console:
     async def _trace(self, request: Request) -> dict[str, Any] | None:
         return await self._admin.trace(request.path_params["id"].removesuffix(".json"))
 
-    def _reload(self, request: Request) -> dict[str, Any]:
-        problem = self._admin.reload()
+    async def _reload(self, request: Request) -> dict[str, Any]:
+        problem = await self._admin.reload()
         return {"ok": problem is None, "problem": problem}
 
     # -- actions ---------------------------------------------------------------------------------------------------------

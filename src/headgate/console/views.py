@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -17,7 +17,12 @@ class Admin:
     """The admin API's functions. `reload` swaps the configuration and returns what is wrong with it, or None."""
 
     def __init__(
-        self, house: House, *, version: str, config: Callable[[], dict[str, Any]], reload: Callable[[], str | None]
+        self,
+        house: House,
+        *,
+        version: str,
+        config: Callable[[], dict[str, Any]],
+        reload: Callable[[], Awaitable[str | None]],
     ) -> None:
         self.house = house
         self._version = version
@@ -94,8 +99,8 @@ class Admin:
         """The configuration in force; secrets are ***."""
         return self._config()
 
-    def reload(self) -> str | None:
-        return self._reload()
+    async def reload(self) -> str | None:
+        return await self._reload()
 
 
 def _row(record: RequestRecord) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import contextlib
 import hashlib
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from inspect import isawaitable
 from pathlib import Path
 
 from headgate import __version__
@@ -23,21 +24,24 @@ from headgate.net.transport.h1 import H1Transport
 from headgate.net.transport.protocol import HttpRequest, Limits, Origin, TransportError
 from headgate.server.frontends.sockets import bind
 from headgate.server.frontends.uvicorn import make_server
+from headgate.server.options import URL_FILE
 from headgate.stores.memory import MemoryStore
 
+Reload = Callable[[], "str | Awaitable[str | None] | None"]
+"""Says what is wrong with the configuration."""
 PLAY_TIME = 600.0
-URL_FILE = "admin.url"
-"""In the data directory while the gateway runs: where commands find its admin API."""
 CONSOLE = Principal(key_id="console", name="console")
 """Who asks from the playground."""
 
 
 class AdminPlane:
-    """`start` binds and returns; `stop` ends the thread. `token_is_new`: show it once."""
+    """`start` binds and returns; `stop` ends the thread. `token_is_new`: show it once. `is_shared`: other processes serve
+    the same address, and somebody else writes down where it is."""
 
     def __init__(
-        self, house: House, *, data_dir: Path, host: str, port: int, config, reload, desk: Desk | None = None
-    ) -> None:
+        self, house: House, *, data_dir: Path, host: str, port: int, config, reload: Reload, desk: Desk | None = None,
+        is_shared: bool = False,
+    ) -> None:  # fmt: skip
         self.token, self.token_is_new = load_token(data_dir)
         self.play_key = "hg-" + hashlib.sha256(b"headgate playground\0" + self.token.encode()).hexdigest()
         """What the playground shows the data plane: known to whoever knows the admin token, the same on all workers."""
@@ -46,8 +50,11 @@ class AdminPlane:
             house,
             version=__version__,
             config=lambda: _shown(config()),
-            reload=reload,
+            reload=self._reload,
         )
+        self._wanted_reload = reload
+        self._serving: asyncio.AbstractEventLoop | None = None
+        self._is_shared = is_shared
         self._where = data_dir / URL_FILE
         self._host = host
         self._wanted = port
@@ -61,15 +68,17 @@ class AdminPlane:
         """Raises OSError where the address is taken."""
         self.data_url = data_url
         with contextlib.suppress(RuntimeError):  # started from outside a loop: changes are seen at the next look
-            self._desk.serving = asyncio.get_running_loop()
-        self._sock = bind(self._host, self._wanted)
+            self._desk.serving = self._serving = asyncio.get_running_loop()
+        self._sock = bind(self._host, self._wanted, reuse_port=self._is_shared)
         self.port = self._sock.getsockname()[1]
-        self._where.write_text(self.url + "\n", encoding="utf-8")
+        if not self._is_shared:
+            self._where.write_text(self.url + "\n", encoding="utf-8")
         self._thread = threading.Thread(target=self._run, name="admin", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        self._where.unlink(missing_ok=True)
+        if not self._is_shared:
+            self._where.unlink(missing_ok=True)
         if self._server is not None:
             self._server.should_exit = True
         if self._thread is not None:
@@ -78,6 +87,16 @@ class AdminPlane:
     @property
     def url(self) -> str:
         return f"http://{self._host}:{self.port}"
+
+    async def _reload(self) -> str | None:
+        """On the serving loop, where the configuration lives."""
+        if self._serving is None:
+            return await self._asked_to_reload()
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._asked_to_reload(), self._serving))
+
+    async def _asked_to_reload(self) -> str | None:
+        found = self._wanted_reload()
+        return await found if isawaitable(found) else found
 
     def _run(self) -> None:
         asyncio.run(self._serve())

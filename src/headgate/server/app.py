@@ -42,6 +42,10 @@ class DataPlane:
         self.house = house
         self.local = local
         self.metrics: Metrics | None = None
+        self.worker: int | None = None
+        """The number of this process among those that serve the same port."""
+        self.scrape: Callable[[], Awaitable[bytes]] | None = None
+        """The metrics of all of them; else this process's own are shown."""
         self.active: set[asyncio.Task[object]] = set()
         self.expired = False
         """The drain's time is over: what still runs ends with an in-band error."""

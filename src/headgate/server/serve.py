@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ipaddress
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
-
-import msgspec
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from headgate import __version__
 from headgate.config.errors import ConfigError
-from headgate.config.load import load_file
-from headgate.config.model import Config
 from headgate.core import failpoints
 from headgate.core.clock import SYSTEM
 from headgate.core.errors import HeadgateError, StorageUnavailable
@@ -24,7 +19,6 @@ from headgate.core.trace import Trace
 from headgate.engine.compile import Compiler
 from headgate.engine.house import House
 from headgate.engine.keeping import Keeper
-from headgate.engine.zero import config_from_environment
 from headgate.governance.desk import Desk
 from headgate.governance.governor import KeyedGovernor
 from headgate.governance.keys import make_key
@@ -40,6 +34,7 @@ from headgate.server.frontends.sockets import bind
 from headgate.server.frontends.uvicorn import UvicornFrontEnd
 from headgate.server.http import HttpLimits
 from headgate.server.idempotency import Repeats
+from headgate.server.options import Options, is_loopback, read_config
 from headgate.stores.memory import MemoryAnswers
 from headgate.telemetry.logs import Log
 from headgate.telemetry.metrics import Metrics
@@ -51,33 +46,30 @@ CUT_AFTER = 2.0
 """Seconds that the last bytes of drained answers may take to reach their clients."""
 
 
-class Options(msgspec.Struct, kw_only=True):
-    """How `serve` and `demo` were called. `config` None: the environment's keys make the configuration."""
+class Group(Protocol):
+    """The workers that serve the same ports, as one of them reaches them all."""
 
-    config: Path | None = None
-    host: str = "127.0.0.1"
-    port: int = 4100
-    admin_port: int = 4101
-    data_dir: Path = Path(".headgate")
-    override: Callable[[Config], Config] | None = None
-    """Applied to every configuration that is loaded: the demo points its providers at the simulator."""
-    env: Mapping[str, str] = {}
-    log: bool = True
+    async def metrics(self) -> bytes: ...
+
+    async def reload(self) -> str | None:
+        """As Process.reload, in every worker."""
+        ...
 
 
 class Process:
-    """One gateway process. `start` binds and serves; `stop` drains."""
+    """One gateway process. `start` binds and serves; `stop` drains. `group`: the workers of which it is one."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, group: Group | None = None) -> None:
         self.options = options
-        self.log = Log()
+        self.log = Log() if options.worker is None else Log(worker=options.worker)
+        self._stop = asyncio.Event()
         failpoints.arm(options.env.get("HEADGATE_FAILPOINTS", ""))
         self._compiler = Compiler(options.env)
-        self.config = self._load()
+        self.config = read_config(self.options)
         settings = self.config.store
         snapshot = self._compiler.compile(self.config)
         self.books = Books(settings, options.data_dir, self._log_event)
-        local = _is_loopback(options.host)
+        local = is_loopback(options.host)
         self.fleet: Fleet | None = None
         shared, limits = open_shared(settings), None
         if shared is not None:
@@ -106,9 +98,12 @@ class Process:
         )
         self.repeats = Repeats(shared or MemoryAnswers(), self.books.journal.holder, on_event=self._event)
         self.plane = DataPlane(self.house, local=local, on_error=self._note_error, repeats=self.repeats)
+        self.plane.worker = options.worker
         self._compiler.on_health = self.house.health_changed
         self.plane.metrics = metrics = Metrics(version=__version__, entries=lambda: self.house)
         metrics.ledger = self.books.gauges
+        if group is not None:
+            self.plane.scrape = group.metrics
         self.house.on_attempt.append(metrics.attempt)
         self.house.on_request += [metrics.request, self._log_request]
         self.house.on_event += [metrics.event, self._log_event]
@@ -125,7 +120,8 @@ class Process:
             host=options.host if self.plane.local else "127.0.0.1",
             port=options.admin_port,
             config=lambda: self.config,
-            reload=self.reload,
+            reload=self.reload if group is None else group.reload,
+            is_shared=options.worker is not None,
             desk=Desk(self.books.store, rules=lambda: self.governor.rules, governor=self.governor),
         )
         self.governor.know({self.admin.play_key: CONSOLE})
@@ -158,10 +154,9 @@ class Process:
             self._log_event("store_lost", {"detail": error.detail or error.message})
 
     async def _serve(self, ready: Callable[[Process], Awaitable[None]] | None) -> None:
-        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         server_settings = self.config.server
         limits = HttpLimits(body=server_settings.max_body, body_time=server_settings.body_timeout)
@@ -169,7 +164,7 @@ class Process:
         front = front_end(self.plane, self.plane.refuse, limits)
         for warning in self.books.warnings:
             self._log_event("store_warning", {"message": warning})
-        sock = bind(self.options.host, self.options.port)
+        sock = bind(self.options.host, self.options.port, reuse_port=self.options.worker is not None)
         self.port = sock.getsockname()[1]
         await front.start(sock)
         self.admin.start(self.url)
@@ -183,7 +178,7 @@ class Process:
                 watching.append(tasks.create_task(self.fleet.run()))
             if ready is not None:
                 await ready(self)
-            await stop.wait()
+            await self._stop.wait()
             self.log.write("draining", SYSTEM.time(), inflight=self.house.inflight)
             for task in watching:
                 task.cancel()
@@ -199,6 +194,10 @@ class Process:
         await self.house.snapshot.aclose()
         await self.house.transport.aclose()
 
+    def stop(self) -> None:
+        """Begins to drain; `run` returns when that is done."""
+        self._stop.set()
+
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         self._closers.append(close)
 
@@ -211,7 +210,7 @@ class Process:
     def reload(self) -> str | None:
         """Swaps the snapshot; a file that is not valid changes nothing. Returns what is wrong with it."""
         try:
-            config = self._load()
+            config = read_config(self.options)
             snapshot = self._compiler.compile(config)
         except ConfigError as error:
             self.reload_error = str(error)
@@ -223,13 +222,6 @@ class Process:
         self.reload_error = None
         self.log.write("reloaded", SYSTEM.time(), config=snapshot.hash)
         return None
-
-    def _load(self) -> Config:
-        if self.options.config is None:
-            config = config_from_environment(self.options.env)
-        else:
-            config = load_file(self.options.config, self.options.env).config
-        return self.options.override(config) if self.options.override is not None else config
 
     async def _watch(self) -> None:
         while True:
@@ -267,18 +259,18 @@ class Process:
             )
 
 
+def make_runner() -> asyncio.Runner:
+    """The event loop: uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.Runner()
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
 def _calm_collector() -> None:
     """What start-up made stays: the collector need not look at it again, nor as often. Requests leave few cycles behind;
     with Python's defaults it took 7 % of the CPU under load."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -36,9 +36,10 @@ class RequestLine(msgspec.Struct, omit_defaults=True):
     provider: str | None = None
     error: str | None = None
     cost_nano_usd: int | None = None
+    worker: int | None = None
 
 
-def request_line(record: RequestRecord) -> RequestLine:
+def request_line(record: RequestRecord, worker: int | None = None) -> RequestLine:
     return RequestLine(
         round(record.at, 3),
         "request",
@@ -56,24 +57,28 @@ def request_line(record: RequestRecord) -> RequestLine:
         record.provider,
         record.error,
         record.cost,
+        worker,
     )
 
 
 class Log:
     """Lines are gathered and written every tenth of a second; `close` writes the rest. When the reader of the stream is
-    too slow the oldest lines are kept and new ones are dropped and counted: a log never stops the gateway."""
+    too slow the oldest lines are kept and new ones are dropped and counted: a log never stops the gateway. `worker`
+    stands in every line, where the process is one of several."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, *, worker: int | None = None) -> None:
+        self.worker = worker
         self._stream = stream if stream is not None else sys.stderr
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self.dropped = 0
 
     def write(self, event: str, at: float, **fields: Any) -> None:
+        fields = {"worker": self.worker, **fields}
         self._add({"at": round(at, 3), "event": event, **{k: v for k, v in fields.items() if v is not None}})
 
     def request(self, record: RequestRecord) -> None:
-        self._add(request_line(record))
+        self._add(request_line(record, self.worker))
 
     def _add(self, line: RequestLine | dict[str, Any]) -> None:
         if len(self._lines) >= MOST_WAITING:

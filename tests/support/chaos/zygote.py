@@ -89,7 +89,8 @@ def _fork(command: dict[str, Any], news: int, lives: dict[int, int]) -> None:
 
 def _serve(command: dict[str, Any], news: int) -> int:
     from headgate.cli.serve import run_process
-    from headgate.server.serve import Options, Process
+    from headgate.server.options import Options
+    from headgate.server.serve import Process
     from support.gateway import ENV
 
     options = Options(

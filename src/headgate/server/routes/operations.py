@@ -44,13 +44,18 @@ async def health(plane: DataPlane, request: Request, responder: Responder, match
         "config": house.snapshot.hash,
         "models": models,
     }
+    if plane.worker is not None:
+        body["worker"] = plane.worker
     await responder.reply(200, JSON, msgspec.json.encode(body))
 
 
 async def metrics(plane: DataPlane, request: Request, responder: Responder, match: Match, request_id: str) -> None:
     from headgate.telemetry.metrics import CONTENT_TYPE
 
-    body = plane.metrics.render() if plane.metrics is not None else b""
+    if plane.scrape is not None:
+        body = await plane.scrape()
+    else:
+        body = plane.metrics.render() if plane.metrics is not None else b""
     await responder.reply(200, (("content-type", CONTENT_TYPE),), body)
 
 
