@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from headgate.core.errors import BudgetExceeded, DeadlineExceeded, InvalidRequest
@@ -68,7 +69,7 @@ class Envelope:
 
     def commit(self, worst: int) -> None:
         """Sets `worst` aside and counts one call. Raises BudgetExceeded where it does not fit; nothing changes then."""
-        chain = list(self._chain())
+        chain = self._chain()
         for envelope in chain:
             if envelope.calls_left is not None and envelope.calls_left < 1:
                 raise BudgetExceeded("the request has used all the calls it was given", code="calls_exhausted")
@@ -88,8 +89,11 @@ class Envelope:
             envelope.committed -= worst
             envelope.spent += actual
 
-    def _chain(self):
-        envelope: Envelope | None = self
-        while envelope is not None:
-            yield envelope
-            envelope = envelope.parent
+    def _chain(self) -> Sequence[Envelope]:
+        """This envelope and all that it is in."""
+        chain = [self]
+        parent = self.parent
+        while parent is not None:
+            chain.append(parent)
+            parent = parent.parent
+        return chain

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -37,6 +38,7 @@ FORBIDDEN: frozenset[str] = frozenset(
 _SURROGATES = re.compile(rb"(\\\\|\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w)|\\u[dD][89a-fA-F]\w\w")
 _SURROGATE = re.compile(rb"\\u[dD]")  # a regular expression with a literal head scans faster than `in`
 _ESCAPED_LETTER = re.compile(rb"\\u00[67]")
+_COLON = re.compile(rb"\s*:\s*")
 _PATH = re.compile(r" - at `\$\.?([^`]*)`")
 
 
@@ -129,23 +131,26 @@ def attach_field(body: bytes, name: str, value: bytes) -> bytes:
     return b'%b%b"%b":%b}' % (head, comma, name.encode(), value)
 
 
+@lru_cache(maxsize=16)
+def _quoted(key: str) -> re.Pattern[bytes]:
+    return re.compile(b'"%b"' % key.encode())
+
+
 def splice_string(body: bytes, key: str, old: str, new: str) -> bytes | None:
     """`body` with the string value of the top-level `key` replaced, or None where bytes alone cannot tell which it is.
 
     Safe where `"key"` occurs exactly once, the value read by the caller's typed skim is right behind it, and no escape
     could spell the key another way (`\\u006dodel`)."""
-    needle = b'"%b"' % key.encode()
-    places = [match.start() for match in re.finditer(needle, body)]
-    if len(places) != 1 or (b"\\" in body and _ESCAPED_LETTER.search(body)):
+    needle = _quoted(key)
+    found = needle.search(body)
+    if found is None or needle.search(body, found.end()) or (b"\\" in body and _ESCAPED_LETTER.search(body)):
         return None
-    at = places[0]
-    start = at + len(needle)
-    tail = body[start : start + 64 + 6 * len(old)]
-    value = re.match(rb"\s*:\s*", tail)
+    start = found.end()
+    value = _COLON.match(body, start)
     if value is None:
         return None
     quoted = encode(old)
-    start += value.end()
+    start = value.end()
     if body[start : start + len(quoted)] != quoted:
         return None
     return b"%b%b%b" % (body[:start], encode(new), body[start + len(quoted) :])

@@ -154,11 +154,11 @@ def check_zone(principal: Principal, model: Model) -> None:
 
 def info_of(model: Model) -> ModelInfo:
     """A model as strategies may see it, with its live state."""
-    vitals = [d.vitals for d in model.deployments]
-    waits = [v.health.ready_in() for v in vitals]
-    health = sum(wait <= 0 for wait in waits) / len(waits) if waits else 0.0
-    latencies = [v.latency for v in vitals if v.latency is not None]
-    first = model.deployments[0] if model.deployments else None
+    deployments = model.deployments
+    first = deployments[0] if deployments else None
+    waits = [deployment.vitals.health.ready_in() for deployment in deployments]
+    health = waits.count(0.0) / len(waits) if waits else 0.0
+    latencies = [seconds for deployment in deployments if (seconds := deployment.vitals.latency) is not None]
     return ModelInfo(
         name=model.name,
         provider=first.provider if first else "",

@@ -69,13 +69,12 @@ class DataPlane:
 
     async def __call__(self, request: Request, responder: Responder) -> None:
         request_id = new_id("req")
-        dialect = doors.fallback_dialect(request.path, request.headers)
+        match: Match | None = None
         task = asyncio.current_task()
         assert task is not None
         self.active.add(task)
         try:
             match = doors.match(request)
-            dialect = match.door.dialect
             self._check_origin(request)
             if HEADER in request.headers and request.method == "POST" and match.door.what in ("ask", "files"):
                 await self._once(request, responder, match, request_id)
@@ -83,26 +82,17 @@ class DataPlane:
                 await self._routes[match.door.what](self, request, responder, match, request_id)
         except HeadgateError as error:
             self._note(request_id, error)
-            if responder.started:
-                await fail_opened(error, responder, dialect, request_id)
-            else:
-                await reply_error(error, responder, dialect, request_id)
+            await _fail(error, request, responder, match, request_id)
         except Exception as error:  # noqa: BLE001  the edge of the house: never a traceback to a client
             failed = unexpected(error)
             self._note(request_id, failed)
-            if responder.started:
-                await fail_opened(failed, responder, dialect, request_id)
-            else:
-                await reply_error(failed, responder, dialect, request_id)
+            await _fail(failed, request, responder, match, request_id)
         except asyncio.CancelledError:
             if not self.expired:
                 raise
             task.uncancel()
             ended = Overloaded("the gateway was shut down before the answer was complete")
-            if responder.started:
-                await fail_opened(ended, responder, dialect, request_id)
-            else:
-                await reply_error(ended, responder, dialect, request_id)
+            await _fail(ended, request, responder, match, request_id)
         finally:
             self.active.discard(task)
 
@@ -214,6 +204,17 @@ class DataPlane:
     def _note(self, request_id: str, error: HeadgateError) -> None:
         if self._on_error is not None:
             self._on_error(request_id, error)
+
+
+async def _fail(
+    error: HeadgateError, request: Request, responder: Responder, match: Match | None, request_id: str
+) -> None:
+    """In the words of the door, in-band where the stream is open already."""
+    dialect = doors.fallback_dialect(request.path, request.headers) if match is None else match.door.dialect
+    if responder.started:
+        await fail_opened(error, responder, dialect, request_id)
+    else:
+        await reply_error(error, responder, dialect, request_id)
 
 
 def _may_stream(body: bytes) -> bool:
