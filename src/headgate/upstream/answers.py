@@ -267,9 +267,10 @@ class StreamAnswer:
 
     def _check_silence(self, frames: list[bytes]) -> None:
         """Pings and comments keep the connection alive, not the answer: silence counts through them."""
-        if not all(frame.startswith(b":") or b"event: ping" in frame[:16] for frame in frames):
-            self._spoke_at = 0.0
-            return
+        for frame in frames:
+            if not frame.startswith(b":") and b"event: ping" not in frame[:16]:
+                self._spoke_at = 0.0
+                return
         now = self._clock.monotonic()
         if not self._spoke_at:
             self._spoke_at = now
