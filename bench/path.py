@@ -202,7 +202,11 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--times", type=int, default=3000)
+    parser.add_argument("--only", type=int, help="so many requests and nothing else: for counters of instructions")
     args = parser.parse_args()
+    if args.only is not None:
+        uvloop.run(drive(make_plane(), make_request(), args.only))
+        return
     print(json.dumps(uvloop.run(figures(args.rounds, args.times, args.profile))))
 
 

@@ -91,7 +91,7 @@ class Envelope:
 
     def _chain(self) -> Sequence[Envelope]:
         """This envelope and all that it is in."""
-        chain = [self]
+        chain: list[Envelope] = [self]
         parent = self.parent
         while parent is not None:
             chain.append(parent)
