@@ -205,6 +205,12 @@ def _half_built(document: Document, base: Path, entry: Entry) -> list[Problem]:
         section = getattr(entry, kind)
         if section is not None and section.budget.max_calls is not None:
             found.append((kind, "budget", "max_calls"))
+    if entry.ensemble is not None:
+        if entry.ensemble.budget.max_steps is not None:
+            found.append(("ensemble", "budget", "max_steps"))
+        for i, member in enumerate(entry.ensemble.members):
+            if member.role == "cheap":
+                found.append(("ensemble", "members", i, "role"))
     return [document.problem((*base, *path), f"`{path[-1]}` as it stands here is not built yet") for path in found]
 
 
@@ -255,14 +261,11 @@ def _nested(config: Config, document: Document) -> list[Problem]:
         return entry.ensemble is not None or any(reaches_ensemble(target) for _, target in references(entry))
 
     return [
-        document.problem(
-            ("models", name, "ensemble", "members", i),
-            f"{member.model!r} leads to another ensemble: ensembles do not nest",
-        )
+        document.problem(("models", name, *path), f"{target!r} leads to another ensemble: ensembles do not nest")
         for name, entry in config.models.items()
         if entry.ensemble is not None
-        for i, member in enumerate(entry.ensemble.members)
-        if reaches_ensemble(member.model)
+        for path, target in references(entry)
+        if reaches_ensemble(target)
     ]
 
 

@@ -220,7 +220,10 @@ class Member(Section):
     model: str
     weight: Annotated[float, Field(gt=0)] = 1.0
     samples: Annotated[Count, Field(ge=1, le=8)] = 1
+    """So many answers of this member; give the ensemble a `temperature`, or they may all be the same."""
     role: Literal["incumbent", "peer", "cheap"] | None = None
+    """incumbent: keeps its place unless the others convince. peer: is never the incumbent. Left out: the highest weight is
+    the incumbent."""
 
 
 def _members(value: Any) -> Any:
@@ -263,6 +266,14 @@ class Ensemble(Section):
     budget: Limits = Limits()
     grace: Duration = 2.0
     """Once two answers are there, stragglers get this long."""
+    overrule: Annotated[float, Field(ge=1, le=10)] = 1.5
+    """In a vote: how many times the weight of the incumbent's side the other side needs. 1: a plain majority."""
+
+    @model_validator(mode="after")
+    def _one_incumbent(self) -> Ensemble:
+        if sum(member.role == "incumbent" for member in self.members) > 1:
+            raise ValueError("only one member can be the incumbent")
+        return self
 
 
 class Agent(Section):

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from headgate.core.bounds import content_bound, needs_of
 from headgate.core.chat import ChatRequest
 from headgate.core.dialect import Dialect, Op, Peek
 
@@ -71,14 +72,20 @@ class Request:
         return self._content
 
     def edited(self, content: ChatRequest | None = None, *, stream: bool | None = None, **fields: Any) -> Request:
-        """A request that asks something else: other content, or single fields of it replaced."""
+        """A request that asks something else: other content, or single fields of it replaced. What it may cost and needs
+        of a model is that of what it asks now."""
         base = content if content is not None else self.content()
         if stream is not None:
             fields["stream"] = stream
         if fields:
             base = msgspec.structs.replace(base, **fields)
+        more: dict[str, Any] = {}
+        if base.messages is not self.content().messages:
+            more["input_bound"] = content_bound(base)
+        if content is not None or not fields.keys().isdisjoint(("messages", "tools", "output")):
+            more["needs"] = needs_of(base, self.peek.needs)
         peek = msgspec.structs.replace(
-            self.peek, stream=base.stream, max_tokens=base.max_tokens, spliceable=False, n=base.n or 1
+            self.peek, stream=base.stream, max_tokens=base.max_tokens, spliceable=False, n=base.n or 1, **more
         )
         return Request(
             op=self.op,

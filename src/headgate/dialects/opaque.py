@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from headgate.core.bounds import input_bound
 from headgate.core.chat import ChatRequest
 from headgate.core.dialect import EventParser, EventRenderer, Facts, Op, Peek, Quirks, Rendered, View
 from headgate.core.errors import HeadgateError, InvalidRequest, UnsupportedFeature, UpstreamFault
@@ -18,7 +19,6 @@ from headgate.core.events import ChatAnswer
 from headgate.core.usage import Usage
 from headgate.dialects import multipart, sse
 from headgate.dialects import openai_error as _error
-from headgate.dialects.bounds import input_bound
 from headgate.dialects.jsonio import FORBIDDEN, attach_field, check_text, decode, encode, invalid, splice_string
 
 MOST_N = 128

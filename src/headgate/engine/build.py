@@ -159,6 +159,7 @@ def _ensemble(name: str, section: EnsembleSection) -> Ensemble:
         max_cost=nano(section.budget.max_cost),
         deadline=section.budget.deadline,
         grace=section.grace,
+        overrule=section.overrule,
     )
 
 

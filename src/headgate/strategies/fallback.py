@@ -25,6 +25,7 @@ from headgate.core.errors import (
 from headgate.core.events import Event
 from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
+from headgate.strategies.failed import all_failed
 from headgate.strategies.fit import unfit
 from headgate.strategies.schema import breaks_schema
 from headgate.upstream.attempt import Policy
@@ -166,7 +167,7 @@ class Fallback:
                 run.decide("fallback", _after(order, place), over=[name], because=f"{name}: {_why(error)}")
                 continue
             return self._rescuable(answer, request, run, order[place + 1 :], max(0, well - place - 1))
-        raise _all_failed(self.name, failures, run)
+        raise all_failed(self.name, failures, run)
 
     async def _ask(self, request: Request, run: Run, name: str, *, last: bool, cooling: bool) -> Answer:
         """`last`: none that is well comes after it, so it may be retried. `cooling`: none that is well is left."""
@@ -246,22 +247,3 @@ def _has_more_room(run: Run, name: str, than: int) -> bool:
 
 def _why(error: HeadgateError) -> str:
     return error.kind if isinstance(error, UpstreamFault) else error.code
-
-
-def _all_failed(name: str, failures: list[HeadgateError], run: Run) -> HeadgateError:
-    """503 with the attempts; 429 with the smallest Retry-After where all were rate limits."""
-    waits = [f.retry_after for f in failures if f.retry_after is not None]
-    limited = bool(failures) and all(isinstance(f, UpstreamFault) and f.kind == "rate_limit" for f in failures)
-    if limited:
-        return AllModelsUnavailable(
-            f"every model of {name!r} is rate limited by its provider",
-            run.trace.attempts,
-            code="rate_limit_exceeded",
-            retry_after=min(waits, default=1.0),
-        )
-    return AllModelsUnavailable(
-        f"every model of {name!r} failed: " + "; ".join(dict.fromkeys(f.message for f in failures))[:600],
-        run.trace.attempts,
-        should_retry=False if run.trace.calls else None,
-        retry_after=min(waits, default=None),
-    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,9 +32,33 @@ def breaks_schema(request: ChatRequest, answer: ChatAnswer) -> str | None:
     return breaks_value(output.schema, value)
 
 
+def breaks_tools(request: ChatRequest, calls: Sequence[ToolCall]) -> str | None:
+    """Why the first call that cannot be made cannot: no such tool, or arguments that do not fit. None where all can."""
+    tools = {tool.name: tool for tool in request.tools}
+    for call in calls:
+        tool = tools.get(call.name)
+        if tool is None:
+            return f"there is no tool {call.name[:60]!r}"
+        if tool.schema is None or call.custom:
+            continue
+        try:
+            value = msgspec.json.decode(call.arguments.encode())
+        except (msgspec.DecodeError, UnicodeEncodeError):
+            return f"arguments of {call.name} are not JSON"
+        if (problem := breaks_value(tool.schema, value)) is not None:
+            return f"arguments of {call.name}: {problem}"
+    return None
+
+
 def breaks_value(schema: Mapping[str, Any], value: Any) -> str | None:
-    """Where and how a JSON value breaks a schema; None where it fits."""
-    error = next(_validator(msgspec.json.encode(schema)).iter_errors(value), None)
+    """Where and how a JSON value breaks a schema; None where it fits, or where the schema itself makes no sense."""
+    from jsonschema.exceptions import SchemaError, UnknownType
+    from referencing.exceptions import Unresolvable
+
+    try:
+        error = next(_validator(msgspec.json.encode(schema)).iter_errors(value), None)
+    except (SchemaError, UnknownType, Unresolvable, re.error, TypeError, AttributeError):
+        return None  # the client's schema: providers may still make something of it
     return None if error is None else f"{error.json_path}: {error.message[:200]}"
 
 

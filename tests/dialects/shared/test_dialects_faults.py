@@ -1,7 +1,7 @@
 import pytest
 
+from headgate.core.bounds import input_bound
 from headgate.core.errors import UpstreamBusy, UpstreamRefused
-from headgate.dialects.bounds import input_bound
 from headgate.dialects.faults import LONGEST, classify, redact
 
 # (status, code, type, message) as the providers word them → kind

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
+from headgate.core.bounds import input_bound
 from headgate.core.dialect import Peek
 from headgate.core.errors import InvalidRequest
 from headgate.dialects.anthropic_messages.parse import MOST_MESSAGES, MOST_TOKENS
-from headgate.dialects.bounds import input_bound
 from headgate.dialects.jsonio import FORBIDDEN, check_text, invalid
 
 _FORBIDDEN_FIELDS = [(name, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for name in sorted(FORBIDDEN)]

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
+from headgate.core.bounds import input_bound
 from headgate.core.dialect import Peek
 from headgate.core.errors import InvalidRequest
-from headgate.dialects.bounds import input_bound
 from headgate.dialects.gemini.config import values_of
 from headgate.dialects.gemini.names import get
 from headgate.dialects.gemini.parse import MOST_CONTENTS, ROLES, WRAPPER

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from headgate.core.bounds import input_bound
 from headgate.core.dialect import Peek, Quirks
 from headgate.core.errors import InvalidRequest
-from headgate.dialects.bounds import input_bound
 from headgate.dialects.jsonio import FORBIDDEN, check_text, invalid, splice_string
 from headgate.dialects.openai_chat.parse import MOST_MESSAGES
 from headgate.dialects.openai_chat.parts import ROLES

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
+from headgate.core.bounds import input_bound
 from headgate.core.dialect import Peek
 from headgate.core.errors import InvalidRequest
-from headgate.dialects.bounds import input_bound
 from headgate.dialects.jsonio import FORBIDDEN, check_text, decode, invalid
 
 MOST_TOKENS = 10**9

@@ -22,8 +22,8 @@ from headgate.core.trace import Trace
 from headgate.strategies.cascade.accuracy import PROBES, Accuracy
 from headgate.strategies.cascade.verify import Verdict, Verifier
 from headgate.strategies.ensemble.candidates import Candidate
+from headgate.strategies.ensemble.canonical import canonical
 from headgate.strategies.ensemble.judge import Judge
-from headgate.strategies.ensemble.vote import canonical
 from headgate.strategies.fallback import FINAL, Fallback, Target
 from headgate.strategies.fit import unfit
 

@@ -21,9 +21,10 @@ from headgate.core.events import ChatAnswer
 from headgate.core.request import Request
 from headgate.core.strategy import Run
 from headgate.strategies.ensemble.candidates import Candidate, apply_rules
+from headgate.strategies.ensemble.canonical import canonical
 from headgate.strategies.ensemble.judge import Judge
-from headgate.strategies.ensemble.vote import agree, call_key, canonical
-from headgate.strategies.schema import breaks_schema, breaks_value
+from headgate.strategies.ensemble.vote import agree, call_key
+from headgate.strategies.schema import breaks_schema, breaks_tools
 from headgate.tools.broker import ToolFailed
 from headgate.tools.python import Python
 
@@ -218,20 +219,8 @@ def _calls(answer: ChatAnswer) -> list[ToolCall]:
 
 
 def _tool_calls(content: ChatRequest, answer: ChatAnswer) -> Check:
-    tools = {tool.name: tool for tool in content.tools}
-    for call in _calls(answer):
-        tool = tools.get(call.name)
-        if tool is None:
-            return Check("tool call", False, f"there is no tool {call.name[:60]!r}")
-        if tool.schema is None or call.custom:
-            continue
-        try:
-            value = msgspec.json.decode(call.arguments.encode())
-        except (msgspec.DecodeError, UnicodeEncodeError):
-            return Check("tool call", False, f"arguments of {call.name} are not JSON")
-        if (problem := breaks_value(tool.schema, value)) is not None:
-            return Check("tool call", False, f"arguments of {call.name}: {problem}")
-    return Check("tool call", True, "names and arguments fit the tools")
+    problem = breaks_tools(content, _calls(answer))
+    return Check("tool call", problem is None, problem or "names and arguments fit the tools")
 
 
 def _confidence(answer: ChatAnswer, threshold: float) -> Check:

@@ -7,12 +7,19 @@ from typing import Any
 import msgspec
 
 from headgate.core.chat import ChatRequest, Part, Refusal, ToolCall, text_of
+from headgate.core.envelope import Envelope
+from headgate.core.errors import HeadgateError
 from headgate.core.events import ChatAnswer
-from headgate.strategies.schema import breaks_schema
+from headgate.core.money import dollars
+from headgate.strategies.schema import breaks_schema, breaks_tools
+
+SHOWN = 2000
+"""Characters of a candidate's text that the `headgate` object shows."""
 
 
 class Candidate(msgspec.Struct):
-    """`out`: why the rules dropped it, None while it is in. `score` is 0 to 1."""
+    """`out`: why the rules dropped it, None while it is in. `score` is 0 to 1. `served`: model, provider and deployment
+    that really answered (a member may be a strategy). `purse`: what its calls were paid from."""
 
     model: str
     weight: float
@@ -22,6 +29,14 @@ class Candidate(msgspec.Struct):
     score: float | None = None
     unreadable: bool = False
     latency_ms: float | None = None
+    verdict: str | None = None
+    error: HeadgateError | None = None
+    served: tuple[str, str, str] | None = None
+    purse: Envelope | None = None
+
+    @property
+    def valid(self) -> bool:
+        return self.answer is not None and self.out is None
 
     @property
     def text(self) -> str:
@@ -40,19 +55,27 @@ class Candidate(msgspec.Struct):
         out: dict[str, Any] = {"model": self.model, "weight": self.weight, "outcome": self.out or "valid"}
         if self.incumbent:
             out["role"] = "incumbent"
+        if self.served is not None and self.served[0] != self.model:
+            out["served_by"] = self.served[0]
         if self.score is not None:
             out["score"] = round(self.score, 3)
         if self.unreadable:
             out["judge_unreadable"] = True
+        if self.verdict is not None:
+            out["verdict"] = self.verdict
         if self.latency_ms is not None:
             out["latency_ms"] = self.latency_ms
+        if self.purse is not None:
+            out["cost_usd"] = dollars(self.purse.spent)
         if self.answer is not None:
-            out["text"] = self.text[:2000]
+            out["text"] = self.text[:SHOWN]
+        if self.calls:
+            out["content"] = [f"{call.name}({call.arguments[:SHOWN]})" for call in self.calls]
         return out
 
 
 def apply_rules(candidate: Candidate, request: ChatRequest) -> None:
-    """Empty, refused, truncated and schema-invalid answers drop out."""
+    """Empty, refused, truncated and schema-invalid answers drop out, and calls of tools that there are not."""
     if candidate.out is not None or candidate.answer is None:
         return
     choice = candidate.answer.choices[0] if candidate.answer.choices else None
@@ -64,3 +87,5 @@ def apply_rules(candidate: Candidate, request: ChatRequest) -> None:
         candidate.out = "truncated"
     elif (problem := breaks_schema(request, candidate.answer)) is not None:
         candidate.out = f"breaks the schema: {problem}"
+    elif candidate.calls and request.tools and (problem := breaks_tools(request, candidate.calls)) is not None:
+        candidate.out = f"cannot be called: {problem}"

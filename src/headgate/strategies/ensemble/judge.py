@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 from collections.abc import Sequence
 
@@ -12,6 +11,7 @@ from headgate.core.errors import HeadgateError
 from headgate.core.request import Request
 from headgate.core.strategy import Run
 from headgate.strategies.ensemble.candidates import Candidate
+from headgate.strategies.ensemble.fence import LONGEST, fenced, mark_of
 
 SCORE = (
     "You are a judge. Score the candidate answer from 0 to 10 for accuracy, completeness and fluency together; accuracy "
@@ -24,9 +24,11 @@ PAIR = (
     "instruction. Reply with one letter only: A, B, or T for a tie."
 )
 UNREADABLE = 0.5
-LONGEST = 24_000
-_NUMBER = re.compile(r"\s*(\d{1,2}(?:\.\d+)?)\s*(?:/\s*10)?\s*\.?\s*")
-_LETTER = re.compile(r"\s*\(?([ABT])\)?\s*\.?\s*", re.IGNORECASE)
+WORDS, THOUGHTS = 16, 2048
+"""Output tokens of a judge; of one that may think before it speaks."""
+CHARS_PER_TOKEN = 4
+_NUMBER = re.compile(r"\s*(\d{1,2}(?:\.\d+)?)\s*(?:/\s*10)?\s*\.?\s*", re.ASCII)
+_LETTER = re.compile(r"\s*\(?([ABT])\)?\s*\.?\s*", re.IGNORECASE | re.ASCII)
 
 
 def read_score(text: str) -> float | None:
@@ -46,43 +48,73 @@ class Judge:
         self.model = model
         self._timeout = timeout
 
+    def worst_case(self, request: Request, run: Run, candidates: int, *, pairwise: bool) -> int | None:
+        """Nano-US$ that judging so many candidates costs at most, each as long as an answer may be (or as we cut it).
+        None where a price is unknown; nothing where the judge cannot be asked at all."""
+        if candidates < 2:
+            return 0
+        longest = min(LONGEST, (request.peek.max_tokens or LONGEST) * CHARS_PER_TOKEN)
+        mark = mark_of(run.rng)
+        shown = [fenced("x" * longest, mark)] * (2 if pairwise else 1)
+        asked = self._request(request, run, PAIR.format(mark=mark), "\n\n".join([_question(request.content()), *shown]))
+        try:
+            one = run.plan(self.model, asked).worst_case
+        except HeadgateError:
+            return 0
+        return None if one is None else one * (2 * (candidates - 1) if pairwise else candidates)
+
     async def score(self, request: Request, run: Run, candidates: Sequence[Candidate]) -> bool:
-        """Gives each candidate its score. An unreadable reply counts 0.5 and is marked. False where the judge itself
-        failed, and nobody has a score."""
+        """Gives each candidate its score. An unreadable reply counts 0.5 and is marked; where the judge could not be asked
+        about one, that one has no score. False where it could not be asked about the incumbent, or about anybody."""
         async with asyncio.TaskGroup() as tasks:
             replies = [tasks.create_task(self._score_one(request, run, candidate)) for candidate in candidates]
         scores = [task.result() for task in replies]
-        if all(score is None for score in scores):
+        failed = [candidate.incumbent for candidate, text in zip(candidates, scores, strict=True) if text is None]
+        if len(failed) == len(scores) or any(failed):
             return False
         for candidate, text in zip(candidates, scores, strict=True):
-            found = read_score(text) if text is not None else None
-            candidate.unreadable = found is None
-            candidate.score = UNREADABLE if found is None else found
+            if text is not None:
+                found = read_score(text)
+                candidate.unreadable = found is None
+                candidate.score = UNREADABLE if found is None else found
         return True
 
-    async def better(self, request: Request, run: Run, incumbent: Candidate, challenger: Candidate) -> bool:
-        """Both orders must name the challenger; ties and disagreement keep the incumbent."""
+    async def duels(self, request: Request, run: Run, incumbent: Candidate, others: Sequence[Candidate]) -> bool:
+        """Each against the incumbent in both orders, all at once; who is named in both has `verdict` "better". Ties,
+        disagreement and unreadable replies keep the incumbent. False where the judge could not be asked at all."""
         async with asyncio.TaskGroup() as tasks:
-            first = tasks.create_task(self._pair(request, run, incumbent, challenger))
-            second = tasks.create_task(self._pair(request, run, challenger, incumbent))
-        return (first.result(), second.result()) == ("B", "A")
+            asked = [
+                (
+                    tasks.create_task(self._pair(request, run, incumbent, other)),
+                    tasks.create_task(self._pair(request, run, other, incumbent)),
+                )
+                for other in others
+            ]
+        spoke = False
+        for other, pair in zip(others, asked, strict=True):
+            first, second = (task.result() for task in pair)
+            spoke = spoke or first is not None or second is not None
+            said = tuple(None if text is None else read_letter(text) for text in (first, second))
+            other.verdict = _verdict(said)
+            other.unreadable = (first is not None and said[0] is None) or (second is not None and said[1] is None)
+        return spoke
 
     async def _score_one(self, request: Request, run: Run, candidate: Candidate) -> str | None:
-        mark = _mark(run.rng)
-        body = f"Question:\n{_question(request.content())}\n\n{mark}\n{_fenced(candidate.text, mark)}\n{mark}"
-        return await self._ask(request, run, SCORE.format(mark=mark), body)
+        mark = mark_of(run.rng)
+        body = f"Question:\n{_question(request.content())}\n\n{fenced(candidate.text, mark)}"
+        return await self._ask(self._request(request, run, SCORE.format(mark=mark), body), run)
 
     async def _pair(self, request: Request, run: Run, one: Candidate, two: Candidate) -> str | None:
-        mark = _mark(run.rng)
+        mark = mark_of(run.rng)
         body = (
-            f"Question:\n{_question(request.content())}\n\nCandidate A:\n{mark}\n{_fenced(one.text, mark)}\n{mark}\n\n"
-            f"Candidate B:\n{mark}\n{_fenced(two.text, mark)}\n{mark}"
+            f"Question:\n{_question(request.content())}\n\nCandidate A:\n{fenced(one.text, mark)}\n\n"
+            f"Candidate B:\n{fenced(two.text, mark)}"
         )
-        reply = await self._ask(request, run, PAIR.format(mark=mark), body)
-        return read_letter(reply) if reply is not None else None
+        return await self._ask(self._request(request, run, PAIR.format(mark=mark), body), run)
 
-    async def _ask(self, request: Request, run: Run, system: str, body: str) -> str | None:
-        """The judge's words; None where it failed or took too long."""
+    def _request(self, request: Request, run: Run, system: str, body: str) -> Request:
+        info = run.model(self.model)
+        thinks = info is None or "reasoning" in info.features
         content = ChatRequest(
             model=self.model,
             messages=[
@@ -90,24 +122,33 @@ class Judge:
                 Message(role="user", content=[Text(text=body)]),
             ],
             temperature=0.0,
-            max_tokens=16,
+            max_tokens=THOUGHTS if thinks else WORDS,
         )
+        return request.edited(content, stream=False)
+
+    async def _ask(self, asked: Request, run: Run) -> str | None:
+        """The judge's words; None where it failed or took too long."""
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await run.ask(self.model, request.edited(content, stream=False), role="judge")
-                found = await answer.read()
+                answer = await run.ask(self.model, asked, role="judge")
+                try:
+                    found = await answer.read()
+                finally:
+                    await answer.aclose()
         except (HeadgateError, TimeoutError):
-            return None
+            return None  # recorded as a failed attempt
         return text_of(found.choices[0].parts) if found.choices else None
 
 
-def _mark(rng: random.Random) -> str:
-    """A delimiter that no candidate can know beforehand."""
-    return f"<<<{rng.getrandbits(64):016x}>>>"
-
-
-def _fenced(text: str, mark: str) -> str:
-    return text.replace(mark, "")[:LONGEST]
+def _verdict(said: tuple[str | None, ...]) -> str:
+    """What both orders say of the challenger, who was B in the first and A in the second."""
+    if said == ("B", "A"):
+        return "better"
+    if said == ("A", "B"):
+        return "worse"
+    if None in said:
+        return "no verdict"
+    return "tie" if said == ("T", "T") else "the orders disagree"
 
 
 def _question(content: ChatRequest) -> str:

@@ -1,0 +1,131 @@
+"""One form for answers that say the same: numbers, choices, one line, JSON; with their reasoning left out."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any
+
+import msgspec
+
+_NUMBER = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?|-?\.\d+")
+_CHOICE = re.compile(r"^\W*(?:the )?(?:answer|option|choice)?\W*(?:is)?\W*\(?([A-Ea-e])\)?\W*$")
+_FENCE = re.compile(r"```[ \t]*(?:json)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+_MEASURE = re.compile(rf"[$€£¥]?\s*({_NUMBER.pattern})\s*(?:%|°\w?|[A-Za-z]+(?: [A-Za-z]+){{0,2}})?\.?")
+_NAMED = re.compile(r'"(?:final_)?answer"\s*:\s*("(?:[^"\\]|\\.)*"|[^,}\n]+)', re.DOTALL)
+_LITERAL = ("'", '"', "[", "(", "{", "b'", 'b"')
+ANSWERS = ("answer", "final_answer", "result")
+PROSE = frozenset(
+    ("reasoning", "explanation", "rationale", "analysis", "thought", "thoughts", "thinking", "justification", "steps",
+     "working", "why", "chain_of_thought", "comment", "notes")
+)  # fmt: skip
+"""Names of leaves that tell how an answer was found. They are never equal, and say nothing of whether the answer is."""
+LONGEST_LEAF = 200
+LONGEST_LITERAL = 4000
+
+
+def canonical(text: str) -> str | None:
+    """One short answer in one form: a JSON value, a choice, a number, or one line. None for prose."""
+    bare = text.strip().removeprefix("[simulated]").strip()
+    found, value = json_in(bare)
+    if found:
+        return of_value(value)
+    if bare.startswith(("{", "[", "```")):
+        named = _NAMED.findall(bare)  # JSON that is not quite JSON still names its answer
+        return scalar(_unquoted(named[-1].strip())) if named else None
+    boxed = _BOXED.findall(bare)
+    if boxed:
+        return scalar(boxed[-1])
+    last = bare.splitlines()[-1].strip() if bare else ""
+    if match := _CHOICE.match(last):
+        return match[1].upper()
+    numbers = _NUMBER.findall(last)
+    if numbers and len(last) < 200:
+        return number_of(numbers[-1])
+    if "\n" not in bare and len(bare) <= 80:
+        return re.sub(r"\s+", " ", bare.strip(" .!\"'`*")).lower()
+    return None
+
+
+def json_in(text: str) -> tuple[bool, Any]:
+    """(True, value) where the text is a JSON object or array, bare or in the last fence; else (False, None)."""
+    bare = text.strip()
+    fenced = _FENCE.findall(bare)
+    for body in (bare, fenced[-1].strip() if fenced else ""):
+        if body.startswith(("{", "[")):
+            try:
+                return True, msgspec.json.decode(body.encode())
+            except (msgspec.DecodeError, UnicodeEncodeError):
+                continue
+    return False, None
+
+
+def of_value(value: Any) -> str:
+    """A JSON value without its reasoning; where one leaf is left that is named as the answer, that leaf alone."""
+    if isinstance(value, dict):
+        kept = {path: leaf for path, leaf in leaves(value).items() if not is_prose(path, leaf)}
+        if len(kept) == 1 and (only := next(iter(kept)))[-1] in ANSWERS:
+            return scalar(kept[only])
+        named = next((value[name] for name in ANSWERS if name in value), None)
+        if not kept and named is not None:
+            return scalar(named)
+        value = {"/".join(map(str, path)): scalar(leaf) for path, leaf in kept.items()} or value
+    return msgspec.json.encode(value, order="deterministic").decode()
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], Any]:
+    """JSON by leaf: objects are entered, everything else is one value (arrays as wholes)."""
+    if not isinstance(value, dict):
+        return {path: value}
+    out: dict[tuple[Any, ...], Any] = {}
+    for key, inner in value.items():
+        out |= leaves(inner, (*path, key))
+    return out
+
+
+def is_prose(path: tuple[Any, ...], leaf: Any) -> bool:
+    """A leaf that explains, or is too long to be equal in two answers."""
+    named = any(isinstance(step, str) and step.lower() in PROSE for step in path)
+    return named or (isinstance(leaf, str) and len(leaf) > LONGEST_LEAF)
+
+
+def scalar(value: Any) -> str:
+    """One leaf in one form: `"$1,234.50"`, `1234.5` and `"1234.5 dollars"` are equal, and so are `'ab'` and `"ab"`."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return number_of(repr(value) if isinstance(value, float) else str(value))
+    if not isinstance(value, str):
+        return msgspec.json.encode(value, order="deterministic").decode()
+    bare = value.strip()
+    if bare.startswith(_LITERAL) and len(bare) <= LONGEST_LITERAL:
+        found = _literal(bare)
+        return found if isinstance(found, str) else repr(found)
+    if measure := _MEASURE.fullmatch(bare):
+        return number_of(measure[1])
+    return bare.lower() if bare in ("True", "False", "None") else bare
+
+
+def number_of(text: str) -> str:
+    """`1,234.50` and `1234.5` are one number."""
+    plain = text.replace(",", "")
+    if "." in plain and "e" not in plain:
+        plain = plain.rstrip("0").rstrip(".")
+    plain = plain.replace("-.", "-0.") if plain.startswith("-.") else "0" + plain if plain.startswith(".") else plain
+    return "0" if plain in ("", "-0") else plain
+
+
+def _literal(text: str) -> Any:
+    """A Python or JSON literal's value; the text itself where it is none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return text
+
+
+def _unquoted(text: str) -> str:
+    if not text.startswith('"'):
+        return text
+    found = _literal(text)
+    return found if isinstance(found, str) else text

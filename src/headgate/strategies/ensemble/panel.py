@@ -1,0 +1,100 @@
+"""Who sits on the panel, and what it can cost at most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from headgate.core.errors import HeadgateError
+from headgate.core.money import dollars
+from headgate.core.request import Request
+from headgate.core.strategy import Plan, Run
+from headgate.strategies.ensemble import fuse
+from headgate.strategies.ensemble.judge import Judge
+
+
+class Member(msgspec.Struct, frozen=True):
+    """`role`: incumbent, peer (cannot be the incumbent) or None."""
+
+    name: str
+    weight: float = 1.0
+    role: str | None = None
+
+
+def incumbent_of(members: Sequence[Member]) -> Member:
+    """The highest weight unless a role says so; among equals the first."""
+    named = next((member for member in members if member.role == "incumbent"), None)
+    if named is not None:
+        return named
+    free = [member for member in members if member.role is None] or list(members)
+    return max(free, key=lambda member: member.weight)
+
+
+class Panel(msgspec.Struct):
+    """`seats`: incumbent first, then by weight. `extra`: nano-US$ for judge and fuser at most."""
+
+    seats: list[Member]
+    plans: list[Plan]
+    reasons: dict[str, str]
+    extra: int | None
+
+    @property
+    def worst_case(self) -> int | None:
+        return _sum([self.extra, *(plan.worst_case for plan in self.plans)])
+
+    @property
+    def predicted_cost(self) -> int | None:
+        return _sum([plan.predicted_cost for plan in self.plans])
+
+    def facts(self) -> list[dict[str, Any]]:
+        return [
+            {"model": member.name, "worst_case_usd": None if plan.worst_case is None else dollars(plan.worst_case)}
+            for member, plan in zip(self.seats, self.plans, strict=True)
+        ]
+
+
+def seat(
+    members: Sequence[Member],
+    incumbent: Member,
+    request: Request,
+    run: Run,
+    *,
+    judge: Judge | None,
+    pairwise: bool,
+    fuses: bool,
+    limit: int | None,
+) -> Panel:
+    """All who can be asked; then the lightest leave until the worst case fits `limit` (nano-US$) or one is left."""
+    panel = Panel([], [], {}, 0)
+    for member in sorted(members, key=lambda m: (m is not incumbent, -m.weight)):
+        info = run.model(member.name)
+        if info is not None and not info.usable:
+            panel.reasons[member.name] = info.reason
+            continue
+        try:
+            panel.plans.append(run.plan(member.name, request))
+        except HeadgateError as error:
+            panel.reasons[member.name] = error.message
+            continue
+        panel.seats.append(member)
+        panel.reasons[member.name] = f"member with weight {member.weight:g}"
+
+    def extra() -> int | None:
+        count = len(panel.seats)
+        judging = judge.worst_case(request, run, count, pairwise=pairwise) if judge is not None else 0
+        return _sum([judging, fuse.worst_case(request, run, incumbent.name, count) if fuses else 0])
+
+    panel.extra = extra()
+    while limit is not None and panel.worst_case is not None and panel.worst_case > limit and len(panel.seats) > 1:
+        dropped = panel.seats.pop()
+        panel.plans.pop()
+        panel.reasons[dropped.name] = "left out: the panel's worst case would not fit the budget"
+        panel.extra = extra()
+    return panel
+
+
+def _sum(amounts: Sequence[int | None]) -> int | None:
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if len(known) == len(amounts) else None

@@ -1,0 +1,29 @@
+"""What a client is told where everything that was asked has failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headgate.core.errors import AllModelsUnavailable, HeadgateError, UpstreamFault
+from headgate.core.strategy import Run
+
+
+def all_failed(name: str, failures: Sequence[HeadgateError], run: Run, *, said: Sequence[str] = ()) -> HeadgateError:
+    """503 with the attempts; 429 with the smallest Retry-After where all were rate limits. `said`: reasons that are no
+    errors (an empty answer, say)."""
+    waits = [f.retry_after for f in failures if f.retry_after is not None]
+    limited = all(isinstance(f, UpstreamFault) and f.kind == "rate_limit" for f in failures)
+    if limited and failures and not said:
+        return AllModelsUnavailable(
+            f"every model of {name!r} is rate limited by its provider",
+            run.trace.attempts,
+            code="rate_limit_exceeded",
+            retry_after=min(waits, default=1.0),
+        )
+    reasons = dict.fromkeys([*(f.message for f in failures), *said])
+    return AllModelsUnavailable(
+        f"every model of {name!r} failed: " + "; ".join(reasons)[:600],
+        run.trace.attempts,
+        should_retry=False if run.trace.calls else None,
+        retry_after=min(waits, default=None),
+    )
