@@ -3,7 +3,7 @@ PY := .venv/bin/python
 STAMP := .venv/.synced
 JOBS ?= 2
 
-.PHONY: setup demo serve test mutants conformance soak fmt lint type bench bench-peers guard docs clean
+.PHONY: setup demo serve test mutants conformance soak fmt lint type bench bench-peers guard quality docs clean
 setup: $(STAMP)
 $(STAMP): pyproject.toml uv.lock scripts/setup.sh
 	sh scripts/setup.sh
@@ -59,6 +59,10 @@ bench-peers: setup
 # Has the hot path become heavier since the last release? Ratios, never times.
 guard: setup
 	$(PY) bench/guard.py
+
+# What ensembles gain, by replay of recorded answers: writes the tables of docs/quality-ensembles.md.
+quality: setup
+	$(PY) scripts/replay_ensembles.py
 
 docs: setup
 	$(PY) scripts/docs.py

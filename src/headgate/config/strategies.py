@@ -266,8 +266,9 @@ class Ensemble(Section):
     budget: Limits = Limits()
     grace: Duration = 2.0
     """Once two answers are there, stragglers get this long."""
-    overrule: Annotated[float, Field(ge=1, le=10)] = 1.5
-    """In a vote: how many times the weight of the incumbent's side the other side needs. 1: a plain majority."""
+    overrule: Annotated[float, Field(ge=1, le=10)] | None = None
+    """In a vote: how many times the weight of the incumbent's side the other side needs. 1: a plain majority. Left out: 2
+    where a member has `role: incumbent`, else 1.5."""
 
     @model_validator(mode="after")
     def _one_incumbent(self) -> Ensemble:

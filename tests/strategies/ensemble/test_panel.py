@@ -25,6 +25,7 @@ models:
   voted: {ensemble: {mode: vote, members: {a: 0.4, b: 0.35, c: 0.25}}}
   majority: {ensemble: {mode: vote, overrule: 1, members: {a: 0.45, b: 0.3, c: 0.25}}}
   defended: {ensemble: {mode: vote, members: {a: 0.45, b: 0.3, c: 0.25}}}
+  named: {ensemble: {mode: vote, members: [{model: a, weight: 4, role: incumbent}, {model: b, weight: 6}]}}
   peers: {ensemble: {mode: vote, members: [{model: a, weight: 3, role: peer}, {model: b, weight: 1}]}}
   judged: {ensemble: {members: {a: 0.4, b: 0.35, c: 0.25}, judge: j}}
   dueled: {ensemble: {members: {a: 0.4, b: 0.35, c: 0.25}, judge: {model: j, style: pairwise}}}
@@ -152,10 +153,12 @@ def test_what_is_wrong_with_the_request_is_told_as_by_a_single_model():
     ("model", "said", "winner"),
     [
         ("voted", ("391", "The answer is 390.", "390"), "b"),  # 1.5 times the incumbent's weight
+        ("named", ("391", "390", "390"), "a"),  # 1.5 times: a named incumbent needs 2
         ("defended", ("391", "390", "390"), "a"),  # 1.22 times: not enough
         ("majority", ("391", "390", "390"), "b"),
         ("voted", ("390", "391", "392"), "a"),
         ("voted", ("I would rather not say how I feel about it.\n\nIt is long.", "7", "7"), "b"),
+        ("voted", ("I would rather not say how I feel about it.\n\nIt is long.", "7", "8"), "a"),
         ("peers", ("5", "6", ""), "a"),  # three times the weight of the incumbent, which a peer is not
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from typing import Any
 
@@ -12,6 +13,8 @@ _NUMBER = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?|-?\.\d+")
 _CHOICE = re.compile(r"^\W*(?:the )?(?:answer|option|choice)?\W*(?:is)?\W*\(?([A-Ea-e])\)?\W*$")
 _FENCE = re.compile(r"```[ \t]*(?:json)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+_lenient = json.JSONDecoder(strict=False).decode
+"""Models write line breaks into their strings as they are."""
 _MEASURE = re.compile(rf"[$€£¥]?\s*({_NUMBER.pattern})\s*(?:%|°\w?|[A-Za-z]+(?: [A-Za-z]+){{0,2}})?\.?")
 _NAMED = re.compile(r'"(?:final_)?answer"\s*:\s*("(?:[^"\\]|\\.)*"|[^,}\n]+)', re.DOTALL)
 _LITERAL = ("'", '"', "[", "(", "{", "b'", 'b"')
@@ -31,9 +34,11 @@ def canonical(text: str) -> str | None:
     found, value = json_in(bare)
     if found:
         return of_value(value)
+    named = _NAMED.findall(bare)
+    if named:  # JSON that is not quite JSON still names its answer
+        return scalar(_unquoted(named[-1].strip()))
     if bare.startswith(("{", "[", "```")):
-        named = _NAMED.findall(bare)  # JSON that is not quite JSON still names its answer
-        return scalar(_unquoted(named[-1].strip())) if named else None
+        return None
     boxed = _BOXED.findall(bare)
     if boxed:
         return scalar(boxed[-1])
@@ -55,8 +60,8 @@ def json_in(text: str) -> tuple[bool, Any]:
     for body in (bare, fenced[-1].strip() if fenced else ""):
         if body.startswith(("{", "[")):
             try:
-                return True, msgspec.json.decode(body.encode())
-            except (msgspec.DecodeError, UnicodeEncodeError):
+                return True, _lenient(body)
+            except (ValueError, RecursionError):
                 continue
     return False, None
 

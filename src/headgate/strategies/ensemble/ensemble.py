@@ -21,7 +21,7 @@ from headgate.strategies.ensemble.canonical import canonical
 from headgate.strategies.ensemble.fuse import fuse
 from headgate.strategies.ensemble.judge import Judge
 from headgate.strategies.ensemble.panel import Member, Panel, incumbent_of, seat
-from headgate.strategies.ensemble.vote import OVERRULE, agree, call_key, elect, elect_object
+from headgate.strategies.ensemble.vote import DEFENDED, OVERRULE, agree, call_key, elect, elect_object
 from headgate.strategies.failed import all_failed
 from headgate.strategies.schema import breaks_schema
 
@@ -30,8 +30,8 @@ ENOUGH = 2
 MEMBER_TOKENS = 4096
 _CLIENTS = ("bad_request", "context_length", "content_policy")
 """Faults that lie in the request: where all members say so, the client hears it as from a single model."""
-Choice = tuple[Candidate, str, float]
-"""(winner, the rule that chose it, share of the weight that agrees with it)"""
+Choice = tuple[Candidate, str, float | None]
+"""(winner, the rule that chose it, share of the weight that agrees with it: None where prose cannot be compared)"""
 
 
 class Ensemble:
@@ -50,7 +50,7 @@ class Ensemble:
         max_cost: int | None = None,
         deadline: float | None = None,
         grace: float = 2.0,
-        overrule: float = OVERRULE,
+        overrule: float | None = None,
     ) -> None:
         self.name = name
         self.members = tuple(members)
@@ -63,7 +63,8 @@ class Ensemble:
         self.max_cost = max_cost
         self.deadline = deadline
         self.grace = grace
-        self.overrule = overrule
+        named = any(member.role == "incumbent" for member in members)
+        self.overrule = overrule if overrule is not None else DEFENDED if named else OVERRULE
 
     def refs(self) -> Iterable[Ref]:
         out = [Ref(member.name, "member") for member in self.members]
@@ -187,7 +188,8 @@ class Ensemble:
             finally:
                 await answer.aclose()
         except HeadgateError as error:
-            candidate.out, candidate.error = f"failed: {error.code}", error
+            kind = error.kind if isinstance(error, UpstreamFault) else error.code
+            candidate.out, candidate.error = f"failed: {kind}", error
         finally:
             candidate.latency_ms = round((run.clock.monotonic() - began) * 1000, 1)
         apply_rules(candidate, request.content())
@@ -212,7 +214,8 @@ class Ensemble:
             return valid[0], "the only valid answer", 1.0
         if self.mode == "vote" and (found := self._vote(request, valid)) is not None:
             return found
-        _, share, _ = agree(valid, lambda c: canonical(c.text))
+        winner, share, _ = agree(valid, lambda c: canonical(c.text))
+        share = None if winner is None else share
         incumbent = next((c for c in valid if c.incumbent), max(valid, key=lambda c: c.weight))
         if self.judge is None:
             return incumbent, "no judge: the highest weight", share
@@ -245,7 +248,7 @@ class Ensemble:
         return found.winner, f"vote: {found.share:.0%} of the weight agrees", found.share
 
     async def _duels(
-        self, judge: Judge, request: Request, run: Run, valid: list[Candidate], incumbent: Candidate, share: float
+        self, judge: Judge, request: Request, run: Run, valid: list[Candidate], incumbent: Candidate, share: float | None
     ) -> Choice:
         others = [c for c in valid if c is not incumbent]
         if not await judge.duels(request, run, incumbent, others):
@@ -255,15 +258,16 @@ class Ensemble:
             return incumbent, "the incumbent held against every challenger", share
         return max(better, key=lambda c: c.weight), "preferred to the incumbent in both orders", share
 
-    def _tell(self, run: Run, candidates: list[Candidate], winner: Candidate, rule: str, agreement: float) -> None:
+    def _tell(self, run: Run, candidates: list[Candidate], winner: Candidate, rule: str, agreement: float | None) -> None:
         facts: dict[str, Any] = {
             "mode": self.mode,
             "winner": winner.model,
             "rule": rule,
             "scores": {c.model: round(c.score, 3) for c in candidates if c.score is not None},
-            "agreement": round(agreement, 3),
             "members": [candidate.shown() for candidate in candidates],
         }
+        if agreement is not None:
+            facts["agreement"] = round(agreement, 3)
         if self.judge is not None:
             calls = [attempt for attempt in run.trace.attempts if attempt.role == "judge"]
             cost = sum(attempt.cost or 0 for attempt in calls)

@@ -11,9 +11,10 @@ import msgspec
 from headgate.strategies.ensemble.candidates import Candidate
 from headgate.strategies.ensemble.canonical import is_prose, json_in, leaves, scalar
 
-OVERRULE = 1.5
-"""How many times the weight of the incumbent's side the other side needs. Models err together: two that agree against a
-better one are often wrong together. Chosen on recorded answers of real models; 1 is a plain majority."""
+OVERRULE, DEFENDED = 1.5, 2.0
+"""How many times the weight of the incumbent's side the other side needs; where a member is named the incumbent. Models err
+together: two that agree against a better one are often wrong together. Chosen on recorded answers
+(docs/quality-ensembles.md); 1 is a plain majority."""
 _SAME = 1e-9
 Key = Callable[[Candidate], str | None]
 
@@ -60,18 +61,19 @@ class Vote(msgspec.Struct):
 
 def elect(candidates: Sequence[Candidate], key: Key, *, overrule: float = OVERRULE) -> Vote | None:
     """The answer that most weight is for. Against the incumbent's own answer it needs `overrule` times the weight of those
-    who say what the incumbent says. None where nobody gave a short answer."""
+    who say what the incumbent says; an incumbent whose words have no short form says it alone. None where nobody gave a
+    short answer."""
     winner, share, weights = agree(candidates, key)
     if winner is None:
         return None
     incumbent = next((c for c in candidates if c.incumbent), None)
-    own = key(incumbent) if incumbent is not None else None
-    if incumbent is None or own is None or own == key(winner):
+    if incumbent is None or (own := key(incumbent)) == key(winner):
         return Vote(winner, share)
-    against = max(weights.values()) / weights[own]
+    side = incumbent.weight if own is None else weights[own]
+    against = max(weights.values()) / side
     if against >= overrule - _SAME:
         return Vote(winner, share)
-    return Vote(incumbent, weights[own] / sum(c.weight for c in candidates), against)
+    return Vote(incumbent, side / sum(c.weight for c in candidates), against)
 
 
 def elect_object(candidates: Sequence[Candidate], *, overrule: float = OVERRULE) -> tuple[Vote, Any] | None:
