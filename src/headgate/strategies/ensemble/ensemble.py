@@ -221,7 +221,7 @@ class Ensemble:
             return incumbent, "no judge: the highest weight", share
         await run.progress("judging")
         if self.pairwise:
-            return await self._duels(self.judge, request, run, valid, incumbent, share)
+            return *await self._duels(self.judge, request, run, valid, incumbent), share
         if not await self.judge.score(request, run, valid):
             return incumbent, "the judge failed: weights stand in", share
         best = max(valid, key=lambda c: (-1.0 if c.score is None else c.score, c is incumbent, c.weight))
@@ -248,17 +248,19 @@ class Ensemble:
         return found.winner, f"vote: {found.share:.0%} of the weight agrees", found.share
 
     async def _duels(
-        self, judge: Judge, request: Request, run: Run, valid: list[Candidate], incumbent: Candidate, share: float | None
-    ) -> Choice:
+        self, judge: Judge, request: Request, run: Run, valid: list[Candidate], incumbent: Candidate
+    ) -> tuple[Candidate, str]:
         others = [c for c in valid if c is not incumbent]
         if not await judge.duels(request, run, incumbent, others):
-            return incumbent, "the judge failed: weights stand in", share
+            return incumbent, "the judge failed: weights stand in"
         better = [c for c in others if c.verdict == "better"]
         if not better:
-            return incumbent, "the incumbent held against every challenger", share
-        return max(better, key=lambda c: c.weight), "preferred to the incumbent in both orders", share
+            return incumbent, "the incumbent held against every challenger"
+        return max(better, key=lambda c: c.weight), "preferred to the incumbent in both orders"
 
-    def _tell(self, run: Run, candidates: list[Candidate], winner: Candidate, rule: str, agreement: float | None) -> None:
+    def _tell(
+        self, run: Run, candidates: list[Candidate], winner: Candidate, rule: str, agreement: float | None
+    ) -> None:
         facts: dict[str, Any] = {
             "mode": self.mode,
             "winner": winner.model,
