@@ -69,8 +69,8 @@ class Stage:
 
 
 class Wires:
-    """A gateway whose model `first` is reached through a faulty network, `spare` is not, and `chain` is both. What they
-    say is up to the test: `wires.says(upstream id, script...)`."""
+    """A gateway whose model `first` is reached through a faulty network, `spare` is not, and `chain` is both (`calm` and
+    `calmly` are the same without hurry). What they say is up to the test: `wires.says(upstream id, script...)`."""
 
     def __init__(self) -> None:
         self.loop = Loop()
@@ -135,6 +135,8 @@ models:
     timeout: {connect: 300ms, first_token: 500ms, idle: 400ms, total: 2s}}
   spare: {provider: deepseek, upstream: two, price: {input: 1, output: 1}}
   chain: {fallback: [first, spare]}
+  calm: {provider: openai, upstream: one, price: {input: 1, output: 1}, timeout: {first_token: 60s, idle: 60s, total: 5m}}
+  calmly: {fallback: [calm, spare]}
 """
 
 

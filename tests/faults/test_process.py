@@ -17,8 +17,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from headgate.core.pulse import Pulse
-from support.asking import ASK, ask
+from headgate.simulator.scripted import FakeUpstream
+from support.asking import ASK, ask, told
+from support.gateway import Loop
 from support.served import ServedGateway
+from support.virtual import streamed
 
 SLOW = "  slow: {provider: anthropic, upstream: claude-opus-4-7, timeout: {total: 2s, first_token: 2s}}\n"
 
@@ -127,6 +130,28 @@ def test_33_a_blocked_loop_is_measured_and_sheds(wires):
         time.sleep(0.1)
     assert status_of(wires.gateway.url, "first") == 200
     wires.loop.call(house.pulse.stop)
+
+
+def test_33_a_blocked_loop_blames_no_provider_for_what_it_has_not_read(wires):
+    """The provider runs in a loop of its own and speaks in time; ours is blocked until its limit for that is over."""
+    elsewhere = Loop()
+    fake = elsewhere.call(FakeUpstream)
+    elsewhere.run(fake.start())
+    fake.on("one", streamed("In ", "time.", after=0.25))
+    wires.fresh(f"{fake.base_url}/v1")
+    heard: list[tuple[int, dict[str, str], bytes]] = []
+    asking = threading.Thread(target=lambda: heard.append(wires.ask("first", stream=True)))
+
+    asking.start()
+    while not fake.calls:
+        time.sleep(0.005)
+    wires.loop.call(lambda: time.sleep(0.7))  # the first content is due 0.5 s after the request
+    asking.join(20)
+    status, _, body = heard[0]
+    assert (status, told(body)[:2]) == (200, ("In time.", True)), body
+    wires.fresh()
+    elsewhere.run(fake.aclose())
+    elsewhere.close()
 
 
 def test_33_the_least_important_are_shed_first():

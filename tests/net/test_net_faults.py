@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import threading
 import time
 
 import pytest
@@ -129,6 +130,34 @@ async def test_a_body_that_falls_silent(transport):
         with pytest.raises(IdleTimeout):
             await response.next()
         await response.aclose()
+
+
+async def test_what_came_while_our_own_loop_was_blocked_is_no_silence(transport):
+    blocked, said = threading.Event(), threading.Event()
+
+    def serve_it(listening: socket.socket) -> None:
+        peer, _ = listening.accept()
+        with peer:
+            while b"\r\n\r\n" not in peer.recv(65536):
+                pass
+            peer.sendall(CHUNKED + b"2\r\nhi\r\n")
+            blocked.wait(20)
+            peer.sendall(b"4\r\n and\r\n0\r\n\r\n")
+            said.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve_it, args=(listening,))
+        thread.start()
+        response = await send(transport, Origin("http", *listening.getsockname()), limits=Limits(idle=0.2), total=20)
+        assert await response.next() == b"hi"
+        reading = asyncio.ensure_future(response.read())
+        await asyncio.sleep(0)
+        blocked.set()
+        said.wait(20)
+        threading.Event().wait(0.4)  # the loop is blocked, what was said lies in its socket, and the limit passes
+        assert await reading == b" and"
+        await transport.aclose()
+        thread.join(20)
 
 
 async def test_a_trickle_is_not_silence_but_has_its_end(transport):

@@ -27,6 +27,7 @@ from headgate.core.errors import (
     UpstreamFault,
     fault,
 )
+from headgate.core.patience import Patience
 from headgate.core.ports import Grant
 from headgate.core.request import Request
 from headgate.core.usage import Usage
@@ -288,7 +289,7 @@ async def _exchange(
     try:
         if not stream:
             return await _whole(call, await _send(life, call, http, deadline))
-        async with asyncio.timeout_at(loop.time() + patience):
+        async with Patience(loop.time() + patience):
             await _send(life, call, http, deadline)
             answer = StreamAnswer(call, keep=policy.keep, clock=life.clock)
             await answer.open()

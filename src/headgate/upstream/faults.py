@@ -17,7 +17,9 @@ def of_transport(error: net.TransportError, *, opened: bool = False) -> Upstream
             return fault("timeout", "the provider could not be reached in time", detail=detail, sent=False)
         case net.ConnectFailed():
             return fault("connect", "the provider could not be reached", detail=detail, sent=error.sent)
-        case net.FirstByteTimeout() | net.IdleTimeout() | net.TotalTimeout():
+        case net.TotalTimeout():
+            return fault("timeout", "the provider's answer took longer than it may", detail=detail, sent=error.sent)
+        case net.FirstByteTimeout() | net.IdleTimeout():
             return fault("timeout", "the provider fell silent", detail=detail, sent=error.sent)
         case net.BodyTooLarge() | net.HeaderTooLarge() | net.ProtocolViolation():
             return fault("invalid_answer", "the provider's answer is not valid HTTP or too large", detail=detail)

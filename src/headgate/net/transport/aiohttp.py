@@ -19,6 +19,7 @@ from aiohttp.tracing import Trace
 from multidict import CIMultiDict
 from yarl import URL
 
+from headgate.core.patience import Patience
 from headgate.net.transport import protocol as net
 from headgate.net.transport.connect import default_context
 from headgate.net.transport.encoding import Gunzip, decoder_for
@@ -231,7 +232,7 @@ class AiohttpResponse:
         loop = asyncio.get_running_loop()
         until = min(loop.time() + self._limits.idle, self._deadline)
         try:
-            async with asyncio.timeout_at(until):
+            async with Patience(until):
                 data = await self._response.content.readany()
         except TimeoutError as error:
             self._response.close()

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import httptools
 
+from headgate.core.patience import LATE, SECOND_LOOK
 from headgate.net.transport.encoding import Gunzip, decoder_for
 from headgate.net.transport.protocol import (
     BodyTooLarge,
@@ -45,7 +46,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_codings", "_deadline", "_error", "_framed", "_head_only", "_keep", "_limits", "_loop", "_mark",
+        "_codings", "_deadline", "_doubted", "_error", "_framed", "_head_only", "_keep", "_limits", "_loop", "_mark",
         "_paused", "_seen", "_timer", "_transport", "_unsent", "_waiter", "_when", "chunks", "decoder", "done",
         "head", "headers", "idle_since", "keepalive", "linger_until", "on_free", "on_lost", "parser", "served", "size",
         "state", "status", "taken",
@@ -70,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._when = math.inf
+        self._doubted = 0.0
         self._paused = False
         self.linger_until = 0.0
 
@@ -388,9 +390,6 @@ class Connection(asyncio.Protocol):
         if self.done or self._error is not None:
             return  # whatever comes next sets the timer
         limits = self._limits
-        if now >= self._deadline:
-            self._fail(TotalTimeout("the deadline passed before the answer was complete"))
-            return
         if not self.head:
             unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
             if unsent != self._unsent:  # the server reads: its time runs from the end of sending
@@ -400,8 +399,16 @@ class Connection(asyncio.Protocol):
             due, error = now + limits.idle, IdleTimeout  # the silence is ours
         else:
             due, error = self._mark + limits.idle, IdleTimeout
-        if now >= due:
+        if now >= self._deadline:
+            due, error = self._deadline, TotalTimeout
+        if now < due:
+            self._look_at(min(due, self._deadline))
+        elif now - due > LATE and self._doubted != due:
+            # The loop was blocked: what has arrived meanwhile may still have to be read.
+            self._doubted = due
+            self._look_at(now + SECOND_LOOK)
+        elif error is TotalTimeout:
+            self._fail(TotalTimeout("the deadline passed before the answer was complete"))
+        else:
             limit = limits.idle if self.head else limits.first_byte
             self._fail(error(f"nothing came within {limit:g} s"))
-        else:
-            self._look_at(min(due, self._deadline))
