@@ -17,7 +17,7 @@ def run(*arguments: str, cwd: Path | None = None, env: dict[str, str] | None = N
         [sys.executable, "-m", "headgate.cli", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         cwd=cwd,
         env=None if env is None else {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **env},
@@ -98,3 +98,18 @@ def test_a_gateway_that_is_not_there_is_told_plainly():
     code, _, err = run("chat", "--url", "http://127.0.0.1:9", "hi")
     assert code == 1
     assert "no gateway answers" in err
+
+
+@pytest.mark.timeout(240)
+def test_a_drill_measures_and_names_what_there_is():
+    code, out, err = run("drill", "--requests", "20", "--strategies", "reliable", "--json")
+    assert code == 0, err
+    (arm,) = json.loads(out)["arms"]
+    assert (arm["name"], arm["requests"], sum(arm["fates"].values())) == ("reliable", 20, 20)
+    code, out, _ = run("drill", "--requests", "20", "--strategies", "reliable")
+    assert code == 0
+    assert "Failure = error, late (over 60 s), truncated or wrong; the denominator is all requests." in out
+    assert "mean correlation" in out
+    code, _, err = run("drill", "--strategies", "relible")
+    assert code == 1
+    assert "no such strategy: relible; there are: claude-4.7, naive chain, reliable" in err

@@ -74,7 +74,8 @@ def demo(
         say(f"console {running.admin.url}  admin token: {running.admin.token}")
         say(f"ready {running.url}")
         if not no_tour:
-            await asyncio.to_thread(_tour, running.url, running.admin.url, list(running.house.snapshot.entries))
+            names = list(running.house.snapshot.entries)
+            await asyncio.to_thread(_tour, running.url, running.admin.url, names, demo_file)
 
     run_process(process, ready)
 
@@ -85,7 +86,7 @@ class _Demo:
     def __init__(self, options, *, seed: int) -> None:
         from headgate.config.load import load_file
 
-        load_file(options.config, _environment({}))  # a bad file is told before anything starts
+        load_file(options.config, simulated_environment())  # a bad file is told before anything starts
         self._options = options
         self._seed = seed
         self.control = ""
@@ -97,7 +98,7 @@ class _Demo:
         simulator = DemoSimulator(seed=self._seed)
         urls = await simulator.start(0)
         self.control = simulator.url
-        self._options.env = _environment(urls)
+        self._options.env = simulated_environment()
         self._options.override = lambda config: _pointed(config, urls)
         process = Process(self._options)
         process.on_close(simulator.aclose)
@@ -106,7 +107,7 @@ class _Demo:
         await process.run(ready)
 
 
-def _environment(urls) -> dict[str, str]:
+def simulated_environment() -> dict[str, str]:
     """Keys that only the simulator sees: any will do."""
     from headgate.providers.registry import Registry
 
@@ -153,7 +154,7 @@ def _control(data_dir: Path, model: str, command: dict) -> None:
         fail(f"no demo is running here: {error}")
 
 
-def _tour(url: str, console: str, names: list[str]) -> None:
+def _tour(url: str, console: str, names: list[str], file: Path) -> None:
     """One prompt per phase: the answer, who made it, why, how long, what it cost."""
     say()
     lines: list[str] = []
@@ -172,6 +173,7 @@ def _tour(url: str, console: str, names: list[str]) -> None:
             _routes(url)
         body = stdlib_json.dumps({"model": name, "messages": [{"role": "user", "content": prompt}]})
         lines.append(f"curl -s {url}/v1/chat/completions -d '{body}'")
+    _weather(file)
     say(bold("Try it yourself"))
     for number, line in enumerate(lines, 1):
         say(f"  {number}. {line}")
@@ -204,6 +206,28 @@ def _routes(url: str) -> None:
         note = "less than nothing where a rule names a dearer model"
         say(f"    {dim(f'saved against always asking {best}: {total}; {note}')}")
     say()
+
+
+def _weather(file: Path) -> None:
+    """A drill of some seconds: one model, a hand-made chain and ours in the same bad weather."""
+    from headgate.config.load import load_file
+    from headgate.drill import drills
+    from headgate.drill.arms import arms_of
+
+    config = load_file(file, simulated_environment()).config
+    if not any(entry.fallback is not None for entry in config.models.values()):
+        return
+    chains = [arm.name for arm in arms_of(config) if arm.kind in ("single", "naive", "fallback")][:3]
+    setting = drills.short_drill(config, simulated_environment(), requests=300, seed=3)
+    report = drills.run(setting, only=chains)
+    say(
+        bold("When providers fail")
+        + f"  {dim('a drill: 300 requests each while every provider is down a tenth of the time')}"
+    )
+    for arm in report.arms:
+        failed = ", ".join(f"{count} {fate}" for fate, count in arm.fates.items() if count and fate != "ok")
+        say(f"    {arm.name:<12} {arm.availability:>6.1%} answered in full and right  {dim(failed)}")
+    say(f"    {dim('simulated weather on a clock that jumps; the realistic one: headgate drill')}\n")
 
 
 def _signed(amount: Decimal) -> str:

@@ -21,6 +21,7 @@ GROUPS = {
     "replay": "replay",
     "logs": "logs",
     "traces": "traces",
+    "drill": "drill",
 }
 ABOUT = {
     "serve": "Run the gateway.",
@@ -38,6 +39,7 @@ ABOUT = {
     "replay": "What another configuration would have chosen on the log, at what cost and quality.",
     "logs": "Requests, newest first.",
     "traces": "`traces show ID`: one request, decision by decision.",
+    "drill": "Break simulated providers on purpose; availability, latency and cost of each strategy.",
 }
 
 

@@ -42,6 +42,8 @@ class Model:
     ) -> None:
         self.spec = spec
         self.broken: Break | None = None
+        self.mishaps: tuple[Break, ...] = ()
+        """What may happen to single calls, each with its `share` of them, while the model is not broken otherwise."""
         self.active = 0
         self._hits = 0
         self._seed = seed
@@ -82,12 +84,11 @@ class Model:
 
     def _hit(self, luck: Random) -> Break | None:
         broken = self.broken
-        if broken is None or (broken.times is not None and self._hits >= broken.times):
-            return None
-        if broken.share < 1 and luck.random() >= broken.share:
-            return None
-        self._hits += 1
-        return broken
+        planned = broken is not None and (broken.times is None or self._hits < broken.times)
+        if broken is not None and planned and (broken.share >= 1 or luck.random() < broken.share):
+            self._hits += 1
+            return broken
+        return next((mishap for mishap in self.mishaps if luck.random() < mishap.share), None)
 
     def _refusal(
         self, served: Served, broken: Break | None, headers: steps.Headers, within: bool

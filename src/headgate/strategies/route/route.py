@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from headgate.core.answer import Answer
-from headgate.core.errors import AllModelsUnavailable, Overloaded, UpstreamFault
 from headgate.core.money import dollars
 from headgate.core.records import RequestRecord
 from headgate.core.request import Request
@@ -247,15 +246,9 @@ class Route:
         if not candidates:
             return await run.ask(self.otherwise, request)
         edited = rule.apply(request, run) if rule is not None else request
-        chain = Fallback(self.name, [Target(name) for name in candidates])
-        try:
-            return await chain.answer(edited, run, chain.plan(edited, run))
-        except (AllModelsUnavailable, UpstreamFault, Overloaded) as error:
-            if own or (isinstance(error, UpstreamFault) and error.kind not in chain.move_on):
-                raise
-            why = f"the task's own models failed: {error.code}"
-            run.decide("fallback", self.otherwise, over=candidates, because=why)
-            return await run.ask(self.otherwise, edited)
+        # `otherwise` ends the chain, so that it also goes on with a stream that breaks after its first words.
+        chain = Fallback(self.name, [Target(name) for name in (*candidates, *(() if own else (self.otherwise,)))])
+        return await chain.answer(edited, run, chain.plan(edited, run))
 
     # -- learning ----------------------------------------------------------------------------------------------------
     def _remember(self, choice: Choice, request: Request, run: Run) -> None:
