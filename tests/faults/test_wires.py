@@ -224,7 +224,10 @@ def test_18_every_form_of_sse_that_the_specification_allows(wires, form):
     assert choices[-1]["finish_reason"] == "stop"
 
 
-@pytest.mark.parametrize("bad", [b"data: {bad\n\n", b"data: " + b"x" * (10 << 20) + b"\n\n"])
+NO_EVENTS = [b"{bad", b"{bad}", b"[1,2]", b'"x"', b"7", b"null", b"x" * (10 << 20)]
+
+
+@pytest.mark.parametrize("bad", [b"data: " + data + b"\n\n" for data in NO_EVENTS], ids=range(len(NO_EVENTS)))
 def test_18_what_is_no_event_is_an_error_of_the_provider(wires, bad):
     said = [SSE_HEAD, s.Body(chunk({"content": "So "})), s.Body(bad), s.Body(chunk({}, "stop")), s.Body(DONE), s.End()]
     wires.says("one", said)

@@ -106,6 +106,14 @@ def decode_upstream(body: bytes) -> Any:
             raise fault("invalid_answer", f"the provider's answer is {kind}", detail=repr(body[:200])) from error
 
 
+def decode_chunk(body: bytes) -> dict[str, Any]:
+    """As `decode_upstream`, one event of a stream: what is JSON but no object is as broken as what is no JSON."""
+    raw = decode_upstream(body)
+    if not isinstance(raw, dict):
+        raise fault("invalid_answer", "the provider's stream holds an event that is no object", detail=repr(body[:200]))
+    return raw
+
+
 def _lenient(body: bytes) -> Any:
     clean = _SURROGATES.sub(lambda match: match[1] or rb"\ufffd", body).decode("utf-8")
     return json.loads(clean, parse_constant=lambda _: None, parse_float=_finite, strict=False)

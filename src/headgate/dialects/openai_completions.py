@@ -10,7 +10,7 @@ from headgate.core.errors import UpstreamFault, fault
 from headgate.core.events import Event, Failed, Finished, Started, TextDelta, Used
 from headgate.dialects import openai_error as _error
 from headgate.dialects import sse
-from headgate.dialects.jsonio import decode_upstream, encode
+from headgate.dialects.jsonio import decode_chunk, decode_upstream, encode
 from headgate.dialects.opaque import Opaque, usage_of
 
 _ASK = b'"stream_options":{"include_usage":true},'
@@ -86,9 +86,7 @@ class _Parser:
         data = sse.data_of(frame)
         if data is None or data.strip() == b"[DONE]":
             return []
-        raw = decode_upstream(data)
-        if not isinstance(raw, dict):
-            return []
+        raw = decode_chunk(data)
         if raw.get("error"):
             return [Failed(_error.error_of(raw["error"], None, {}))]
         events: list[Event] = []

@@ -258,7 +258,7 @@ def test_a_cut_stream_did_not_finish() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"[]", b"7", b"null", b'{"type":7}', b'{"type":"content_block_start","index":null,"content_block":7}',
+    [b'{"type":7}', b'{"type":"content_block_start","index":null,"content_block":7}',
      b'{"type":"content_block_delta","delta":[]}', b'{"type":"message_start","message":"x"}', b"{}",
      b'{"type":"message_delta","delta":null,"usage":null}', b'{"type":"content_block_stop"}'],
 )  # fmt: skip
@@ -270,7 +270,8 @@ def test_odd_frames_harm_nothing(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"<html>", b'{"type":"message_del', b'event: content_block_delta\ndata: {"type":"con']
+    "data",
+    [b"<html>", b"[]", b"7", b"null", b'{"type":"message_del', b'event: content_block_delta\ndata: {"type":"con'],
 )
 def test_broken_frames_are_faults(data: bytes) -> None:
     broken = data + b"\n\n" if data.startswith(b"event") else sse.frame(data)

@@ -379,7 +379,7 @@ def test_noise_is_tolerated() -> None:
     body = (
         b": OPENROUTER PROCESSING\n\n\n\n"
         + stream({"id": "", "model": "", "choices": [], "prompt_filter_results": []}, done=False)
-        + b"retry: 100\n\ndata: \n\ndata: 1\n\ndata: null\n\n"
+        + b"retry: 100\n\ndata: \n\n"
         + stream(
             {**delta(content="a", x=[1]), "obfuscation": "zz", "p": "ab"},
             {"id": "c", "choices": None},

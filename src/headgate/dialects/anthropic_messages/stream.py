@@ -32,7 +32,7 @@ from headgate.dialects.anthropic_messages.answer import (
 )
 from headgate.dialects.anthropic_messages.errors import error_of
 from headgate.dialects.anthropic_messages.parse import NAME, parse_block
-from headgate.dialects.jsonio import decode_upstream, encode
+from headgate.dialects.jsonio import decode_chunk, encode
 from headgate.dialects.residue import extension, leftover
 
 _USE = frozenset({"type", "id", "name", "input"})
@@ -54,9 +54,7 @@ class EventParser:
         data = sse.data_of(frame)
         if self._over or data is None or not data.strip():
             return []
-        raw = decode_upstream(data)
-        if not isinstance(raw, dict):
-            return []
+        raw = decode_chunk(data)
         match raw.get("type"):
             case "message_start":
                 return self._message(_fields(raw.get("message")))
@@ -202,7 +200,7 @@ def inspect_frame(frame: bytes, quirks: Quirks) -> Facts | None:
     try:
         raw = _frame_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        decode_upstream(data)  # raises the fault where it is not JSON at all
+        decode_chunk(data)  # raises the fault where it is no object at all
         return None
     match raw.type:
         case "message_start":

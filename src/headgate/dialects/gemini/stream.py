@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headgate.core.chat import Part, Reasoning, Text, ToolCall
+from headgate.core.errors import fault
 from headgate.core.events import (
     CitationAdded,
     Event,
@@ -83,8 +84,10 @@ class EventParser:
 
     def take(self, raw: Any) -> list[Event]:
         """The events of one decoded chunk."""
-        if self._failed or not isinstance(raw, dict):
+        if self._failed:
             return []
+        if not isinstance(raw, dict):
+            raise fault("invalid_answer", "the provider's stream holds an event that is no object")
         if raw.get("error"):
             self._failed = True
             return [Failed(error_of(raw["error"], None, {}))]

@@ -10,7 +10,7 @@ import msgspec
 from headgate.core.dialect import Facts, Quirks
 from headgate.core.errors import UpstreamFault
 from headgate.core.events import CONTENT, ReasoningDelta, TextDelta
-from headgate.dialects.jsonio import decode_upstream
+from headgate.dialects.jsonio import decode_chunk
 from headgate.dialects.openai_chat.answer import parse_answer
 from headgate.dialects.openai_chat.finish import BROKEN, finish_of
 from headgate.dialects.openai_chat.stream import DONE, EventParser, failure_of, payload_of
@@ -113,9 +113,7 @@ def inspect_frame(frame: bytes, quirks: Quirks) -> Facts | None:
 
 def _inspect_loosely(data: bytes, frame: bytes, quirks: Quirks) -> Facts | None:
     """A frame that the skim's types do not fit, or one with an error in a choice."""
-    raw = decode_upstream(data)
-    if not isinstance(raw, dict):
-        return None
+    raw = decode_chunk(data)
     if (error := failure_of(frame, raw)) is not None:
         return Facts(error=error)
     choices = raw.get("choices") or []
@@ -153,10 +151,11 @@ def _has_content(frame: bytes, quirks: Quirks) -> bool:
 
 
 def _selected(frame: bytes) -> bool:
-    if not frame.endswith((b"}\n\n", b"}\r\n\r\n")) and not frame.startswith(b":"):
+    if not (frame.startswith(_WHOLE) and frame.endswith((b"}\n\n", b"}\r\n\r\n"))) and not frame.startswith(b":"):
         return True  # the end mark, or something broken: look at it
     return _MARKS.search(frame) is not None or frame.startswith(b"event:")
 
 
+_WHOLE = (b'data: {"', b'data:{"', b"event:")
 # Usage that holds an object, a finish that is a word, an error that is not null. In text the quotes are escaped.
 _MARKS = re.compile(rb'"(?:finish_reason"\s*:\s*"|usage"\s*:\s*\{|error"\s*:\s*[^n\s])')

@@ -25,7 +25,7 @@ from headgate.core.events import (
 )
 from headgate.core.usage import Usage
 from headgate.dialects import sse
-from headgate.dialects.jsonio import decode_upstream, encode
+from headgate.dialects.jsonio import decode_chunk, encode
 from headgate.dialects.openai_chat.answer import (
     audio_part,
     citations_of,
@@ -112,9 +112,7 @@ class EventParser:
             return []
         if data.startswith(DONE):
             return self._done()
-        raw = decode_upstream(data)
-        if not isinstance(raw, dict):
-            return []
+        raw = decode_chunk(data)
         if (failed := failure_of(frame, raw)) is not None:
             self._ended = True
             return [Failed(failed)]

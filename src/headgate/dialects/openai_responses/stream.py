@@ -25,7 +25,7 @@ from headgate.core.events import (
 )
 from headgate.core.usage import Usage
 from headgate.dialects import sse
-from headgate.dialects.jsonio import decode_upstream, encode
+from headgate.dialects.jsonio import decode_chunk, encode
 from headgate.dialects.openai_responses.answer import INCOMPLETE, error_of, parse_usage
 from headgate.dialects.openai_responses.items import NAME
 from headgate.dialects.residue import extension
@@ -48,9 +48,7 @@ class EventParser:
         data = sse.data_of(frame)
         if data is None or self._ended or not data.strip() or data.startswith(b"[DONE]"):
             return []
-        raw = decode_upstream(data)
-        if not isinstance(raw, dict):
-            return []
+        raw = decode_chunk(data)
         kind = raw.get("type") or ""
         if kind in ("response.created", "response.queued") and not self._started:
             self._started = True
@@ -184,7 +182,7 @@ def inspect_frame(frame: bytes, quirks: Quirks) -> Facts | None:
     try:
         raw = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        decode_upstream(data)  # raises the fault where it is not JSON at all
+        decode_chunk(data)  # raises the fault where it is no object at all
         return None
     response = raw.response or _Response()
     match raw.type:
