@@ -1,6 +1,7 @@
 """What a recording says, read from its raw JSON by code that shares nothing with the dialects under test.
 
-text, thinking left out · tool calls as (name, arguments as JSON values) · finish in one closed vocabulary · tokens in/out.
+text, thinking left out · tool calls as (name, arguments as JSON values) · finish in one closed vocabulary · tokens in/out ·
+thinking, white space left out (formats cut it into paragraphs differently) · tokens read from a cache.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ class Said(NamedTuple):
     calls: tuple[tuple[str, str], ...]
     finish: str
     tokens: tuple[int, int] | None
+    thinking: str = ""
+    cached: int = 0
+    extras: frozenset[str] = frozenset()
+    """Features beyond these that a client found in its answer (names of features.ANSWER)."""
 
 
 FORMATS = {
@@ -53,7 +58,7 @@ def said(fmt: str, kind: str, body: str) -> Said | None:
 
 
 def _openai_chat(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
-    text, calls, finish, usage, refused = "", {}, None, None, False
+    text, calls, finish, usage, refused, thinking = "", {}, None, None, False, ""
     last = None
     for chunk in chunks:
         if chunk.get("error"):
@@ -65,6 +70,7 @@ def _openai_chat(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
                 return None
             message = choice.get("delta" if stream else "message") or choice.get("message") or {}
             content = message.get("content")
+            thinking += message.get("reasoning_content") or message.get("reasoning") or _thought(content)
             if isinstance(content, list):
                 content = "".join(p.get("text", "") for p in content if isinstance(p, dict) and p.get("type") == "text")
             text += (content or "") + (message.get("refusal") or "")
@@ -109,7 +115,20 @@ def _openai_chat(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
         elif prompt and output:
             output = max(output, total - prompt)  # what the total holds beyond the parts is thinking too
         tokens = (prompt, output)
-    return _done(text, calls.values(), word, tokens)
+    usage = usage or {}
+    cached = (
+        (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or 0
+    )
+    cached = min(cached or usage.get("num_cached_tokens") or 0, usage.get("prompt_tokens") or 0)  # some count oddly
+    return _done(text, calls.values(), word, tokens, thinking, cached)
+
+
+def _thought(content: Any) -> str:
+    """Mistral's thinking: a part of the content that is a list of texts."""
+    pieces = (
+        [p for p in content if isinstance(p, dict) and p.get("type") == "thinking"] if isinstance(content, list) else []
+    )
+    return "".join(t.get("text", "") for p in pieces for t in p.get("thinking") or [])
 
 
 def _openai_responses(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
@@ -137,8 +156,16 @@ def _openai_responses(chunks: list[dict[str, Any]], stream: bool) -> Said | None
         p.get("type") == "refusal" for i in final["output"] if i.get("type") == "message" for p in i["content"]
     )
     word = {"max_output_tokens": "length", "content_filter": "filter"}.get(reason, "refusal" if refused else "stop")
-    usage = final.get("usage")
-    return _done(text, calls, word, (usage["input_tokens"], usage["output_tokens"]) if usage else None)
+    thinking = "".join(
+        piece.get("text") or ""
+        for item in final["output"]
+        if item.get("type") == "reasoning"
+        for piece in [*(item.get("summary") or []), *(item.get("content") or [])]
+    )
+    usage = final.get("usage") or {}
+    tokens = (usage["input_tokens"], usage["output_tokens"]) if usage else None
+    cached = (usage.get("input_tokens_details") or {}).get("cached_tokens") or 0
+    return _done(text, calls, word, tokens, thinking, cached)
 
 
 def _anthropic_messages(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
@@ -158,6 +185,8 @@ def _anthropic_messages(chunks: list[dict[str, Any]], stream: bool) -> Said | No
                 block, delta = blocks[event["index"]], event["delta"]
                 if delta["type"] == "text_delta":
                     block["text"] = block.get("text", "") + delta["text"]
+                elif delta["type"] == "thinking_delta":
+                    block["thinking"] = block.get("thinking", "") + delta["thinking"]
                 elif delta["type"] == "input_json_delta":
                     block["json"] = block.get("json", "") + delta["partial_json"]
             elif kind == "message_delta":
@@ -180,11 +209,13 @@ def _anthropic_messages(chunks: list[dict[str, Any]], stream: bool) -> Said | No
         "refusal": "refusal",
     }.get(stop, "stop")
     total = sum(usage.get(k) or 0 for k in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"))
-    return _done(text, calls, word, (total, usage.get("output_tokens") or 0))
+    thinking = "".join(b.get("thinking") or "" for b in content if b["type"] == "thinking")
+    cached = usage.get("cache_read_input_tokens") or 0
+    return _done(text, calls, word, (total, usage.get("output_tokens") or 0), thinking, cached)
 
 
 def _gemini(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
-    text, calls, finish, usage, blocked = "", [], None, None, False
+    text, calls, finish, usage, blocked, thinking = "", [], None, None, False, ""
     for chunk in chunks:
         if chunk.get("error"):
             return None
@@ -196,7 +227,9 @@ def _gemini(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
             for part in (candidate.get("content") or {}).get("parts") or []:
                 if "functionCall" in part:
                     calls.append((part["functionCall"]["name"], part["functionCall"].get("args") or {}))
-                elif "text" in part and not part.get("thought"):
+                elif part.get("thought"):
+                    thinking += part.get("text") or ""
+                elif "text" in part:
                     text += part["text"]
             finish = candidate.get("finishReason") or finish
     if finish is None and not blocked:
@@ -211,9 +244,14 @@ def _gemini(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
     if usage and (usage.get("promptTokenCount") or usage.get("candidatesTokenCount")):
         given = (usage.get("promptTokenCount") or 0) + (usage.get("toolUsePromptTokenCount") or 0)
         tokens = (given, (usage.get("candidatesTokenCount") or 0) + (usage.get("thoughtsTokenCount") or 0))
-    return _done(text, calls, word, tokens)
+    return _done(text, calls, word, tokens, thinking, (usage or {}).get("cachedContentTokenCount") or 0)
 
 
-def _done(text: str, calls: Any, word: str, tokens: tuple[int, int] | None) -> Said:
+def _done(text: str, calls: Any, word: str, tokens: tuple[int, int] | None, thinking: str, cached: int) -> Said:
     found = tuple((name, canonical(arguments)) for name, arguments in calls if name)  # a call of nothing is none
-    return Said(text, found, "tools" if found and word in ("stop", "tools") else word, tokens)
+    word = "tools" if found and word in ("stop", "tools") else word
+    return Said(text, found, word, tokens, bare(thinking), cached)
+
+
+def bare(thinking: str) -> str:
+    return "".join(thinking.split())

@@ -132,7 +132,8 @@ class Entry(Section):
     concurrency: Annotated[Count, Field(ge=1)] | None = None
     """Most calls at a time per deployment; left out: found by the provider's own signs of overload."""
     extra: dict[str, Any] = {}
-    """Parameters that every request to this model carries."""
+    """Fields of a JSON body, in the provider's own words, that every request to this model carries, whatever the client
+    says."""
     fallback: Fallback | None = None
     route: Route | None = None
     cascade: Cascade | None = None

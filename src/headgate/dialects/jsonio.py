@@ -144,6 +144,21 @@ def _quoted(key: str) -> re.Pattern[bytes]:
     return re.compile(b'"%b"' % key.encode())
 
 
+def with_fields(body: bytes, fields: Mapping[str, Any]) -> bytes:
+    """`body` (a JSON object; a form is left as it is) with `fields` in place of its own; objects are merged within."""
+    if not body.lstrip().startswith(b"{"):
+        return body
+    return encode(_merged(_any.decode(body), fields))
+
+
+def _merged(have: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(have)
+    for name, value in fields.items():
+        inner = out.get(name)
+        out[name] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+    return out
+
+
 def splice_string(body: bytes, key: str, old: str, new: str) -> bytes | None:
     """`body` with the string value of the top-level `key` replaced, or None where bytes alone cannot tell which it is.
 

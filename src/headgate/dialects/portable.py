@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from headgate.core.chat import ChatRequest, Message, Part, Tool, ToolCall
+from headgate.core.chat import ChatRequest, Message, Part, Text, Tool, ToolCall
 from headgate.core.errors import UnsupportedFeature
 from headgate.core.events import ChatAnswer, Event, Finished, ToolCallDelta, ToolCallStarted
 from headgate.dialects.jsonio import encode
@@ -28,13 +28,13 @@ LONGEST_NAME = 64
 _NAMESPACE = "namespace"
 
 
-def portable(request: ChatRequest, *, custom: bool) -> tuple[ChatRequest, list[str]]:
-    """(request, what was left out) for a format other than the request's own. `custom`: the target has free-text tools.
-    Raises UnsupportedFeature."""
+def portable(request: ChatRequest, *, custom: bool, signed: bool = False) -> tuple[ChatRequest, list[str]]:
+    """(request, what was left out) for a format other than the request's own. `custom`: the target has free-text tools;
+    `signed`: it takes signatures on words and calls (Gemini's). Raises UnsupportedFeature."""
+    lossy: list[str] = [] if signed or not _is_signed(request) else ["reasoning_signature"]
     if not any(tool.vendor is not None or tool.custom for tool in request.tools):
-        return (request if custom else _plain_calls(request)), []
+        return (request if custom else _plain_calls(request)), lossy
     tools: list[Tool] = []
-    lossy: list[str] = []
     for tool in request.tools:
         if tool.custom:
             tools.append(tool if custom else _function_of(tool))
@@ -45,14 +45,19 @@ def portable(request: ChatRequest, *, custom: bool) -> tuple[ChatRequest, list[s
         else:
             lossy.append(f"tools.{tool.name}")
     choice = request.tool_choice
-    left_out = {name.removeprefix("tools.") for name in lossy}
+    left_out = {name.removeprefix("tools.") for name in lossy if name.startswith("tools.")}
     if choice is not None and (left_out & set(choice.names) or _chooses_vendor(request)):
         raise UnsupportedFeature("the tool that must be called does not exist at this provider", param="tool_choice")
-    if not tools and lossy:
+    if not tools and left_out:
         names = ", ".join(sorted(left_out))
         raise UnsupportedFeature(f"the server-side tool {names} does not exist at this provider", param="tools")
     request = replace(request, tools=tools)
     return (request if custom else _plain_calls(request)), lossy
+
+
+def _is_signed(request: ChatRequest) -> bool:
+    parts = (part for message in request.messages if message.role == "assistant" for part in message.content)
+    return any(isinstance(part, Text | ToolCall) and part.signature for part in parts)
 
 
 class Restorer:

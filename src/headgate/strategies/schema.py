@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
 from headgate.core.chat import ChatRequest, ToolCall, text_of
 from headgate.core.events import ChatAnswer
+from headgate.core.fits import misfit
 
 
 def breaks_schema(request: ChatRequest, answer: ChatAnswer) -> str | None:
@@ -29,7 +27,7 @@ def breaks_schema(request: ChatRequest, answer: ChatAnswer) -> str | None:
         return None if isinstance(value, dict) else "not a JSON object"
     if output.schema is None:
         return None
-    return breaks_value(output.schema, value)
+    return misfit(output.schema, value)
 
 
 def breaks_tools(request: ChatRequest, calls: Sequence[ToolCall]) -> str | None:
@@ -45,27 +43,6 @@ def breaks_tools(request: ChatRequest, calls: Sequence[ToolCall]) -> str | None:
             value = msgspec.json.decode(call.arguments.encode())
         except (msgspec.DecodeError, UnicodeEncodeError):
             return f"arguments of {call.name} are not JSON"
-        if (problem := breaks_value(tool.schema, value)) is not None:
+        if (problem := misfit(tool.schema, value)) is not None:
             return f"arguments of {call.name}: {problem}"
     return None
-
-
-def breaks_value(schema: Mapping[str, Any], value: Any) -> str | None:
-    """Where and how a JSON value breaks a schema; None where it fits, or where the schema itself makes no sense."""
-    from jsonschema.exceptions import SchemaError, UnknownType
-    from referencing.exceptions import Unresolvable
-
-    try:
-        error = next(_validator(msgspec.json.encode(schema)).iter_errors(value), None)
-    except (SchemaError, UnknownType, Unresolvable, re.error, TypeError, AttributeError):
-        return None  # the client's schema: providers may still make something of it
-    return None if error is None else f"{error.json_path}: {error.message[:200]}"
-
-
-@lru_cache(maxsize=256)
-def _validator(schema: bytes):
-    """Compiled once per schema; jsonschema is only loaded where somebody asks for JSON."""
-    from jsonschema import validators
-
-    document = msgspec.json.decode(schema)
-    return validators.validator_for(document, default=validators.Draft202012Validator)(document)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from headgate.core.errors import HeadgateError
+from headgate.core.fits import misfit
 
 LONGEST_RESULT = 100_000
 """Characters of a tool's result that are kept; the cut is marked."""
@@ -75,9 +76,6 @@ async def call(tool: Tool, arguments: Mapping[str, Any], *, seconds: float = CAL
 
 
 def _check(tool: Tool, arguments: Mapping[str, Any]) -> None:
-    from jsonschema import validators
-
-    validator = validators.validator_for(dict(tool.schema), default=validators.Draft202012Validator)(dict(tool.schema))
-    error = next(validator.iter_errors(dict(arguments)), None)
-    if error is not None:
-        raise ToolFailed(f"the arguments of {tool.name!r} do not fit: {error.message[:200]}")
+    problem = misfit(tool.schema, dict(arguments))
+    if problem is not None:
+        raise ToolFailed(f"the arguments of {tool.name!r} do not fit: {problem}")

@@ -31,6 +31,7 @@ from headgate.core.patience import Patience
 from headgate.core.ports import Grant
 from headgate.core.request import Request
 from headgate.core.usage import Usage
+from headgate.dialects.jsonio import with_fields
 from headgate.net.transport.protocol import Exhausted, HttpRequest, HttpResponse, TotalTimeout, TransportError
 from headgate.upstream import pool
 from headgate.upstream.account import Account, output_bound, worst_case
@@ -357,18 +358,21 @@ async def _refusal(call: Call, response: HttpResponse, now: float) -> UpstreamFa
 
 
 def _render(life: Life, deployment: Deployment, endpoint: Endpoint, request: Request) -> HttpRequest:
-    """The client's bytes with the model spliced in where the dialect is the door's own; else rendered anew."""
+    """The client's bytes with the model spliced in where the dialect is the door's own; else rendered anew. What only
+    passes through is never rendered: the parameters that a profile drops are those of conversations."""
     dialect, quirks = endpoint.dialect, endpoint.quirks
     body: bytes | None = None
     extra: tuple[tuple[str, str], ...] = ()
     if dialect is request.dialect:
         extra = tuple(request.headers.items())
-        if not request.is_edited and not deployment.extra and not quirks.drop:
+        if not request.is_edited and not (quirks.drop and request.op in ("chat", "count_tokens")):
             body = dialect.splice(request.body, request.peek, model=deployment.upstream, quirks=quirks)
     if body is None:
         rendered = dialect.render_request(request.content(), model=deployment.upstream, quirks=quirks)
         life.trace.lose(*rendered.lossy)
         body, extra = rendered.body, (*extra, *rendered.headers)
+    if deployment.extra:
+        body = with_fields(body, deployment.extra)
     path = dialect.path(request.op, model=deployment.upstream, stream=request.stream)
     headers = endpoint.headers
     if extra:

@@ -158,14 +158,14 @@ def render_block(part: Part, lossy: list[str], *, own: bool) -> dict[str, Any] |
     out = rest_of(part, NAME)
     match part:
         case Text():
+            mine = [{k: v for k, v in c.items() if k != "kind"} for c in part.citations if c.get("kind") == NAME]
+            if len(mine) < len(part.citations):
+                lossy.append("citations")
             if not part.text and not own:
                 return None  # no client may send an empty block back
             out |= {"type": "text", "text": part.text}
-            mine = [{k: v for k, v in c.items() if k != "kind"} for c in part.citations if c.get("kind") == NAME]
             if mine:
                 out["citations"] = mine
-            if len(mine) < len(part.citations):
-                lossy.append("citations")
         case Refusal():
             out |= {"type": "text", "text": part.text}
         case Reasoning():

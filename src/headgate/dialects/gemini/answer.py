@@ -63,8 +63,12 @@ def _of_chunks(chunks: list[dict[str, Any]]) -> ChatAnswer:
 def _choice(reader: PartReader, raw: Any) -> Choice:
     content = content_of(raw)
     parts = [read_part(reader, part) for part in listed(content.get("parts"))]
-    if (said := [part for part in parts if isinstance(part, Text)]) and (cited := sources(raw)):
-        said[-1].citations = cited
+    if cited := sources(raw):
+        said = [part for part in parts if isinstance(part, Text)]
+        if not said:
+            parts.append(Text(text="", citations=cited, extensions=extension(NAME, {}, sources=True)))
+        else:
+            said[-1].citations = cited
     native = raw.get("finishReason")
     logprobs = raw.get("logprobsResult")
     return Choice(
@@ -139,4 +143,4 @@ def _candidate(choice: Choice, index: int, writer: PartWriter) -> dict[str, Any]
 
 
 def _says_nothing(part: Part) -> bool:
-    return isinstance(part, Text) and not part.text and not part.signature
+    return isinstance(part, Text) and not part.text and not part.signature and not part.citations

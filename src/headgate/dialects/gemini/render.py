@@ -29,7 +29,7 @@ class RequestRenderer:
         self._own = bool(self._notes.get("own"))
         lossy: list[str] = []
         if not self._own:
-            request, lossy = portable(request, custom=False)
+            request, lossy = portable(request, custom=False, signed=True)
             self._request = request
         calls = [part for m in request.messages for part in m.content if isinstance(part, ToolCall)]
         self._order = {call.id: number for number, call in enumerate(calls)}

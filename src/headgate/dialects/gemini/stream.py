@@ -133,8 +133,9 @@ class EventParser:
             choice.logprobs.append(raw["logprobsResult"])
         if raw.get("finishReason") is not None:
             choice.ended = True
-            if choice.text >= 0:
-                out += [CitationAdded(cited, choice.text, index) for cited in sources(choice.rest)]
+            if cited := sources(choice.rest):
+                at = choice.text if choice.text >= 0 else choice.number("text")
+                out += [CitationAdded(source, at, index) for source in cited]
             out.append(_end(choice, index, raw["finishReason"]))
 
     def _whole(self, choice: _Choice, wire: Any) -> Any:

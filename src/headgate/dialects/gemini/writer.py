@@ -55,6 +55,8 @@ class PartWriter:
                 return part.data
             self.lossy.append(f"opaque:{part.data.get('type', part.dialect)}")
             return None
+        if isinstance(part, Text) and notes.get("sources"):
+            return None  # they stand beside the parts in this format
         if isinstance(part, Text) and notes.get("bare"):
             return part.text
         wire = self._wire(part, notes)

@@ -116,10 +116,22 @@ def message_parts(message: Mapping[str, Any]) -> tuple[list[Part], set[str]]:
     if isinstance(images := message.get("images"), list) and images:
         consumed.add("images")
         parts += image_parts(images)
+    parts += executed_tools(message)  # the field itself stays with the message
     if calls := calls_of(message, "tool_calls"):
         consumed.add("tool_calls" if message.get("tool_calls") else "function_call")
         parts += calls
     return parts, consumed
+
+
+def executed_tools(message: Mapping[str, Any]) -> list[Part]:
+    """What Groq's server-side tools did: for others to say that it is missing."""
+    done = message.get("executed_tools")
+    data = (
+        [{"type": "executed_tools", **tool} for tool in done if isinstance(tool, dict)]
+        if isinstance(done, list)
+        else []
+    )
+    return [Opaque(dialect=NAME, data=tool, extensions={NAME: {"form": "executed"}}) for tool in data]
 
 
 def content_parts(content: Sequence[Any]) -> list[Part]:
@@ -222,9 +234,13 @@ def _render_message(parts: Sequence[Part], notes: Mapping[str, Any], legacy: boo
                 out.setdefault("images", []).append(image_wire(part))
             case Text() | ToolCall() | Reasoning():
                 pass
+            case Opaque() if notes_here.get("form") == "executed":
+                pass
             case _ if _list_part(part) is None or notes.get("form") != "list":
                 lossy.append(
-                    f"opaque:{part.data.get('type')}" if isinstance(part, Opaque) else type(part).__name__.lower()
+                    f"opaque:{part.data.get('type', part.dialect)}"
+                    if isinstance(part, Opaque)
+                    else type(part).__name__.lower()
                 )
     _call(out, [part for part in parts if isinstance(part, ToolCall)], legacy)
     return out

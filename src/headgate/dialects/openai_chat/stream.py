@@ -31,6 +31,7 @@ from headgate.dialects.openai_chat.answer import (
     citations_of,
     content_parts,
     error_in,
+    executed_tools,
     image_parts,
 )
 from headgate.dialects.openai_chat.finish import finish_of
@@ -204,6 +205,8 @@ class EventParser:
             self._out.append(CitationAdded(citation, choice.part("text"), index))
         if isinstance(delta.get("audio"), dict):
             _hear(choice.audio, delta["audio"])
+        for part in executed_tools(delta):
+            self._out.append(PartAdded(part, choice.part(f"executed{len(choice.parts)}"), index))
         images = delta.get("images")
         for part in image_parts(images) if isinstance(images, list) else ():
             self._out.append(PartAdded(part, choice.part(f"image{len(choice.parts)}"), index))

@@ -39,17 +39,23 @@ def answer_of(raw: Any) -> ChatAnswer:
         if isinstance(item, dict):
             parts += parse_item(item, number, f"output[{number}]")
     finish, native = finish_of(raw, parts)
+    tokens = [token for part in parts if isinstance(part, Text) for token in rest_of(part, NAME).get("logprobs") or ()]
     created = raw.get("created_at")
     return ChatAnswer(
         id=raw.get("id") or "",
         model=raw.get("model") or "",
         created=int(created) if isinstance(created, int | float) else 0,
-        choices=[Choice(parts=parts, finish=finish, native_finish=native)],
+        choices=[Choice(parts=parts, finish=finish, native_finish=native, logprobs=logprobs_of(tokens))],
         usage=parse_usage(raw.get("usage")),
         extensions=extension(
             NAME, leftover(raw, _ANSWER), usage=raw.get("usage"), created=created, order=len(raw["output"])
         ),
     )
+
+
+def logprobs_of(tokens: Any) -> dict[str, Any] | None:
+    """Log probabilities in chat's form, which is the vocabulary's; the tokens are written alike."""
+    return {"content": list(tokens), "refusal": None} if isinstance(tokens, list) and tokens else None
 
 
 def finish_of(raw: dict[str, Any], parts: list[Part]) -> tuple[FinishReason, str | None]:

@@ -26,7 +26,7 @@ from headgate.core.events import (
 from headgate.core.usage import Usage
 from headgate.dialects import sse
 from headgate.dialects.jsonio import decode_chunk, encode
-from headgate.dialects.openai_responses.answer import INCOMPLETE, error_of, parse_usage
+from headgate.dialects.openai_responses.answer import INCOMPLETE, error_of, logprobs_of, parse_usage
 from headgate.dialects.openai_responses.items import NAME
 from headgate.dialects.residue import extension
 
@@ -72,7 +72,8 @@ class EventParser:
         delta = raw.get("delta")
         match kind:
             case "response.output_text.delta":
-                return [TextDelta(delta or "", self._part(index, "text", content))]
+                told = logprobs_of(raw.get("logprobs"))
+                return [TextDelta(delta or "", self._part(index, "text", content), logprobs=told)]
             case "response.refusal.delta":
                 self._refused = True
                 return [RefusalDelta(delta or "", self._part(index, "text", content))]

@@ -10,6 +10,7 @@ import msgspec
 
 from headgate.core.chat import ChatRequest, Message, Text, text_of
 from headgate.core.errors import HeadgateError
+from headgate.core.fits import misfit
 from headgate.core.request import Request
 from headgate.core.strategy import Run
 from headgate.strategies.agent.plan import Plan, Step, fill
@@ -186,11 +187,9 @@ def _last_words(content: ChatRequest) -> str:
 
 
 def _breaks(schema: dict[str, Any], text: str) -> str | None:
-    from jsonschema import validators
-
     try:
         value = msgspec.json.decode(text.strip().encode())
     except msgspec.DecodeError:
         return "the result is not JSON"
-    error = next(validators.validator_for(schema)(schema).iter_errors(value), None)
-    return None if error is None else f"the result breaks its schema: {error.message[:200]}"
+    problem = misfit(schema, value)
+    return None if problem is None else f"the result breaks its schema: {problem}"

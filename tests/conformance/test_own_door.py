@@ -1,0 +1,119 @@
+"""Every recorded answer at the door of its own format: the bytes that the provider sent, but for the frames that the
+contract changes (the usage frame that only exists because the gateway asked for it)."""
+
+from __future__ import annotations
+
+import json
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from conformance import grid
+from conformance.corpus import STEP, chosen, provider_of
+from conformance.extract import FORMATS, said
+from support.corpus import rows
+
+
+def post(url: str, path: str, body: Any) -> tuple[int, bytes]:
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
+    connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+    answer = connection.getresponse()
+    found = answer.status, answer.read()
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_own_door_gives_the_recorded_bytes(stage, fmt):
+    found, wrong = grid.Own(fmt), list[str]()
+    for row in chosen(fmt):
+        if (why := set_aside(fmt, row)) is not None:
+            grid.count(found.aside, [why])
+            continue
+        model = f"{provider_of(fmt, row)}/{stage.sim.replay.register(row).model}"
+        status, got = post(stage.url, *own_door(fmt, row, model))
+        stage.sim.replay.forget(row["id"])
+        want = wanted(fmt, row)
+        if status == 200 and got.strip() == want.strip():
+            found.same += 1
+        else:
+            wrong.append(f"{row['id']}: {status}, {len(got)} bytes instead of {len(want)}: …{got[-200:]!r}")
+    assert found.same > 0
+    assert not wrong, f"{len(wrong)} of {found.same + len(wrong)}:\n" + "\n".join(wrong[:10])
+    if STEP == 1:
+        grid.save(found)
+
+
+def test_own_door_gives_the_recorded_embeddings(stage):
+    """Numbers and base64 alike, as each client asked for them."""
+    found, wrong = grid.Own("openai_embeddings"), list[str]()
+    recorded = [r for r in rows() if r["api"] in ("openai.embeddings", "mistral.embeddings", "azure.embeddings")]
+    for row in recorded[::STEP]:
+        if row["response"]["status"] != 200 or not isinstance(row["request"]["body"], dict):
+            grid.count(found.aside, ["errors, or without their request"])
+            continue
+        provider = "mistral" if row["api"].startswith("mistral") else "openai"
+        model = f"{provider}/{stage.sim.replay.register(row).model}"
+        status, got = post(stage.url, "/v1/embeddings", {**row["request"]["body"], "model": model})
+        stage.sim.replay.forget(row["id"])
+        if (status, got.decode().strip()) == (200, row["response"]["body"].strip()):
+            found.same += 1
+        else:
+            wrong.append(f"{row['id']}: {status} {got[:200]!r}")
+    assert found.same > 0
+    assert not wrong, wrong[:10]
+    if STEP == 1:
+        grid.save(found)
+
+
+def set_aside(fmt: str, row: dict[str, Any]) -> str | None:
+    """Why an exchange has no answer to pass on unchanged; None where it has one."""
+    request, answer = row["request"]["body"], row["response"]
+    if answer["status"] != 200:
+        return "errors, told in the gateway's own words"
+    if not isinstance(request, dict):
+        return "recorded without their request"
+    if "previous_response_id" in request or "conversation" in request:
+        return "go on with a state that only their provider has"
+    if said(fmt, answer["kind"], answer["body"] or "") is None and (request.get("n") or 1) == 1:
+        return "an error told with status 200, or a stream recorded without its end"
+    return None
+
+
+def own_door(fmt: str, row: dict[str, Any], model: str) -> tuple[str, dict[str, Any]]:
+    """(path, body): the recorded request, addressed to its own recording."""
+    stream = row["response"]["kind"] == "sse"
+    body = dict(row["request"]["body"])
+    if fmt == "gemini":
+        body.pop("model", None)
+        return f"/v1beta/models/{model}:{'streamGenerateContent?alt=sse' if stream else 'generateContent'}", body
+    body["model"] = model
+    if stream:
+        body["stream"] = True
+    else:
+        body.pop("stream", None)
+        body.pop("stream_options", None)
+    return {
+        "openai_chat": "/v1/chat/completions",
+        "openai_responses": "/v1/responses",
+        "anthropic_messages": "/v1/messages",
+    }[fmt], body
+
+
+def wanted(fmt: str, row: dict[str, Any]) -> bytes:
+    """The recording; of a chat stream whose client did not ask for usage, without the frame with empty choices."""
+    body = row["response"]["body"].encode()
+    asked = (row["request"]["body"].get("stream_options") or {}).get("include_usage")
+    if fmt != "openai_chat" or row["response"]["kind"] != "sse" or asked:
+        return body
+    return b"\n\n".join(frame for frame in body.split(b"\n\n") if not _usage_only(frame))
+
+
+def _usage_only(frame: bytes) -> bool:
+    data = frame.removeprefix(b"data: ")
+    if not data.startswith(b"{"):
+        return False
+    chunk = json.loads(data)
+    return bool(chunk.get("usage")) and chunk.get("choices") == []
