@@ -104,6 +104,47 @@ def test_bad_bodies_are_400(stage, name):
     check_error(stage, post(stage, CHAT, BODIES[name]), 400, before=before)
 
 
+DOORS: dict[str, dict[str, Any]] = {
+    "/v1/responses": {"model": "claude-4.7", "input": "hi"},
+    "/v1/messages": {"model": "claude-4.7", "max_tokens": 5, "messages": GOOD["messages"]},
+    "/v1/messages/count_tokens": {"model": "claude-4.7", "messages": GOOD["messages"]},
+    "/v1beta/models/claude-4.7:generateContent": {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]},
+    "/v1beta/models/claude-4.7:streamGenerateContent": {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]},
+    "/v1/embeddings": {"model": "gpt-5.5", "input": "hi"},
+    "/v1/completions": {"model": "gpt-5.5", "prompt": "hi"},
+    "/v1/moderations": {"model": "gpt-5.5", "input": "hi"},
+    "/v1/images/generations": {"model": "gpt-5.5", "prompt": "hi"},
+    "/v1/audio/speech": {"model": "gpt-5.5", "input": "hi", "voice": "a"},
+    "/v1/rerank": {"model": "gpt-5.5", "query": "hi", "documents": ["a"]},
+    "/v1/explain": GOOD,
+    "/v1/feedback": {"trace": "tr_x", "score": 1},
+}
+SHAPELESS: dict[str, Any] = {
+    "1 empty": lambda good: b"",
+    "2 null": lambda good: b"null",
+    "2 list": lambda good: b"[]",
+    "2 string": lambda good: b'"x"',
+    "2 number": lambda good: b"1",
+    "3 truncated": lambda good: json.dumps(good).encode()[:-2],
+    "4 deep": lambda good: json.dumps(good).encode()[:-1] + b',"deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "5 NaN": lambda good: json.dumps(good).encode()[:-1] + b',"temperature":NaN}',
+    "7 BOM": lambda good: b"\xef\xbb\xbf" + json.dumps(good).encode(),
+    "8 invalid UTF-8": lambda good: json.dumps(good).encode()[:-1] + b',"user":"\xff"}',
+    "11 huge integer": lambda good: json.dumps(good).encode()[:-1] + b',"seed":' + b"9" * 5000 + b"x}",
+}
+
+
+@pytest.mark.parametrize("name", SHAPELESS)
+@pytest.mark.parametrize("path", DOORS)
+def test_what_is_no_json_is_400_at_every_door(stage, path, name):
+    before = stage.calls()
+    status, _, answer = post(stage, path, SHAPELESS[name](DOORS[path]))
+    assert status == 400, answer
+    assert "Traceback" not in json.dumps(answer)
+    assert answer["error"]["message"]
+    assert stage.calls() == before
+
+
 @pytest.mark.parametrize("field", ["api_base", "base_url", "api_key", "extra_headers", "organization"])
 @pytest.mark.parametrize(
     ("path", "body"),
@@ -165,6 +206,14 @@ def test_14_a_body_shorter_than_its_length_times_out(stage):
     check_error(stage, (status, headers, json.loads(body)), 408, before=before)
 
 
+def test_14_a_body_longer_than_its_length_is_two_requests_and_the_second_is_none(stage):
+    before = stage.calls()
+    data = json.dumps(GOOD).encode()
+    status, _, _ = raw(stage.port, request(CHAT, data + b"more\r\n\r\n", length=len(data)))
+    assert status == 200
+    assert stage.calls() == before + 1
+
+
 def test_15_compressed_bodies_are_415(stage):
     before = stage.calls()
     answer = post(stage, CHAT, gzip.compress(b" " * 100_000), extra="Content-Encoding: gzip\r\n")
@@ -175,6 +224,13 @@ def test_16_a_wrong_content_type_is_fine_if_the_body_is_json(stage):
     data = json.dumps(GOOD).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: {len(data)}\r\n\r\n"
     assert raw(stage.port, head.encode() + data)[0] == 200
+
+
+def test_16_a_body_that_is_no_json_is_refused_whatever_it_is_called(stage):
+    before = stage.calls()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\n"
+    status, headers, body = raw(stage.port, head.encode() + b"hello")
+    check_error(stage, (status, headers, json.loads(body)), 400, 415, before=before)
 
 
 @pytest.mark.parametrize("extra", ["X-Big: " + "a" * 70_000 + "\r\n", "".join(f"X-{i}: 1\r\n" for i in range(1000))])
@@ -265,22 +321,6 @@ def test_37_too_many_messages(stage):
     check_error(stage, answer, 400, 413, before=before)
 
 
-def test_39_a_missing_max_tokens_is_filled_for_anthropic_only(stage):
-    assert post(stage, CHAT, GOOD)[0] == 200
-
-
-def test_42_an_unmatched_tool_result_is_no_500(stage):
-    messages = [*GOOD["messages"], {"role": "tool", "tool_call_id": "nobody", "content": "x"}]
-    assert post(stage, CHAT, with_(messages=messages))[0] in (200, 400)
-
-
-@pytest.mark.parametrize("url", ["http://169.254.169.254/x", "file:///etc/passwd", "http://[::ffff:10.0.0.1]/"])
-def test_44_we_never_fetch_images(stage, url):
-    part = {"type": "image_url", "image_url": {"url": url}}
-    status, _, _ = post(stage, CHAT, with_(messages=[{"role": "user", "content": [part]}]))
-    assert status in (200, 400)  # the provider's business: the gateway opens no connection of its own
-
-
 def test_46_the_state_of_another_does_not_exist(stage):
     before = stage.calls()
     answer = post(stage, "/v1/responses", {"model": "gpt-5.5", "input": "x", "previous_response_id": "resp_other"})
@@ -290,17 +330,6 @@ def test_46_the_state_of_another_does_not_exist(stage):
 def test_47_a_long_idempotency_key_is_400(stage):
     before = stage.calls()
     check_error(stage, post(stage, CHAT, GOOD, extra=f"Idempotency-Key: {'k' * 256}\r\n"), 400, before=before)
-
-
-def test_48_a_malformed_traceparent_is_ignored(stage):
-    extra = f"traceparent: 00-zzz-1\r\nbaggage: {'a=b,' * 2000}\r\n"
-    assert post(stage, CHAT, GOOD, extra=extra)[0] == 200
-
-
-@pytest.mark.parametrize("value", ["0s", "-5s", "1e9", "1000000000s"])
-def test_50_deadlines_are_clamped_or_refused(stage, value):
-    status, _, _ = post(stage, CHAT, GOOD, extra=f"x-headgate-timeout: {value}\r\n")
-    assert status in (200, 400, 504)
 
 
 @pytest.mark.parametrize(

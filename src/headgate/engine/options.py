@@ -13,7 +13,7 @@ from headgate.core.request import Options
 
 LEAST_TIMEOUT, LONGEST_TIMEOUT = 0.05, 3600.0
 MOST_TAGS, LONGEST_TAG = 20, 64
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,3})?)\s*(ms|s|m|h)?")
 _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _TAG = re.compile(r"[\w.:/@+-]+")
 _KNOWN = frozenset({"details", "tags", "max_cost", "timeout", "restart"})
