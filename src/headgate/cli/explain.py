@@ -56,6 +56,10 @@ def _show(found: dict[str, Any]) -> None:
         likely = ", ".join(f"{label} {share:.2f}" for label, share in task["labels"].items())
         say(f"task {bold(task['label'])} · {likely or 'no label is likely'}")
         say(dim(f"  signals: {', '.join(task['signals']) or 'none'}"))
+    if trial := found.get("experiment"):
+        arms = ", ".join(f"{arm} {side['share']:.4g} → {side['model']}" for arm, side in trial["arms"].items())
+        say(f"arm {bold(trial['arm'])}: {trial['because']}")
+        say(dim(f"  arms: {arms}; by {trial['assign_by']}"))
     heads = ["candidate", "quality", "score", "cost", "at most", "first content", "health", "why"]
     say(table([_row(row) for row in found["candidates"]], heads))
     if tools := (found.get("agent") or {}).get("tools"):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from headgate.config import document as yaml_document
 from headgate.config.document import Document, Path
 from headgate.config.errors import ConfigError, Problem
-from headgate.config.model import BUILT_STRATEGIES, Config, Entry
+from headgate.config.model import Config, Entry
 
 _NOT_BUILT = {"cache", "alerts", "guards", "experiments", "telemetry"}
 _TOOLS_NOT_BUILT = {"search", "database", "http", "vectors"}
@@ -54,7 +54,7 @@ def load_text(text: str, file: str = "", env: Mapping[str, str] | None = None) -
     problems += _references(config, document)
     if problems:
         raise ConfigError(problems)
-    return Loaded(config, _notices(config, document), file)
+    return Loaded(config, [], file)
 
 
 def _unbuilt(data: dict[str, Any], document: Document) -> list[Problem]:
@@ -175,7 +175,7 @@ def _references(config: Config, document: Document) -> list[Problem]:
         if alias in config.models:
             problems.append(document.problem(("aliases", alias), f"{alias!r} is already a model"))
     problems += _governed(config, document)
-    return problems or _cycles(config, document) + _nested(config, document)
+    return problems or _cycles(config, document) + _nested(config, document) + _within(config, document)
 
 
 def _provider(config: Config, document: Document, path: Path, name: str) -> list[Problem]:
@@ -269,11 +269,19 @@ def _nested(config: Config, document: Document) -> list[Problem]:
     ]
 
 
-def _notices(config: Config, document: Document) -> list[Problem]:
+def _within(config: Config, document: Document) -> list[Problem]:
+    """An experiment inside another one could not tell whose difference it sees."""
+
+    def reaches_experiment(name: str) -> bool:
+        entry = config.models.get(name)
+        if entry is None:
+            return False
+        return entry.experiment is not None or any(reaches_experiment(target) for _, target in references(entry))
+
     return [
-        document.problem(
-            ("models", name), f"the strategy `{entry.strategy}` of {name!r} is not built yet: it answers 501"
-        )
+        document.problem(("models", name, *path), f"{target!r} leads to another experiment: experiments do not nest")
         for name, entry in config.models.items()
-        if entry.strategy is not None and entry.strategy not in BUILT_STRATEGIES
+        if entry.experiment is not None
+        for path, target in references(entry)
+        if reaches_experiment(target)
     ]

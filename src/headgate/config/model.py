@@ -12,8 +12,6 @@ from headgate.config.strategies import Agent, Cascade, Ensemble, Experiment, Fal
 from headgate.config.values import Count, Duration, Money, Secret, Size
 
 STRATEGIES = ("fallback", "route", "cascade", "ensemble", "agent", "experiment")
-BUILT_STRATEGIES = frozenset({"fallback", "route", "cascade", "ensemble", "agent"})
-"""The others are accepted with a notice and answer 501 until they are built."""
 MOVE_ON_WORDS = (
     "timeout",
     "unavailable",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from headgate.config.values import Count, Duration, Money, plain
+from headgate.config.values import Count, Duration, Money, Share, plain
 
 
 class Section(BaseModel):
@@ -295,14 +295,41 @@ class Agent(Section):
 
 
 class Arm(Section):
+    """One side of an experiment: an entry, with other parameters if wanted (only where the client did not set them)."""
+
     model: str
-    share: Annotated[float, Field(gt=0)] = 1.0
+    share: Share | None = None
+    """Of the traffic. Arms without one divide what the others leave."""
+    system: Annotated[SystemText, _named_by("text")] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: Count | None = None
 
 
 class Experiment(Section):
     """Splits traffic between entries and compares them."""
 
-    arms: Annotated[dict[str, Annotated[Arm, _named_by("model")]], Field(min_length=2)]
+    arms: Annotated[dict[str, Annotated[Arm, _named_by("model")]], Field(min_length=2, max_length=8)]
+    control: str | None = None
+    """The arm that the others are measured against, and that everybody gets when the experiment is stopped; left out: the
+    first."""
     assign_by: Literal["key", "user", "conversation"] = "conversation"
-    metric: Literal["feedback", "cost", "latency", "success"] = "success"
-    guard: dict[str, float] = {}
+    """Who stays with an arm. user: the end user that the request names, else the key's user, else the key."""
+
+    @model_validator(mode="after")
+    def _divided(self) -> Experiment:
+        if self.control is not None and self.control not in self.arms:
+            raise ValueError(f"`control` names no arm: {self.control!r} is not among {', '.join(self.arms)}")
+        given = [arm.share for arm in self.arms.values() if arm.share is not None]
+        rest, total = len(self.arms) - len(given), sum(given)
+        if rest and total >= 1 - 1e-9:
+            raise ValueError(f"the shares add up to {total:.0%}: nothing is left for the arms without one")
+        if not rest and abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares add up to {total:.4g}, not to 1: leave one out and it gets the rest")
+        return self
+
+    def shares(self) -> dict[str, float]:
+        """Arm → its share, all together 1."""
+        given = {name: arm.share for name, arm in self.arms.items() if arm.share is not None}
+        rest = (1 - sum(given.values())) / max(1, len(self.arms) - len(given))
+        return {name: given.get(name, rest) for name in self.arms}

@@ -6,7 +6,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, PlainSerializer, WithJsonSchema
 from pydantic_core import core_schema
 
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
@@ -61,8 +61,20 @@ def money(value: Any) -> Any:
     return amount
 
 
+def share(value: Any) -> Any:
+    """`5%` or `0.05` → a part of one."""
+    text = str(value).strip()
+    try:
+        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError as error:
+        raise ValueError(f"{text[:40]!r} is no share: write 5% or 0.05") from error
+
+
 _AMOUNT = {"type": ["string", "number"]}
 Duration = Annotated[float, BeforeValidator(duration), WithJsonSchema({**_AMOUNT, "examples": ["30s", "500ms", "10m"]})]
+Share = Annotated[
+    float, BeforeValidator(share), Field(gt=0, le=1), WithJsonSchema({**_AMOUNT, "examples": ["5%", "0.05"]})
+]
 Size = Annotated[int, BeforeValidator(size), WithJsonSchema({**_AMOUNT, "examples": ["32MB", "64KiB"]})]
 Count = Annotated[
     int, BeforeValidator(number), WithJsonSchema({"type": ["integer", "string"], "examples": ["500_000"]})

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from headgate.config.model import BUILT_STRATEGIES
 from headgate.core.money import NANO, dollars
 from headgate.core.records import RequestRecord
 from headgate.engine.house import House
@@ -49,7 +48,6 @@ class Admin:
             model = snapshot.model(name)
             row: dict[str, Any] = {"name": name, "display": snapshot.display.get(name, name), "kind": strategy.kind}
             if model is None:
-                row["built"] = strategy.kind in BUILT_STRATEGIES
                 row["members"] = list(dict.fromkeys(ref.name for ref in strategy.refs()))
             else:
                 price = model.price

@@ -6,7 +6,7 @@
     │   │   ModelNotFound, MethodNotAllowed, RequestTimeout, Conflict, PayloadTooLarge, UnsupportedMediaType,
     │   │   IdempotencyMismatch, RateLimited, HeadersTooLarge
     ├── GatewayError         we are at fault, or we refuse to go on
-    │   └── InternalError, StrategyNotAvailable, Overloaded, StorageUnavailable, DeadlineExceeded
+    │   └── InternalError, Overloaded, StorageUnavailable, DeadlineExceeded
     └── UpstreamFault        one attempt at a provider failed; `kind` is what `move_on:` names
         ├── UpstreamRefused(kind: auth | tls | quota | budget | bad_request | context_length | content_policy | not_found)
         ├── UpstreamBusy(kind: rate_limit | overloaded)
@@ -186,11 +186,6 @@ class GatewayError(HeadgateError):
 
 class InternalError(GatewayError):
     """A defect of ours. The message never says more than the request id's whereabouts."""
-
-
-class StrategyNotAvailable(GatewayError):
-    status = 501
-    code = "strategy_not_available"
 
 
 class Overloaded(GatewayError):

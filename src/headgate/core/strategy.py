@@ -57,6 +57,7 @@ class Plan(msgspec.Struct, kw_only=True):
     reasons     entry -> why it stands there, or why it is left out
     worst_case  nano-US$ that the whole plan can cost at most; None where a price is unknown
     facts       the strategy's own part of the `headgate` object (task, ensemble, agent)
+    tags        further tags of the request, for the ledger
     data        for the strategy's own `answer`, opaque to others
     """
 
@@ -65,6 +66,7 @@ class Plan(msgspec.Struct, kw_only=True):
     reasons: dict[str, str] = {}
     worst_case: int | None = 0
     facts: dict[str, Any] = {}
+    tags: tuple[str, ...] = ()
     data: Any = None
     predicted_cost: int | None = None
     predicted_latency: float | None = None

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from headgate.config.load import references
 from headgate.config.model import Config, Entry, PythonTool
 from headgate.config.strategies import Agent as AgentSection
+from headgate.config.strategies import Arm as ArmSection
 from headgate.config.strategies import Cascade as CascadeSection
 from headgate.config.strategies import Ensemble as EnsembleSection
+from headgate.config.strategies import Experiment as ExperimentSection
 from headgate.config.strategies import Hours as HoursSection
 from headgate.config.strategies import Route as RouteSection
 from headgate.config.strategies import TaskRule
-from headgate.core.answer import Answer
-from headgate.core.errors import StrategyNotAvailable
 from headgate.core.money import per_mtok
-from headgate.core.request import Request
-from headgate.core.strategy import Knowledge, Plan, Ref, Run, Strategy
+from headgate.core.strategy import Knowledge, Strategy
 from headgate.strategies.agent import Agent
 from headgate.strategies.agent.agent import MAX_STEPS
 from headgate.strategies.cascade import Accept, Accuracy, Cascade, Consistency, JudgeBar, Verifier
 from headgate.strategies.cascade.cascade import Sampling
 from headgate.strategies.ensemble import Ensemble, Member
 from headgate.strategies.ensemble.judge import Judge
+from headgate.strategies.experiment import Arm, Experiment
+from headgate.strategies.experiment.experiment import fingerprint
+from headgate.strategies.experiment.trial import Trial
 from headgate.strategies.fallback import Fallback, Target
 from headgate.strategies.route import Hours, Learning, Route, Rule, Settings
 from headgate.strategies.route.asking import Asking
@@ -30,6 +31,7 @@ from headgate.strategies.route.choose import Weights
 from headgate.strategies.route.classify import Classifier
 from headgate.strategies.route.keyword import Keyword
 from headgate.strategies.route.learned import Learned
+from headgate.strategies.touch import Touch
 from headgate.tools.broker import Broker, ToolSource
 from headgate.tools.files import Files
 from headgate.tools.mcp import Mcp
@@ -42,29 +44,15 @@ class Memory:
     def __init__(self) -> None:
         self.accuracies: dict[str, Accuracy] = {}
         self.learnings: dict[str, Learning] = {}
+        self.trials: dict[tuple[str, str], Trial] = {}
+        """By entry and fingerprint of its arms."""
 
     def known(self) -> dict[str, Knowledge]:
         """By kind and entry, as the store names them."""
         routes = {f"route:{name}": learning for name, learning in self.learnings.items()}
-        return {**routes, **{f"cascade:{name}": accuracy for name, accuracy in self.accuracies.items()}}
-
-
-class Unbuilt:
-    """A strategy that the configuration may name and that does not exist yet."""
-
-    def __init__(self, name: str, kind: str, refs: list[str]) -> None:
-        self.name = name
-        self.kind = kind
-        self._refs = refs
-
-    def refs(self) -> list[Ref]:
-        return [Ref(name) for name in self._refs]
-
-    def plan(self, request: Request, run: Run) -> Plan:
-        raise StrategyNotAvailable(f"the strategy `{self.kind}` of {self.name!r} is not built yet")
-
-    async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
-        raise StrategyNotAvailable(f"the strategy `{self.kind}` of {self.name!r} is not built yet")
+        cascades = {f"cascade:{name}": accuracy for name, accuracy in self.accuracies.items()}
+        trials = {f"experiment:{name}:{print}": trial for (name, print), trial in self.trials.items()}
+        return {**routes, **cascades, **trials}
 
 
 def nano(amount: Any) -> int | None:
@@ -105,11 +93,7 @@ def _rule(rule: TaskRule) -> Rule:
     return Rule(
         models=tuple(rule.models or [rule.model or ""]),
         weights=weights,
-        system=rule.system.text if rule.system is not None else None,
-        system_always=rule.system is not None and rule.system.when == "always",
-        temperature=rule.temperature,
-        top_p=rule.top_p,
-        max_tokens=rule.max_tokens,
+        touch=_touch(rule),
         capabilities=frozenset(rule.capabilities),
         zone=rule.zone,
         tags=frozenset(rule.tags),
@@ -189,6 +173,24 @@ def _cascade(name: str, section: CascadeSection, config: Config, memory: Memory)
     )
 
 
+def _experiment(name: str, section: ExperimentSection, memory: Memory) -> Experiment:
+    shares, control = section.shares(), section.control or next(iter(section.arms))
+    arms = {arm: Arm(side.model, shares[arm], _touch(side)) for arm, side in section.arms.items()}
+    trial = memory.trials.setdefault((name, fingerprint(arms, control, section.assign_by)), Trial())
+    return Experiment(name, arms, control=control, assign_by=section.assign_by, trial=trial)
+
+
+def _touch(side: TaskRule | ArmSection) -> Touch:
+    system = side.system
+    return Touch(
+        system=None if system is None else system.text,
+        system_always=system is not None and system.when == "always",
+        temperature=side.temperature,
+        top_p=side.top_p,
+        max_tokens=side.max_tokens,
+    )
+
+
 def build_strategy(name: str, entry: Entry, config: Config, memory: Memory) -> Strategy:
     """The strategy of one entry."""
     if entry.fallback is not None:
@@ -209,4 +211,5 @@ def build_strategy(name: str, entry: Entry, config: Config, memory: Memory) -> S
         return _ensemble(name, entry.ensemble)
     if entry.cascade is not None:
         return _cascade(name, entry.cascade, config, memory)
-    return Unbuilt(name, entry.strategy or "", [target for _, target in references(entry)])
+    assert entry.experiment is not None
+    return _experiment(name, entry.experiment, memory)

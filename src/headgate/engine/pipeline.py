@@ -173,6 +173,7 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
             request = _capped(request, run, cap)
     plan = strategy.plan(request, run)
     trace.facts.update(plan.facts)
+    trace.tags += plan.tags
     return Prepared(principal=principal, snapshot=snapshot, request=request, run=run, plan=plan, name=name, cap=cap)
 
 

@@ -20,7 +20,6 @@ from headgate.core.errors import (
     PayloadTooLarge,
     PermissionDenied,
     RateLimited,
-    StrategyNotAvailable,
     UpstreamFault,
     fault,
 )
@@ -220,7 +219,6 @@ def test_recorded_errors() -> None:
         (PayloadTooLarge("x"), "request_too_large"),
         (RateLimited("x"), "rate_limit_error"),
         (InternalError("x"), "api_error"),
-        (StrategyNotAvailable("x"), "api_error"),
         (Overloaded("x"), "overloaded_error"),
         (DeadlineExceeded("x"), "timeout_error"),
         (AllModelsUnavailable("x"), "overloaded_error"),

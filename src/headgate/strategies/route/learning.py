@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ from headgate.core.request import Request
 from headgate.core.strategy import ModelInfo
 from headgate.core.trace import Trace
 from headgate.core.usage import Usage
+from headgate.strategies.conversation import conversation_of
 from headgate.strategies.route.beliefs import ASSUMED, MEASURED, SUITED, UNSUITED, Beliefs, Beta, Packed, Prior
 from headgate.strategies.route.neighbours import READ, Features, Neighbours, features, pressed, unpressed, vector
 
@@ -274,19 +274,7 @@ def prior_of(task: str, info: ModelInfo) -> Prior:
     return Prior(SUITED if suited else UNSUITED, ASSUMED)
 
 
-def conversation_of(content: ChatRequest, key_id: str) -> tuple[str, str]:
-    """(the conversation, its user's turns so far) as hashes: how it began stays the same from turn to turn."""
-    turns = [text_of(message.content) for message in content.messages if message.role == "user"]
-    system = next((text_of(m.content) for m in content.messages if m.role in ("system", "developer")), "")
-    begins = "\0".join([key_id, system[:2000], turns[0][:2000] if turns else ""])
-    return _hash(begins), _hash("\0".join(turns))
-
-
 def opened(content: ChatRequest, key_id: str, task: str, predicted: dict[str, int]) -> Open:
     conversation, turns = conversation_of(content, key_id)
     last = next((text_of(m.content) for m in reversed(content.messages) if m.role == "user"), "")
     return Open(conversation, turns, task, last[:READ], predicted)
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()

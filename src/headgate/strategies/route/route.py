@@ -13,13 +13,14 @@ from headgate.core.records import RequestRecord
 from headgate.core.request import Request
 from headgate.core.strategy import ModelInfo, Plan, Ref, Run
 from headgate.core.trace import Trace
+from headgate.strategies.conversation import conversation_of
 from headgate.strategies.fallback import Fallback, Target
 from headgate.strategies.route.asking import Asking
 from headgate.strategies.route.beliefs import Prior
 from headgate.strategies.route.choose import PREFER, Candidate, Explored, Limits, Weights, corrected, explore, rank
 from headgate.strategies.route.classify import Classifier, Task, asked_of
 from headgate.strategies.route.learned import Learned
-from headgate.strategies.route.learning import Conversation, Learning, conversation_of, opened, prior_of
+from headgate.strategies.route.learning import Conversation, Learning, opened, prior_of
 from headgate.strategies.route.neighbours import features
 from headgate.strategies.route.rules import Rule, rule_for
 
@@ -245,7 +246,7 @@ class Route:
         candidates = [name for name in plan.order if name != self.otherwise or own]
         if not candidates:
             return await run.ask(self.otherwise, request)
-        edited = rule.apply(request, run) if rule is not None else request
+        edited = rule.touch.apply(request, run) if rule is not None else request
         # `otherwise` ends the chain, so that it also goes on with a stream that breaks after its first words.
         chain = Fallback(self.name, [Target(name) for name in (*candidates, *(() if own else (self.otherwise,)))])
         return await chain.answer(edited, run, chain.plan(edited, run))

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
-from headgate.core.chat import Message, Text
-from headgate.core.request import Request
 from headgate.core.strategy import Run
 from headgate.strategies.route.choose import Limits, Weights
+from headgate.strategies.touch import Touch
 
-_PARAMETERS = ("temperature", "top_p", "max_tokens")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -40,11 +37,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     models: tuple[str, ...]
     weights: Weights = Weights()
-    system: str | None = None
-    system_always: bool = False
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
+    touch: Touch = Touch()
     capabilities: frozenset[str] = frozenset()
     zone: str | None = None
     max_latency: float | None = None
@@ -63,23 +56,6 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     def limits(self, room: int | None) -> Limits:
         return Limits(capabilities=self.capabilities, zone=self.zone, max_latency=self.max_latency, room=room)
-
-    def apply(self, request: Request, run: Run) -> Request:
-        """Its system text and parameters, only where the client has set none (or the rule says always)."""
-        content = request.content()
-        fields: dict[str, Any] = {
-            name: value
-            for name in _PARAMETERS
-            if (value := getattr(self, name)) is not None and getattr(content, name) is None
-        }
-        if "temperature" in fields and content.reasoning is not None:
-            del fields["temperature"]  # thinking models take only their own
-            run.decide("parameter", None, over=["temperature"], because="the request asks for reasoning: left out")
-        has_system = any(message.role in ("system", "developer") for message in content.messages)
-        if self.system is not None and (self.system_always or not has_system):
-            system = Message(role="system", content=[Text(text=self.system)])
-            fields["messages"] = [system, *content.messages]
-        return request.edited(**fields) if fields else request
 
 
 def rule_for(rules: Sequence[Rule], run: Run) -> Rule | None:
