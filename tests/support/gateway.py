@@ -84,13 +84,15 @@ class RunningGateway:
         }
         self.config = config.model_copy(update={"providers": providers})
         self.ledger = VolatileLedger(keep=100_000)
+        compiler = Compiler(env or ENV)
         self.house = House(
-            snapshot=Compiler(env or ENV).compile(self.config),
+            snapshot=compiler.compile(self.config),
             transport=H1Transport(),
             ledger=self.ledger,
             governor=governor or OpenGovernor(),
             clock=SYSTEM,
         )
+        compiler.memory.on_event = self.house.event
         self.plane = DataPlane(self.house)
         self._limits = limits or HttpLimits()
         self.url = ""

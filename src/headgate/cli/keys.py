@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.error
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import msgspec
 import typer
 
+from headgate.cli.admin import NoGateway, ask_admin
 from headgate.cli.output import bold, dim, fail, plain, say, show_json, table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Virtual keys.")
@@ -130,7 +128,7 @@ def _row(key: dict[str, Any]) -> list[str]:
 
 
 class _Keys:
-    """The running gateway says where it is in its data directory; where none runs, the store is free to be opened."""
+    """Where no gateway runs, the store is free to be opened."""
 
     def __init__(self, data_dir: Path, config: Path | None) -> None:
         self._data_dir = data_dir
@@ -138,20 +136,9 @@ class _Keys:
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         try:
-            url = (self._data_dir / "admin.url").read_text(encoding="utf-8").strip()
-            token = (self._data_dir / "admin.token").read_text(encoding="utf-8").strip()
-        except OSError:
+            return ask_admin(self._data_dir, method, f"/keys{path}", body)
+        except NoGateway:
             return asyncio.run(self._on_the_store(method, path, body))
-        data = None if method == "GET" else msgspec.json.encode(body or {})
-        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
-        request = urllib.request.Request(f"{url}/admin/v1/keys{path}", data=data, headers=headers, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return msgspec.json.decode(answer.read())
-        except urllib.error.HTTPError as error:
-            fail(plain(msgspec.json.decode(error.read())["error"]["message"]))
-        except OSError:
-            return asyncio.run(self._on_the_store(method, path, body))  # it ended without a word
 
     async def _on_the_store(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         from headgate.config.document import environment

@@ -16,6 +16,7 @@ GROUPS = {
     "connect": "connect",
     "explain": "explain",
     "keys": "keys",
+    "experiments": "experiments",
     "usage": "usage",
     "insight": "insight",
     "replay": "replay",
@@ -33,6 +34,7 @@ ABOUT = {
     "models": "What can be asked for, at what price.",
     "connect": "The exact lines for a client; with --run, start it configured.",
     "keys": "Make, list, revoke and rotate virtual keys.",
+    "experiments": "Compare arms: status, stop, start.",
     "explain": "What would be chosen, and why; no model is called.",
     "usage": "What was used and spent, by any dimension.",
     "insight": "`insight tasks`: what is asked for, and how each model did on it.",
@@ -69,5 +71,5 @@ def run(arguments: list[str] | None = None) -> None:
 def _usage(stream) -> None:
     stream.write("headgate: one endpoint in front of many models\n\n")
     for name, about in ABOUT.items():
-        stream.write(f"  headgate {name:<9} {about}\n")
+        stream.write(f"  headgate {name:<11} {about}\n")
     stream.write("\nEvery command has --help and --json. Exit codes: 0 fine, 1 the answer is no, 2 usage.\n")

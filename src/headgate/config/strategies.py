@@ -306,6 +306,27 @@ class Arm(Section):
     max_tokens: Count | None = None
 
 
+class ExperimentGuard(Section):
+    """How much worse than the control an arm may be. Where an arm is shown to be worse than that, the experiment is stopped
+    and everybody gets the control arm."""
+
+    errors: Annotated[float, Field(ge=0, le=1)] | None = 0.05
+    """Share of failed requests above the control's; `off`: not watched."""
+    quality: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Mean score below the control's, of feedback."""
+    latency: Annotated[float, Field(ge=0)] | None = None
+    """0.5: half as much again."""
+    cost: Annotated[float, Field(ge=0)] | None = None
+    """0.5: half as much again."""
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    """Chance that an arm is stopped though it is no worse than that, however long the experiment runs."""
+
+    @field_validator("errors", mode="before")
+    @classmethod
+    def _off_is_none(cls, value: Any) -> Any:
+        return None if value == "off" else value
+
+
 class Experiment(Section):
     """Splits traffic between entries and compares them."""
 
@@ -315,6 +336,14 @@ class Experiment(Section):
     first."""
     assign_by: Literal["key", "user", "conversation"] = "conversation"
     """Who stays with an arm. user: the end user that the request names, else the key's user, else the key."""
+    metric: Literal["success", "feedback", "cost", "latency"] = "success"
+    """What decides it. The others are shown beside it."""
+    effect: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The smallest difference worth finding: in points (success, feedback: 0.05 where left out) or as a part (cost,
+    latency: 0.1). The planned sample follows from it."""
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Chance that a difference is called one though there is none, however often somebody looks."""
+    guard: ExperimentGuard = ExperimentGuard()
 
     @model_validator(mode="after")
     def _divided(self) -> Experiment:

@@ -17,6 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from headgate.console.auth import COOKIE, SESSION, Sessions
+from headgate.console.experiments import Experiments
 from headgate.console.insights import Insights
 from headgate.console.openapi import ADMIN_API
 from headgate.console.people import People
@@ -39,16 +40,17 @@ Play = Callable[[bytes, str], AsyncIterator[bytes]]
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def make_console(admin: Admin, sessions: Sessions, play: Play, desk: Desk) -> Starlette:
+def make_console(admin: Admin, sessions: Sessions, play: Play, desk: Desk, experiments: Experiments) -> Starlette:
     """ASGI. Everything but the sign-in and the static files needs the admin token (API) or a session (pages)."""
-    return Starlette(routes=_Console(admin, sessions, play, desk).routes())
+    return Starlette(routes=_Console(admin, sessions, play, desk, experiments).routes())
 
 
 class _Console:
-    def __init__(self, admin: Admin, sessions: Sessions, play: Play, desk: Desk) -> None:
+    def __init__(self, admin: Admin, sessions: Sessions, play: Play, desk: Desk, experiments: Experiments) -> None:
         self._admin = admin
         self._people = People(desk)
         self._insights = Insights(admin)
+        self._experiments = experiments
         self._sessions = sessions
         self._play = play
         self._pages = Environment(
@@ -69,6 +71,7 @@ class _Console:
             "/admin/v1/config": lambda request: self._admin.config(),
             **self._people.readings(),
             **self._insights.readings(),
+            **self._experiments.readings(),
         }
         pages = {
             "/": ("overview.html", self._overview),
@@ -78,9 +81,11 @@ class _Console:
             "/playground": ("playground.html", lambda request: {"names": [m["name"] for m in self._admin.models()]}),
             **self._people.pages(),
             **self._insights.pages(),
+            **self._experiments.pages(),
         }
         out: list[Route | Mount] = [Route(path, self._api(make)) for path, make in api.items()]
-        for path, change in self._people.changes().items():
+        changes = {**self._people.changes(), **self._experiments.changes()}
+        for path, change in changes.items():
             out.append(Route(f"/admin/v1{path}", self._api(change), methods=["POST"]))
             out.append(Route(f"/change{path}", self._action(change), methods=["POST"]))
         out.append(Route("/admin/v1/explain", self._api(self._explain), methods=["POST"]))

@@ -133,6 +133,16 @@ ADMIN_API: dict[str, Any] = {
                 for name in ("requested", "strategy", "key", "team", "model", "task")
             ),
         ),
+        "/admin/v1/experiments": _get("Experiments: arms, results with intervals, state."),
+        "/admin/v1/experiments/{name}": {
+            "get": {**_get("One experiment.", missing=True)["get"], "parameters": [_id("name")]}
+        },
+        "/admin/v1/experiments/{name}/stop": _post(
+            "Everybody gets one arm, the control if none is named; nothing is counted any more.",
+            {"arm": _TEXT, "because": _TEXT},
+            "name",
+        ),
+        "/admin/v1/experiments/{name}/start": _post("Begin anew: what was counted counts no more.", None, "name"),
         "/admin/v1/reload": {"post": {"summary": "Load the file anew.", "responses": {**_OK, **_AUTH}}},
         "/admin/v1/openapi.json": _get("This document."),
     },

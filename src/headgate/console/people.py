@@ -51,19 +51,19 @@ class People:
 
     # -- changes -------------------------------------------------------------------------------------------------------
     async def _create(self, request: Request) -> dict[str, Any]:
-        return await self._desk.create(await _body(request), _actor(request))
+        return await self._desk.create(await body_of(request), actor_of(request))
 
     async def _revoke(self, request: Request) -> dict[str, Any]:
-        return await self._desk.revoke(request.path_params["id"], _actor(request))
+        return await self._desk.revoke(request.path_params["id"], actor_of(request))
 
     async def _rotate(self, request: Request) -> dict[str, Any]:
-        given = await _body(request)
+        given = await body_of(request)
         if set(given) - {"overlap"}:
             raise InvalidRequest("rotate takes only `overlap`")
-        return await self._desk.rotate(request.path_params["id"], _actor(request), overlap=given.get("overlap"))
+        return await self._desk.rotate(request.path_params["id"], actor_of(request), overlap=given.get("overlap"))
 
     async def _put_team(self, request: Request) -> dict[str, Any]:
-        return await self._desk.put_team(await _body(request), _actor(request))
+        return await self._desk.put_team(await body_of(request), actor_of(request))
 
     # -- pages -----------------------------------------------------------------------------------------------------------
     async def _keys_page(self, request: Request) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def inert(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
-async def _body(request: Request) -> dict[str, Any]:
+async def body_of(request: Request) -> dict[str, Any]:
     data = b""
     async for piece in request.stream():
         data += piece
@@ -108,7 +108,7 @@ async def _body(request: Request) -> dict[str, Any]:
         raise InvalidRequest(f"the body must be a JSON object: {error}") from error
 
 
-def _actor(request: Request) -> str:
+def actor_of(request: Request) -> str:
     return getattr(request.state, "actor", "admin API")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from headgate.config.model import Config, Entry, PythonTool
@@ -22,7 +23,8 @@ from headgate.strategies.cascade.cascade import Sampling
 from headgate.strategies.ensemble import Ensemble, Member
 from headgate.strategies.ensemble.judge import Judge
 from headgate.strategies.experiment import Arm, Experiment
-from headgate.strategies.experiment.experiment import fingerprint
+from headgate.strategies.experiment.compare import EFFECT, SCALES, Guard
+from headgate.strategies.experiment.experiment import Terms, fingerprint
 from headgate.strategies.experiment.trial import Trial
 from headgate.strategies.fallback import Fallback, Target
 from headgate.strategies.route import Hours, Learning, Route, Rule, Settings
@@ -46,6 +48,12 @@ class Memory:
         self.learnings: dict[str, Learning] = {}
         self.trials: dict[tuple[str, str], Trial] = {}
         """By entry and fingerprint of its arms."""
+        self.on_event: Callable[[str, dict[str, object]], None] | None = None
+        """What strategies tell outside of any request."""
+
+    def event(self, kind: str, facts: dict[str, object]) -> None:
+        if self.on_event is not None:
+            self.on_event(kind, facts)
 
     def known(self) -> dict[str, Knowledge]:
         """By kind and entry, as the store names them."""
@@ -177,7 +185,21 @@ def _experiment(name: str, section: ExperimentSection, memory: Memory) -> Experi
     shares, control = section.shares(), section.control or next(iter(section.arms))
     arms = {arm: Arm(side.model, shares[arm], _touch(side)) for arm, side in section.arms.items()}
     trial = memory.trials.setdefault((name, fingerprint(arms, control, section.assign_by)), Trial())
-    return Experiment(name, arms, control=control, assign_by=section.assign_by, trial=trial)
+    terms = Terms(
+        metric=section.metric,
+        effect=section.effect or EFFECT[SCALES[section.metric]],
+        alpha=section.alpha,
+        guard=Guard(**section.guard.model_dump()),
+    )
+    return Experiment(
+        name,
+        arms,
+        control=control,
+        assign_by=section.assign_by,
+        terms=terms,
+        trial=trial,
+        on_event=memory.event,
+    )
 
 
 def _touch(side: TaskRule | ArmSection) -> Touch:

@@ -84,7 +84,10 @@ class Gateway:
     async def __aenter__(self) -> Gateway:
         transport = self._transport or H1Transport()
         snapshot = self._compiler.compile(self._config)
-        self._house = House(snapshot=snapshot, transport=transport, ledger=self._ledger, governor=self._governor)
+        self._house = house = House(
+            snapshot=snapshot, transport=transport, ledger=self._ledger, governor=self._governor
+        )
+        self._compiler.memory.on_event = house.event
         return self
 
     async def __aexit__(

@@ -15,10 +15,12 @@ from headgate import __version__
 from headgate.config.model import Config
 from headgate.console.app import make_console
 from headgate.console.auth import Sessions, load_token
+from headgate.console.experiments import Experiments
 from headgate.console.views import Admin
 from headgate.core.clock import SYSTEM
 from headgate.core.principal import Principal
 from headgate.engine.house import House
+from headgate.engine.trials import Trials
 from headgate.governance.desk import Desk
 from headgate.net.transport.h1 import H1Transport
 from headgate.net.transport.protocol import HttpRequest, Limits, Origin, TransportError
@@ -36,16 +38,26 @@ CONSOLE = Principal(key_id="console", name="console")
 
 class AdminPlane:
     """`start` binds and returns; `stop` ends the thread. `token_is_new`: show it once. `is_shared`: other processes serve
-    the same address, and somebody else writes down where it is."""
+    the same address, and somebody else writes down where it is. `keep`: carries what experiments have seen to the store."""
 
     def __init__(
-        self, house: House, *, data_dir: Path, host: str, port: int, config, reload: Reload, desk: Desk | None = None,
+        self,
+        house: House,
+        *,
+        data_dir: Path,
+        host: str,
+        port: int,
+        config,
+        reload: Reload,
+        desk: Desk | None = None,
         is_shared: bool = False,
-    ) -> None:  # fmt: skip
+        keep: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.token, self.token_is_new = load_token(data_dir)
         self.play_key = "hg-" + hashlib.sha256(b"headgate playground\0" + self.token.encode()).hexdigest()
         """What the playground shows the data plane: known to whoever knows the admin token, the same on all workers."""
         self._desk = desk or Desk(MemoryStore())
+        self._experiments = Experiments(Trials(house, keep), lambda: self._desk.serving)
         self._admin = Admin(
             house,
             version=__version__,
@@ -108,7 +120,7 @@ class AdminPlane:
             async for piece in _ask(transport, self.data_url + door, body, self.play_key):
                 yield piece
 
-        app = make_console(self._admin, Sessions(self.token, SYSTEM), play, self._desk)
+        app = make_console(self._admin, Sessions(self.token, SYSTEM), play, self._desk, self._experiments)
         self._server = make_server(app, grace=1.0)
         await self._server.serve(sockets=[self._sock] if self._sock is not None else None)
         await transport.aclose()

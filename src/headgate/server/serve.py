@@ -100,6 +100,7 @@ class Process:
         self.plane = DataPlane(self.house, local=local, on_error=self._note_error, repeats=self.repeats)
         self.plane.worker = options.worker
         self._compiler.on_health = self.house.health_changed
+        self._compiler.memory.on_event = self.house.event
         self.plane.metrics = metrics = Metrics(version=__version__, entries=lambda: self.house)
         metrics.ledger = self.books.gauges
         if group is not None:
@@ -123,6 +124,7 @@ class Process:
             reload=self.reload if group is None else group.reload,
             is_shared=options.worker is not None,
             desk=Desk(self.books.store, rules=lambda: self.governor.rules, governor=self.governor),
+            keep=self.keeper.tend,
         )
         self.governor.know({self.admin.play_key: CONSOLE})
 

@@ -120,6 +120,61 @@ def test_in_a_chain_an_experiment_is_an_entry_like_any_other(staged):
     assert not stage.entry("other").trial.cells
 
 
+GUARDED = """
+  trial: {experiment: {arms: {old: claude-4.7, new: gpt-5.5}, guard: {errors: 0.1}}}
+"""
+
+
+def test_an_arm_that_does_harm_is_stopped_everybody_gets_the_control_and_all_say_so(staged):
+    stage = staged(GUARDED)
+    heard: list[tuple[str, dict]] = []
+    stage.house.on_event.append(lambda kind, facts: heard.append((kind, facts)))
+    stage.loop.run(stage.sim.break_model("gpt-5.5", "500"))
+    trial, asked = stage.entry("trial").trial, 0
+    while trial.stopped is None and asked < 200:
+        stage.ask("trial", f"Question {asked}")
+        asked += 1
+    assert trial.stopped is not None, "two hundred requests, half of them failed, and nobody noticed"
+    why = trial.stopped.because
+    assert "100.0% errors in arm 'new'" in why
+    told = [facts for kind, facts in heard if kind == "experiment_stopped"]
+    assert [(one["experiment"], one["by"], one["arm"]) for one in told] == [("trial", "guard", "old")]
+
+    stage.loop.run(stage.sim.mend())
+    counted = str(trial.cells)
+    for n in range(12):
+        _, details = stage.ask("trial", f"Question {n}")
+        assert details["chosen"]["model"] == "claude-4.7"
+        assert (details["experiment"]["arm"], details["experiment"]["stopped"]) == ("old", True)
+        decided = next(d for d in stage.house.recent(1)[0][0].decisions if d.kind == "experiment")
+        assert decided.because == f"the experiment was stopped: {why}"
+    assert str(trial.cells) == counted
+
+
+def test_what_the_client_does_wrong_counts_against_nobody(staged):
+    stage = staged(HALVES)
+    stage.loop.run(stage.sim.break_model("claude-4.7", "context_length"))
+    stage.loop.run(stage.sim.break_model("gpt-5.5", "context_length"))
+    statuses = {
+        stage.post("/v1/chat/completions", {"model": "trial", "messages": [{"role": "user", "content": f"{n}"}]})[0]
+        for n in range(8)
+    }
+    assert statuses == {400}
+    assert not stage.entry("trial").trial.cells
+
+
+def test_feedback_counts_once_for_a_unit_and_the_last_word_stands(staged):
+    stage = staged("""
+  trial: {experiment: {arms: {old: claude-4.7, new: gpt-5.5}, assign_by: key, metric: feedback}}
+""")
+    traces = [stage.ask("trial", f"Question {n}")[1]["trace"] for n in range(3)]
+    for trace, score in ((traces[0], 0.2), (traces[0], 0.8), (traces[1], 0.5), (traces[2], 1.0)):
+        assert stage.post("/v1/feedback", {"trace": trace, "score": score})[0] == 200
+    (arm,) = stage.entry("trial").trial.cells["old=0.5 new=0.5"].values()
+    assert (arm["feedback"].n, arm["feedback"].total) == (3, pytest.approx(2.3))
+    assert (arm["unit:feedback"].n, arm["unit:feedback"].total) == (1, pytest.approx(0.8))
+
+
 BASE = "providers: {openai: {}}\nmodels:\n  m: {provider: openai}\n  n: {provider: openai}\n  "
 
 

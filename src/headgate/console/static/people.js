@@ -1,4 +1,4 @@
-// Keys and teams: forms become JSON, what the server says is shown as text.
+// Keys, teams, experiments: forms become JSON, what the server says is shown as text.
 const problem = document.querySelector("#problem"), secret = document.querySelector("#secret");
 
 async function post(path, body) {
@@ -17,10 +17,11 @@ async function post(path, body) {
   }
 }
 
-// The table anew, without a reload: the secret stays on the page, and only there.
+// What lives anew, without a reload: the secret stays on the page, and only there.
 async function refresh() {
   const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
-  document.querySelector("main table").replaceWith(document.importNode(page.querySelector("main table"), true));
+  const what = document.querySelector("#live") ? "#live" : "main table";
+  document.querySelector(what).replaceWith(document.importNode(page.querySelector(what), true));
 }
 
 function values(form) {

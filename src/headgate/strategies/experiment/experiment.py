@@ -4,7 +4,7 @@ where an arm fails, the control arm answers."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,7 +16,8 @@ from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
 from headgate.core.trace import Trace
 from headgate.strategies.experiment.assign import AssignBy, arm_of, unit_of
-from headgate.strategies.experiment.trial import Trial
+from headgate.strategies.experiment.compare import EFFECT, SCALES, Comparison, Guard, Metric, compare, harm
+from headgate.strategies.experiment.trial import Stop, Trial
 from headgate.strategies.fallback import FINAL
 from headgate.strategies.touch import Touch
 
@@ -31,6 +32,16 @@ class Arm(msgspec.Struct, frozen=True):
     touch: Touch = Touch()
 
 
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What the experiment is about. `effect`: the smallest difference worth finding, in points (success, feedback) or as a
+    part (cost, latency); `alpha`: chance that a difference is called one though there is none."""
+
+    metric: Metric = "success"
+    effect: float = 0.05
+    alpha: float = 0.05
+    guard: Guard = Guard()
+
+
 class Assigned(msgspec.Struct, frozen=True):
     arm: str
     unit: str
@@ -41,13 +52,23 @@ class Experiment:
     kind = "experiment"
 
     def __init__(
-        self, name: str, arms: Mapping[str, Arm], *, control: str, assign_by: AssignBy, trial: Trial | None = None
+        self,
+        name: str,
+        arms: Mapping[str, Arm],
+        *,
+        control: str,
+        assign_by: AssignBy,
+        terms: Terms | None = None,
+        trial: Trial | None = None,
+        on_event: Callable[[str, dict[str, object]], None] | None = None,
     ) -> None:
         self.name = name
         self.arms = dict(arms)
         self.control = control
         self.assign_by: AssignBy = assign_by
+        self.terms = terms or Terms()
         self.trial = trial or Trial()
+        self._on_event = on_event
         self.print = fingerprint(arms, control, assign_by)
         self.shares = {arm: side.share for arm, side in arms.items()}
         self.phase = " ".join(f"{arm}={share:.6g}" for arm, share in self.shares.items())
@@ -143,10 +164,9 @@ class Experiment:
         facts = self._mine(trace)
         if facts is None or facts["stopped"] or self.trial.stopped is not None:
             return
-        failed = "failed" in facts or record.status >= 500 or record.status == 429
-        if record.error is not None and not failed:
+        if record.error is not None and record.status < 500 and record.status != 429:
             return
-        values = {"errors": float(failed)}
+        values = {"errors": float("failed" in facts or record.error is not None)}
         if record.error is None:
             values["latency"] = record.latency
             if record.cost is not None:
@@ -154,12 +174,57 @@ class Experiment:
         if self.trial.is_first(facts["unit"]):
             values |= {f"unit:{name}": value for name, value in values.items()}
         self.trial.note(facts["phase"], facts["arm"], values, at=record.at)
+        self._watch(facts["arm"], record.at + record.latency)
 
     def told(self, trace: Trace, record: RequestRecord, score: float) -> None:
         facts = self._mine(trace)
         if facts is None or facts["stopped"]:
             return
         self.trial.score(trace.id, facts["phase"], facts["arm"], facts["unit"], "feedback", score)
+        if self.trial.stopped is None:
+            self._watch(facts["arm"], record.at + record.latency)
+
+    def _watch(self, arm: str, now: float) -> None:
+        """Stops the experiment where the control's or this arm's last request has shown that an arm does harm."""
+        arms = [arm] if arm != self.control else [other for other in self.arms if other != arm]
+        for one in arms:
+            why = harm(
+                self.trial.cells, one, self.control, self.terms.guard, quality="feedback", arms=len(self.arms) - 1
+            )
+            if why is not None:
+                self.stop(because=why, by="guard", at=now)
+                return
+
+    def stop(self, *, because: str, by: str, at: float, arm: str | None = None) -> Stop:
+        """From now on everybody gets one arm, the control unless said otherwise, and nothing is counted any more. Raises
+        ValueError where there is no such arm."""
+        if arm is not None and arm not in self.arms:
+            raise ValueError(f"{self.name!r} has no arm {arm!r}: it has {', '.join(self.arms)}")
+        stop = self.trial.stop(Stop(at, because, by, arm or self.control))
+        if self._on_event is not None:
+            self._on_event("experiment_stopped", {"experiment": self.name, **msgspec.structs.asdict(stop)})
+        return stop
+
+    def start(self, *, by: str, at: float) -> None:
+        """Begins anew: what was counted, and a stop, are over."""
+        self.trial.begin_anew(at)
+        if self._on_event is not None:
+            self._on_event("experiment_started", {"experiment": self.name, "by": by})
+
+    # -- results -------------------------------------------------------------------------------------------------------
+    @property
+    def alpha_each(self) -> float:
+        """Of one arm's comparison, so that all together keep to alpha (Bonferroni)."""
+        return self.terms.alpha / (len(self.arms) - 1)
+
+    def effect_of(self, metric: Metric) -> float:
+        return self.terms.effect if metric == self.terms.metric else EFFECT[SCALES[metric]]
+
+    def against_control(self, arm: str, metric: Metric) -> Comparison | None:
+        """None while there is too little to say anything."""
+        return compare(
+            self.trial.cells, metric, arm, self.control, effect=self.effect_of(metric), alpha=self.alpha_each
+        )
 
     def _mine(self, trace: Trace) -> dict[str, Any] | None:
         """The request's part in this trial as it stands now."""

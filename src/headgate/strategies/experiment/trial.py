@@ -146,9 +146,10 @@ class Trial:
         if len(self._told) > TOLD:
             self._told.popitem(last=False)
 
-    def stop(self, stop: Stop) -> None:
-        """The first stop of an epoch stands."""
+    def stop(self, stop: Stop) -> Stop:
+        """The first stop of an epoch stands; returned is the one that does."""
         self.stopped = self.stopped or stop
+        return self.stopped
 
     def begin_anew(self, epoch: float) -> None:
         """Nothing that was seen counts any more, on all processes once they have heard of it."""
