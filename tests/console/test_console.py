@@ -240,9 +240,12 @@ def test_every_route_of_the_app_is_documented_or_a_page(stage):
     from starlette.routing import Route
 
     from headgate.console.app import _Console
+    from headgate.console.experiments import Experiments
     from headgate.console.openapi import ADMIN_API
 
-    routes = [r.path for r in _Console(None, None, None, None).routes() if isinstance(r, Route)]  # type: ignore[arg-type]
+    routes = [
+        r.path for r in _Console(None, None, None, None, Experiments(None, None)).routes() if isinstance(r, Route)
+    ]  # type: ignore[arg-type]
     assert {path for path in routes if path.startswith("/admin/")} == set(ADMIN_API["paths"])
 
 

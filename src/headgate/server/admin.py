@@ -24,7 +24,7 @@ from headgate.engine.trials import Trials
 from headgate.governance.desk import Desk
 from headgate.net.transport.h1 import H1Transport
 from headgate.net.transport.protocol import HttpRequest, Limits, Origin, TransportError
-from headgate.server.frontends.sockets import bind
+from headgate.server.frontends.sockets import BACKLOG, bind
 from headgate.server.frontends.uvicorn import make_server
 from headgate.server.options import URL_FILE
 from headgate.stores.memory import MemoryStore
@@ -57,7 +57,7 @@ class AdminPlane:
         self.play_key = "hg-" + hashlib.sha256(b"headgate playground\0" + self.token.encode()).hexdigest()
         """What the playground shows the data plane: known to whoever knows the admin token, the same on all workers."""
         self._desk = desk or Desk(MemoryStore())
-        self._experiments = Experiments(Trials(house, keep), lambda: self._desk.serving)
+        self._experiments = Experiments(Trials(house, keep), lambda: self._serving)
         self._admin = Admin(
             house,
             version=__version__,
@@ -82,6 +82,7 @@ class AdminPlane:
         with contextlib.suppress(RuntimeError):  # started from outside a loop: changes are seen at the next look
             self._desk.serving = self._serving = asyncio.get_running_loop()
         self._sock = bind(self._host, self._wanted, reuse_port=self._is_shared)
+        self._sock.listen(BACKLOG)  # whoever comes before the thread is ready waits, and is not refused
         self.port = self._sock.getsockname()[1]
         if not self._is_shared:
             self._where.write_text(self.url + "\n", encoding="utf-8")

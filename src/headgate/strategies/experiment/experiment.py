@@ -202,7 +202,8 @@ class Experiment:
             raise ValueError(f"{self.name!r} has no arm {arm!r}: it has {', '.join(self.arms)}")
         stop = self.trial.stop(Stop(at, because, by, arm or self.control))
         if self._on_event is not None:
-            self._on_event("experiment_stopped", {"experiment": self.name, **msgspec.structs.asdict(stop)})
+            told = {"experiment": self.name, "by": stop.by, "because": stop.because, "arm": stop.arm}
+            self._on_event("experiment_stopped", told)
         return stop
 
     def start(self, *, by: str, at: float) -> None:
