@@ -34,7 +34,8 @@ class Stage:
         self.loop = Loop()
         self.sim = Simulator(INSTANT)
         urls = self.loop.run(self.sim.start(0))
-        text = EXAMPLE.read_text(encoding="utf-8")
+        trial = "  trial: {experiment: {arms: {old: claude-4.7, new: gpt-5.5}}}\n"
+        text = EXAMPLE.read_text(encoding="utf-8").replace("\naliases:", f"\n{trial}\naliases:", 1)
         self.gateway = self.loop.call(lambda: RunningGateway(text, urls, env=ENV))
         self.loop.run(self.gateway.start())
         self.admin = AdminPlane(
@@ -126,7 +127,14 @@ def test_models_show_state_and_price(page):
 
 
 def test_every_page_has_a_json_twin(page, stage):
-    for path in ("/overview.json", "/requests.json", "/models.json", "/routes.json", "/tasks.json"):
+    for path in (
+        "/overview.json",
+        "/requests.json",
+        "/models.json",
+        "/routes.json",
+        "/tasks.json",
+        "/experiments.json",
+    ):
         answer = page.request.get(stage.admin.url + path)
         assert answer.status == 200
         assert answer.json()
@@ -247,6 +255,28 @@ def test_every_route_of_the_app_is_documented_or_a_page(stage):
         r.path for r in _Console(None, None, None, None, Experiments(None, None)).routes() if isinstance(r, Route)
     ]  # type: ignore[arg-type]
     assert {path for path in routes if path.startswith("/admin/")} == set(ADMIN_API["paths"])
+
+
+def test_an_experiment_is_shown_stopped_and_begun_anew(page, stage):
+    trial = stage.gateway.house.snapshot.entries["trial"].trial
+    for number in range(60):
+        values = {"errors": float(number % 10 == 0), "cost": 0.01 + number % 7 / 1000, "latency": 0.5 + number % 5 / 10}
+        values |= {f"unit:{name}": value for name, value in values.items()}
+        stage.loop.call(
+            lambda values=values, number=number: trial.note("p", ("old", "new")[number % 2], values, at=1e9)
+        )
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto(f"{stage.admin.url}/experiments")
+    assert "undecided after 60 of about" in page.inner_text("main")
+    assert page.locator("svg.span").count() == 1
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_text("everybody gets arm 'old'").wait_for()
+    assert trial.stopped is not None
+    assert (trial.stopped.by, trial.stopped.arm) == ("console", "old")
+    page.get_by_role("button", name="Begin anew").click()
+    page.get_by_text("undecided after 0 of about").wait_for()
+    twin = page.evaluate("async () => (await (await fetch('/experiments.json')).json()).experiments[0]")
+    assert (twin["name"], twin["state"], twin["units"]) == ("trial", "running", 0)
 
 
 def test_the_configuration_shows_no_key(stage):

@@ -37,8 +37,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
         "units": sum(row["units"] for row in arms.values()),
         "planned_units": planned,
     }
-    if trial.stopped is not None:
-        out["stopped"] = msgspec.structs.asdict(trial.stopped)
+    out["stopped"] = None if trial.stopped is None else msgspec.structs.asdict(trial.stopped)
     out["says"] = said(out)
     return out
 
@@ -101,7 +100,7 @@ def _shown(found: Comparison) -> dict[str, Any]:
 
 def said(found: dict[str, Any]) -> str:
     """In one line."""
-    if stopped := found.get("stopped"):
+    if stopped := found["stopped"]:
         return f"stopped ({stopped['by']}): {stopped['because']}; everybody gets arm {stopped['arm']!r}"
     decided = [
         f"arm {arm!r} is {row['against_control'][found['metric']]['verdict']} in {found['metric']}"
@@ -110,4 +109,5 @@ def said(found: dict[str, Any]) -> str:
     ]
     if decided:
         return "; ".join(decided)
-    return f"undecided after {found['units']:,} of about {found['planned_units']:,} units"
+    seen = sum(row["metrics"].get(found["metric"], {}).get("n", 0) for row in found["arms"].values())
+    return f"undecided after {seen:,} of about {found['planned_units']:,} units"
