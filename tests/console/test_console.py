@@ -12,8 +12,10 @@ import openai
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from headgate.core.errors import fault
 from headgate.server.admin import AdminPlane
 from headgate.simulator.app import Simulator
+from headgate.upstream.health import Health
 from support.browser import executable
 from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
 from support.sim import INSTANT
@@ -124,6 +126,28 @@ def test_models_show_state_and_price(page):
     row = page.get_by_role("row", name="claude-4.7").first.inner_text()
     assert "15.00" in row
     assert "closed" in row
+    assert "ready" in row
+
+
+def test_a_model_that_cools_down_is_not_called_ready(page, stage):
+    """The alternative is the truth of its breakers: none well, some well."""
+    house = stage.gateway.house
+    told = fault("rate_limit", "too many", retry_after=60.0)
+
+    def cool(model: str, number: int) -> None:
+        health = house.snapshot.model(model).deployments[number].vitals.health
+        health.failed(told, health.beside())
+
+    def pill(model: str) -> str:
+        page.goto(stage.admin.url + "/models")
+        return page.get_by_role("row", name=model).first.locator(".pill").first.inner_text()
+
+    stage.loop.call(lambda: cool("llama-4", 0))
+    stage.loop.call(lambda: cool("gpt-5.5", 1))
+    assert [pill(model) for model in ("claude-4.7", "llama-4", "gpt-5.5")] == ["ready", "cooling down", "partly ready"]
+    for model in ("llama-4", "gpt-5.5"):
+        for deployment in house.snapshot.model(model).deployments:
+            deployment.vitals.health = Health(house.clock)
 
 
 def test_every_page_has_a_json_twin(page, stage):

@@ -260,3 +260,29 @@ def test_every_move_is_an_event_a_decision_and_an_attempt():
         assert [(one["deployment"], one["state"]) for one in opened_once] == [("openai/one", "open")]
 
     virtually(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_no_later_attempt_starts_that_the_time_left_would_not_do_for(stream):
+    config = CONFIG.format(cooling="ask") + "  three: {fallback: [first, second, third]}\n"
+
+    async def main() -> None:
+        it = VirtualGateway(config)
+        it.fake.on("two", well("slow", after=2.0))
+        it.fake.on("three", well("quick", after=0.2))
+        for _ in range(20):
+            await it.ask("second", stream=stream)
+            await it.ask("third", stream=stream)
+        it.fake.on("one", lambda call: [s.Pause(1.5), *DOWN])
+        it.fake.forget()
+        heard = await it.ask("three", stream=stream, headers={"x-headgate-timeout": "3s"})
+        assert (heard.status, heard.text) == (200, "quick")  # 1.5 s were left, and `second` usually takes 2
+        assert not it.fake.calls_of("two")
+        heard = await it.ask("three", stream=stream, headers={"x-headgate-timeout": "6s"})
+        assert heard.text == "slow"
+        it.fake.on("two", well("faster", after=0.1))
+        heard = await it.ask("second", stream=stream, headers={"x-headgate-timeout": "1s"})
+        assert heard.text == "faster"  # a first attempt always starts
+        it.ledger.check()
+
+    virtually(main)

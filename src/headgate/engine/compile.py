@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,6 +34,8 @@ from headgate.strategies.single import Single
 from headgate.upstream.deployment import Deployment, Endpoint, Hedge, Model, Timeouts, Vitals
 
 NO_KEY = "no key"
+STRANGERS = 1000
+"""Deployments that only clients have named, by direct address, whose live state is kept."""
 
 
 class Compiler:
@@ -43,6 +46,8 @@ class Compiler:
         self._registry = registry or Registry(env.get("HEADGATE_PROFILES"))
         self._clock = clock
         self._vitals: dict[str, Vitals] = {}
+        self._named: set[str] = set()
+        self._strangers: OrderedDict[str, None] = OrderedDict()
         self.memory = Memory()
         self.on_health: Callable[[str, str, str, str], None] | None = None
         """Called with (deployment, old state, new state, reason) whenever the health of one changes."""
@@ -63,6 +68,9 @@ class Compiler:
                 problems.append(Problem(f"models.{name}: {error}"))
         if problems:
             raise ConfigError(problems)
+        for key in {deployment.key for model in models.values() for deployment in model.deployments}:
+            self._named.add(key)
+            self._strangers.pop(key, None)
         return Snapshot(
             entries=entries,
             models=models,
@@ -202,7 +210,18 @@ class Compiler:
             return None
         entry = Entry(provider=provider, upstream=upstream)
         model = self._model(f"{provider}/{upstream}", entry, config)
+        for deployment in model.deployments:
+            self._met(deployment.key)
         return model if model.deployments else None
+
+    def _met(self, key: str) -> None:
+        """The live state of what only a client has named is forgotten, the longest unseen first, beyond STRANGERS."""
+        if key in self._named:
+            return
+        self._strangers[key] = None
+        self._strangers.move_to_end(key)
+        if len(self._strangers) > STRANGERS:
+            del self._vitals[self._strangers.popitem(last=False)[0]]
 
     @staticmethod
     def _renamed(deployment: Deployment, others: list[Deployment]) -> Deployment:

@@ -87,12 +87,14 @@ class Vitals:
         return (self._ewma or 0.001) * (self.outstanding + 1)
 
     def p95(self, *, stream: bool) -> float | None:
-        """95th percentile of the time to a stream's first content, or to a whole answer; None before 20 of them."""
+        return self.percentile(0.95, stream=stream)
+
+    def percentile(self, share: float, *, stream: bool) -> float | None:
+        """Of the time to a stream's first content, or to a whole answer; None before 20 of them."""
         seen = self._seen[stream]
         if len(seen) < 20:
             return None
-        ordered = sorted(seen)
-        return ordered[int(len(ordered) * 0.95)]
+        return sorted(seen)[int(len(seen) * share)]
 
     def limits_seen(self, share: float, reset_in: float) -> None:
         self.headroom = share
