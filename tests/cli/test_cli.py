@@ -113,3 +113,14 @@ def test_a_drill_measures_and_names_what_there_is():
     code, _, err = run("drill", "--strategies", "relible")
     assert code == 1
     assert "no such strategy: relible; there are: claude-4.7, naive chain, reliable" in err
+
+
+def test_check_names_the_models_that_a_hard_budget_would_refuse(tmp_path):
+    file = tmp_path / "f.yaml"
+    text = "providers: {vllm: {}}\nmodels: {a: {provider: vllm}}\nbudgets: {keys: {daily: %s}}\n"
+    for amount, unpriced in (("5", ["a"]), ("{limit: 5, hard: false}", [])):
+        file.write_text(text % amount)
+        code, out, _ = run("check", str(file))
+        assert code == 0
+        assert ("models.a: its price is not known" in out) == bool(unpriced)
+        assert json.loads(run("check", "--json", str(file))[1])["no_price"] == unpriced

@@ -22,7 +22,10 @@ def test_the_published_schema_and_openapi_are_the_codes_own():
 
 
 def test_the_verbs():
-    built = "chat check config connect demo experiments explain init insight keys logs models replay serve traces usage"
+    built = (
+        "chat check config connect demo drill experiments explain import init insight keys logs models replay serve"
+        " traces usage"
+    )
     assert sorted(GROUPS) == built.split()
 
 

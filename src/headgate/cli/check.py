@@ -10,6 +10,10 @@ import typer
 from headgate.cli.output import fail, say, show_json
 
 app = typer.Typer(add_completion=False)
+NO_PRICE = (
+    "its price is not known: where a hard budget applies it is refused (402 price_unknown); give it a price, or set "
+    "budgets.unknown_price_usd_per_mtok"
+)
 
 
 @app.command()
@@ -26,7 +30,8 @@ def check(
 
     try:
         loaded = load_file(file, environment())
-        missing = Compiler(environment()).missing(loaded.config)
+        compiler = Compiler(environment())
+        missing, unpriced = compiler.missing(loaded.config), compiler.unpriced(loaded.config)
     except ConfigError as error:
         if json:
             show_json({"ok": False, "problems": error.problems})
@@ -34,12 +39,22 @@ def check(
         fail(str(error))
     bad = strict and bool(missing)
     if json:
-        show_json({"ok": not bad, "notices": loaded.notices, "no_key": missing, "models": list(loaded.config.models)})
+        show_json(
+            {
+                "ok": not bad,
+                "notices": loaded.notices,
+                "no_key": missing,
+                "no_price": unpriced,
+                "models": list(loaded.config.models),
+            }
+        )
     else:
         for notice in loaded.notices:
             say(f"notice: {notice}")
         for name, reason in missing.items():
             say(f"{'error' if strict else 'notice'}: {file}: models.{name}: {reason}, it is skipped")
+        for name in unpriced:
+            say(f"notice: {file}: models.{name}: {NO_PRICE}")
         say(f"{file}: {'not ' if bad else ''}ok, {len(loaded.config.models)} models")
     if bad:
         raise SystemExit(1)

@@ -23,6 +23,7 @@ GROUPS = {
     "logs": "logs",
     "traces": "traces",
     "drill": "drill",
+    "import": "importer",
 }
 ABOUT = {
     "serve": "Run the gateway.",
@@ -42,6 +43,7 @@ ABOUT = {
     "logs": "Requests, newest first.",
     "traces": "`traces show ID`: one request, decision by decision.",
     "drill": "Break simulated providers on purpose; availability, latency and cost of each strategy.",
+    "import": "`import litellm FILE`: another gateway's configuration as ours.",
 }
 
 

@@ -34,8 +34,9 @@ class Document:
         return Problem(message, self.file, line, column)
 
 
-def read(text: str, file: str, env: Mapping[str, str]) -> Document:
-    """Raises ConfigError for what is no plain YAML, for duplicate keys, foreign tags and unset variables."""
+def read(text: str, file: str, env: Mapping[str, str] | None, *, merge: bool = False) -> Document:
+    """`env` None: placeholders stay as they are. `merge`: `<<` is understood (other programs' files use it). Raises
+    ConfigError for what is no plain YAML, for duplicate keys, foreign tags and unset variables."""
     document = Document(file)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -48,7 +49,7 @@ def read(text: str, file: str, env: Mapping[str, str]) -> Document:
         raise ConfigError([Problem(f"not YAML: {error}", file)]) from error
     if node is None:
         return document
-    walker = _Walker(document, env)
+    walker = _Walker(document, env, merge)
     document.data = walker.value(node, (), 0)
     if walker.problems:
         raise ConfigError(walker.problems)
@@ -56,9 +57,10 @@ def read(text: str, file: str, env: Mapping[str, str]) -> Document:
 
 
 class _Walker:
-    def __init__(self, document: Document, env: Mapping[str, str]) -> None:
+    def __init__(self, document: Document, env: Mapping[str, str] | None, merge: bool) -> None:
         self._document = document
         self._env = env
+        self._merge = merge
         self._count = 0
         self.problems: list[Problem] = []
 
@@ -80,7 +82,7 @@ class _Walker:
 
     def _mapping(self, node: yaml.MappingNode, path: Path, depth: int) -> dict[str, Any]:
         out: dict[str, Any] = {}
-        for key, value in node.value:
+        for key, value in self._merged(node, depth) if self._merge else node.value:
             place = (key.start_mark.line + 1, key.start_mark.column + 1)
             if not isinstance(key, yaml.ScalarNode):
                 self._note("a key must be a plain word", place)
@@ -96,9 +98,23 @@ class _Walker:
             out[key.value] = self.value(value, (*path, key.value), depth + 1)
         return out
 
+    def _merged(self, node: yaml.MappingNode, depth: int) -> list[tuple[yaml.Node, yaml.Node]]:
+        """Its pairs, then those of `<<` that it does not say itself."""
+        out = [(key, value) for key, value in node.value if key.value != "<<"]
+        names = {key.value for key, _ in out if isinstance(key, yaml.ScalarNode)}
+        sources = [value for key, value in node.value if key.value == "<<"]
+        for source in [one for value in sources for one in (value.value if value.id == "sequence" else [value])]:
+            if isinstance(source, yaml.MappingNode) and depth < DEEPEST:
+                more = self._merged(source, depth + 1)
+                out += [(key, value) for key, value in more if key.value not in names]
+                names |= {key.value for key, _ in more if isinstance(key, yaml.ScalarNode)}
+        return out
+
     def _scalar(self, node: yaml.ScalarNode, place: tuple[int, int]) -> str | None:
         if node.style is None and node.value in ("", "~", "null"):
             return None
+        if self._env is None:
+            return node.value
         try:
             return expand(node.value, self._env)
         except KeyError as error:

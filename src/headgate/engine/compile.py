@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from headgate.catalog.catalog import Row, lookup
 from headgate.config.errors import ConfigError, Problem
+from headgate.config.governance import Periods
 from headgate.config.load import did_you_mean
 from headgate.config.model import Config, Entry, Provider
 from headgate.config.model import Price as ConfigPrice
@@ -85,6 +86,12 @@ class Compiler:
         """Models that cannot be used, and why: for `check --strict`."""
         snapshot = self.compile(config)
         return {model.name: model.missing for model in snapshot.models() if model.missing}
+
+    def unpriced(self, config: Config) -> list[str]:
+        """Models that hard budgets of the file refuse, since nobody knows what they cost."""
+        if not any(amount.hard for periods in _budgets(config) for _, amount in periods if amount is not None):
+            return []
+        return [model.name for model in self.compile(config).models() if model.price is None]
 
     # -- models ------------------------------------------------------------------------------------------------------
     def _model(self, name: str, entry: Entry, config: Config) -> Model:
@@ -242,6 +249,13 @@ def _endpoints(profile: Profile, url: str, headers: tuple[tuple[str, str], ...],
         origin = Origin(base.scheme, base.host, base.port)
         out[name] = Endpoint(dialect_of(name), origin, base.path, headers, quirks)
     return out
+
+
+def _budgets(config: Config) -> list[Periods]:
+    budgets = config.budgets
+    named = [*budgets.users.values(), *budgets.models.values(), *budgets.tags.values()]
+    found = [budgets.all, budgets.keys, *named, *(team.budgets for team in config.teams.values())]
+    return [periods for periods in found if periods is not None]
 
 
 def _assumed(config: Config) -> Price | None:
