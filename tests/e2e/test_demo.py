@@ -73,6 +73,8 @@ def test_the_demo_tours_breaks_mends_and_ends(tmp_path):
         assert "2 fallback" in text
         assert "reliable → claude-4.7" in text
         assert "6 prompts, 6 routes" in text
+        assert "402 budget_exceeded: The total budget of this key does not cover this request" in text
+        assert re.search(r"^ +[1-9]\d* attempts, \$0\.00\d+ of \$0\.01$", text, re.MULTILINE)
         for task, model in SIX.items():
             assert re.search(
                 rf"^ +{task} [01]\.\d\d \(.+\) → {model} · \$0\.\d+ · saved -?\$0\.\d+$", text, re.MULTILINE

@@ -61,11 +61,14 @@ def test_the_life_of_a_key_and_its_budget_across_a_restart(start):
     assert served >= 2
     assert (answer[0], answer[1]["x-should-retry"]) == (402, "false")
     assert "total budget of this key" in answer[2]["error"]["message"]
-    eventually(lambda: float(gateway.ask_admin("/budgets")[0]["spent_usd"]) > 0)
+    asked = f"/usage?by=user,model&since=1h&key={poor['id']}"
+    eventually(lambda: [row["attempts"] for row in gateway.ask_admin(asked)] == [served])
     (budget,) = gateway.ask_admin("/budgets")
     assert budget["name"] == "poor"
-    assert float(budget["spent_usd"]) <= 0.01
+    assert 0 < float(budget["spent_usd"]) <= 0.01
     assert float(budget["reserved_usd"]) == 0
+    (row,) = gateway.ask_admin(asked)
+    assert (row["user"], row["cost_usd"]) == ("ann", budget["spent_usd"])
     gateway.stop()
 
     code, out, _ = keys(gateway.data, "list")

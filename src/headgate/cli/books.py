@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any, TypeVar
 from headgate.cli.output import fail
 
 T = TypeVar("T")
-DAY = 86400.0
 
 
 def read(config: Path | None, data_dir: Path, ask: Callable[[Any], Awaitable[T]]) -> T:
@@ -46,23 +44,13 @@ def read(config: Path | None, data_dir: Path, ask: Callable[[Any], Awaitable[T]]
 
 
 def moment(text: str, now: float) -> float:
-    """`24h`, `7d` (before now), `2026-11-01`, `2026-11-01T12:00` (UTC unless it says otherwise), `today`."""
-    from headgate.config.values import duration
+    """Unix seconds. Ends the command where `text` is no time."""
+    from headgate.config.values import moment as read_moment
 
-    if text == "now":
-        return now
-    if text == "today":
-        return now // DAY * DAY
-    if re.fullmatch(r"[\d.]+(ms|s|m|h|d)+.*", text):
-        try:
-            return now - duration(text)
-        except ValueError:
-            pass  # told below, for every form at once
     try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        fail(f"{text!r} is no time: write 24h, 7d, today, 2026-11-01 or 2026-11-01T12:00", 2)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        return read_moment(text, now)
+    except ValueError as error:
+        fail(str(error), 2)
 
 
 def pairs(given: list[str], what: str) -> dict[str, str]:

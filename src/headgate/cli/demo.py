@@ -6,7 +6,9 @@ import asyncio
 import json as stdlib_json
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -75,7 +77,8 @@ def demo(
         say(f"ready {running.url}")
         if not no_tour:
             names = list(running.house.snapshot.entries)
-            await asyncio.to_thread(_tour, running.url, running.admin.url, names, demo_file)
+            at_keys = partial(stop_at_keys, process.urls, data_dir)
+            await asyncio.to_thread(_tour, running.url, running.admin.url, names, demo_file, at_keys)
 
     run_process(process, ready)
 
@@ -90,13 +93,15 @@ class _Demo:
         self._options = options
         self._seed = seed
         self.control = ""
+        self.urls: dict[str, str] = {}
+        """Base URLs of the simulated providers, once it runs."""
 
     async def run(self, ready) -> None:
         from headgate.server.serve import Process
         from headgate.simulator.demo import DemoSimulator
 
         simulator = DemoSimulator(seed=self._seed)
-        urls = await simulator.start(0)
+        urls = self.urls = await simulator.start(0)
         self.control = simulator.url
         self._options.env = simulated_environment()
         self._options.override = lambda config: _pointed(config, urls)
@@ -154,8 +159,9 @@ def _control(data_dir: Path, model: str, command: dict) -> None:
         fail(f"no demo is running here: {error}")
 
 
-def _tour(url: str, console: str, names: list[str], file: Path) -> None:
-    """One prompt per phase: the answer, who made it, why, how long, what it cost."""
+def _tour(url: str, console: str, names: list[str], file: Path, at_keys: Callable[[], None]) -> None:
+    """One prompt per phase: the answer, who made it, why, how long, what it cost; then a key that runs out of money
+    (`at_keys`)."""
     say()
     lines: list[str] = []
     for phase, name, prompt in TOUR:
@@ -173,6 +179,7 @@ def _tour(url: str, console: str, names: list[str], file: Path) -> None:
             _routes(url)
         body = stdlib_json.dumps({"model": name, "messages": [{"role": "user", "content": prompt}]})
         lines.append(f"curl -s {url}/v1/chat/completions -d '{body}'")
+    at_keys()
     _weather(file)
     say(bold("Try it yourself"))
     for number, line in enumerate(lines, 1):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,7 +12,6 @@ from headgate.cli.books import moment, pairs, read
 from headgate.cli.output import fail, say, show_json, table
 
 app = typer.Typer(add_completion=False)
-SUMS = ("attempts", "failed", "input", "output", "cached", "cost_usd", "unknown_cost")
 
 
 @app.command()
@@ -32,7 +32,7 @@ def usage(
 ) -> None:
     """Attempts, tokens and US$. An attempt counts under each of its tags; `unknown_cost` counts those without a price."""
     from headgate.core.clock import SYSTEM
-    from headgate.core.money import dollars
+    from headgate.governance.spending import SUMS, csv_text, usage_rows
 
     if csv and json:
         fail("either --csv or --json", 2)
@@ -41,41 +41,13 @@ def usage(
     start, end = moment(since, now), moment(until, now) + (1.0 if until == "now" else 0.0)
     filters = pairs(where or [], "--where")
     found = read(config, data_dir, lambda store: store.usage(since=start, until=end, by=names, where=filters))
-    rows = [
-        {
-            **dict(zip(names, row.group, strict=True)),
-            "attempts": row.attempts,
-            "failed": row.failed,
-            "input": row.input,
-            "output": row.output,
-            "cached": row.cached,
-            "cost_usd": dollars(row.cost),
-            "unknown_cost": row.unknown_cost,
-        }
-        for row in found
-    ]
+    rows = usage_rows(names, found)
     heads = [*names, *SUMS]
     if json:
         show_json(rows)
     elif csv:
-        _print_csv(rows, heads)
+        sys.stdout.write(csv_text(heads, rows))
     elif not rows:
         say("nothing was used in that time")
     else:
         say(table([[str(row[head]) or "-" for head in heads] for row in rows], [h.replace("_", " ") for h in heads]))
-
-
-def _print_csv(rows: list[dict[str, Any]], heads: list[str]) -> None:
-    import csv
-    import sys
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(heads)
-    for row in rows:
-        writer.writerow([cell(row[head]) for head in heads])
-
-
-def cell(value: Any) -> str:
-    """Text that a spreadsheet would run as a formula is marked as text."""
-    text = str(value)
-    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

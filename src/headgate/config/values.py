@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
@@ -31,6 +32,22 @@ def duration(value: Any) -> Any:
     if not 0 <= seconds < float("inf"):
         raise ValueError("a duration cannot be negative or infinite")
     return seconds
+
+
+def moment(text: str, now: float) -> float:
+    """`24h`, `7d` (before `now`), `2026-11-01`, `2026-11-01T12:00` (UTC unless it says otherwise), `today`, `now` → Unix
+    seconds. Raises ValueError."""
+    if text == "now":
+        return now
+    if text == "today":
+        return now // 86_400 * 86_400
+    if _DURATION.fullmatch(text):
+        return now - duration(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"{text[:40]!r} is no time: write 24h, 7d, today, 2026-11-01 or 2026-11-01T12:00") from error
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def size(value: Any) -> Any:

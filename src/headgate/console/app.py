@@ -95,6 +95,7 @@ class _Console:
         for path, (template, make) in pages.items():
             out.append(Route(f"{path}.json" if path != "/" else "/overview.json", self._twin(make)))
             out.append(Route(path, self._page(template, make)))
+        out += [Route(path, self._twin(make)) for path, make in self._people.files().items()]
         out += [
             Route("/playground/ask", self._ask, methods=["POST"]),
             Route("/sign-in", self._sign_in, methods=["GET", "POST"]),
@@ -132,7 +133,7 @@ class _Console:
         async def handle(request: Request) -> Response:
             if not self._sessions.is_open(request.cookies.get(COOKIE)):
                 return _json_error(401, "sign in first", "not_signed_in")
-            return JSONResponse(await _made(make, request), headers=SECURITY)
+            return await _answered(make, request)
 
         return handle
 

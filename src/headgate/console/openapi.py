@@ -73,6 +73,15 @@ _KEY: dict[str, Any] = {
 _TEAM: dict[str, Any] = {"id": _NEEDED, "name": _TEXT, **_SHARED}
 
 
+_DIMENSIONS = ("day", "key", "user", "team", "model", "provider", "deployment", "role", "tag", "error")
+_USAGE = (
+    _query("by", "string", f"Any of {', '.join(_DIMENSIONS)}; several with commas. Left out: model."),
+    _query("since", "string", "24h, 7d, today, a date or a time (UTC). Left out: 30d."),
+    _query("until", "string", "The same. Left out: now."),
+    *(_query(name, "string", f"Only of this {name}.") for name in _DIMENSIONS),
+)
+
+
 def _both(*parts: dict[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for part in parts:
@@ -119,6 +128,8 @@ ADMIN_API: dict[str, Any] = {
             _get("Teams of the file and of the store."), _post("Make a team, or say anew what holds for it.", _TEAM)
         ),
         "/admin/v1/budgets": _get("Every budget, what is spent of it in its window, what is reserved in it."),
+        "/admin/v1/usage": _get("Attempts, tokens and US$ by any dimensions.", *_USAGE),
+        "/admin/v1/usage.csv": _get("The same as CSV; inert in spreadsheets.", *_USAGE),
         "/admin/v1/activity": _get(
             "Who spent what, and what operators did.", _query("days", "integer", "How far back; 30 if left out.")
         ),

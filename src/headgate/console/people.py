@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,10 +12,10 @@ from starlette.responses import PlainTextResponse, Response
 from headgate.core.errors import InvalidRequest, PayloadTooLarge
 from headgate.core.principal import DOORS
 from headgate.governance.desk import Desk
+from headgate.governance.spending import SUMS, csv_text
 
 LARGEST = 100_000
 """Bytes of a change."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "|")
 Make = Callable[[Request], Any]
 
 
@@ -31,6 +29,8 @@ class People:
             "/admin/v1/keys/{id}": lambda request: self._desk.key(request.path_params["id"]),
             "/admin/v1/teams": lambda request: self._desk.teams(),
             "/admin/v1/budgets": lambda request: self._desk.budgets(),
+            "/admin/v1/usage": self._usage,
+            "/admin/v1/usage.csv": self._usage_csv,
             "/admin/v1/activity": self._activity,
             "/admin/v1/activity.csv": self._csv,
             "/admin/v1/audit": lambda request: self._desk.audit(limit=_number(request, "limit", 100)),
@@ -48,6 +48,10 @@ class People:
             "/budgets": ("budgets.html", self._budgets_page),
             "/activity": ("activity.html", self._activity),
         }
+
+    def files(self) -> Mapping[str, Make]:
+        """What pages offer for download."""
+        return {"/activity.csv": self._csv}
 
     # -- changes -------------------------------------------------------------------------------------------------------
     async def _create(self, request: Request) -> dict[str, Any]:
@@ -82,18 +86,24 @@ class People:
 
     async def _csv(self, request: Request) -> Response:
         found = await self._desk.activity(days=_number(request, "days", 30))
-        text = io.StringIO()
-        writer = csv.writer(text)
         heads = ["key", "name", "attempts", "failed", "tokens_in", "tokens_out", "cost_usd"]
-        writer.writerow(heads)
-        for row in found["spend"]["key"]:
-            writer.writerow([inert(row[head]) for head in heads])
-        return PlainTextResponse(text.getvalue(), media_type="text/csv")
+        return PlainTextResponse(csv_text(heads, found["spend"]["key"]), media_type="text/csv")
+
+    async def _usage(self, request: Request) -> list[dict[str, Any]]:
+        by, since, until, where = _asked(request)
+        return await self._desk.usage(by=by, since=since, until=until, where=where)
+
+    async def _usage_csv(self, request: Request) -> Response:
+        return PlainTextResponse(
+            csv_text([*_asked(request)[0], *SUMS], await self._usage(request)), media_type="text/csv"
+        )
 
 
-def inert(cell: Any) -> Any:
-    """What a spreadsheet would take for a formula gets an apostrophe in front."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+def _asked(request: Request) -> tuple[list[str], str, str, dict[str, str]]:
+    """(dimensions, since, until, filters)"""
+    given = dict(request.query_params)
+    by = [name.strip() for name in given.pop("by", "model").split(",") if name.strip()]
+    return by, given.pop("since", "30d"), given.pop("until", "now"), given
 
 
 async def body_of(request: Request) -> dict[str, Any]:

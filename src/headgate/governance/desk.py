@@ -13,17 +13,18 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headgate.config.governance import Periods, Rates
-from headgate.config.values import duration
+from headgate.config.values import duration, moment
 from headgate.core.clock import SYSTEM, Clock
 from headgate.core.errors import Conflict, InvalidRequest, NotFound
 from headgate.core.money import dollars
 from headgate.core.ports import Store
 from headgate.core.principal import DOORS
-from headgate.core.records import AuditRecord, BudgetSpec, KeyRecord, LimitSpec, TeamRecord
+from headgate.core.records import AuditRecord, BudgetSpec, KeyRecord, LimitSpec, TeamRecord, UsageRow
 from headgate.governance.budgets import day_of, since_of
 from headgate.governance.governor import KeyedGovernor
 from headgate.governance.keys import NewKey, make_key, rotate_key, state_of
 from headgate.governance.rules import Rules, budget_specs, limit_spec
+from headgate.governance.spending import usage_rows
 
 LONGEST_NAME = 120
 OVERLAP = 3600.0
@@ -249,22 +250,27 @@ class Desk:
         names = {key.line or key.id: key.name for key in await self._store.keys()}
         since = (int(now // 86_400) - max(1, min(days, 366)) + 1) * 86_400.0
         spend: dict[str, list[dict[str, Any]]] = {}
-        for by in ("key", "model", "team"):
+        for by in ("key", "user", "team", "model", "tag"):
             rows = await self._store.usage(since=since, until=now + 86_400.0, by=(by,), where={})
             spend[by] = [
-                {
-                    by: row.group[0],
-                    "name": names.get(row.group[0], row.group[0]) if by == "key" else row.group[0],
-                    "attempts": row.attempts,
-                    "failed": row.failed,
-                    "tokens_in": row.input,
-                    "tokens_out": row.output,
-                    "cost_usd": dollars(row.cost),
-                }
+                {by: row.group[0], "name": names.get(row.group[0], row.group[0]) if by == "key" else row.group[0]}
+                | _sums(row)
                 for row in sorted(rows, key=lambda row: -row.cost)[:100]
                 if row.group[0]
             ]
-        return {"days": days, "spend": spend, "audit": await self.audit(limit=100)}
+        found = await self._store.usage(since=since, until=now + 86_400.0, by=("day",), where={})
+        dearest = max((row.cost for row in found), default=0) or 1
+        daily = [
+            {"day": row.group[0], "share": round(row.cost / dearest, 4)} | _sums(row)
+            for row in sorted(found, key=lambda row: row.group[0], reverse=True)
+        ]
+        return {"days": days, "daily": daily, "spend": spend, "audit": await self.audit(limit=100)}
+
+    async def usage(self, *, by: list[str], since: str, until: str, where: dict[str, str]) -> list[dict[str, Any]]:
+        """Attempts, tokens and US$ by any dimensions. Raises ValueError for what is no time or no dimension."""
+        now = self._clock.time()
+        start, end = moment(since, now), moment(until, now) + (1.0 if until == "now" else 0.0)
+        return usage_rows(by, await self._store.usage(since=start, until=end, by=by, where=where))
 
     async def audit(self, *, limit: int = 100) -> list[dict[str, Any]]:
         return [msgspec.to_builtins(record) for record in await self._store.audits(max(1, min(limit, 1000)))]
@@ -280,6 +286,16 @@ class Desk:
         if self._governor is None or self.serving is None:
             return
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._governor.refresh(), self.serving))
+
+
+def _sums(row: UsageRow) -> dict[str, Any]:
+    return {
+        "attempts": row.attempts,
+        "failed": row.failed,
+        "tokens_in": row.input,
+        "tokens_out": row.output,
+        "cost_usd": dollars(row.cost),
+    }
 
 
 def _read(kind: type[Any], given: Mapping[str, Any]) -> Any:
