@@ -58,6 +58,7 @@ def demo(
         context.obj = data_dir
         return
     from headgate.cli.serve import run_process
+    from headgate.cli.tour_keys import stop_at_keys
     from headgate.server.options import Options
 
     demo_file = config or Path(str(files("headgate.config") / "example.yaml"))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from headgate.cli.books import clock, read
-from headgate.cli.output import bold, dim, fail, say, show_json
+from headgate.cli.output import bold, dim, fail, plain, say, show_json
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -27,7 +27,7 @@ def show(
 ) -> None:
     """What was asked, chosen and tried, what it took and cost. (A request that just ended appears within a second.)"""
     from headgate.core.money import dollars
-    from headgate.engine.archive import unpack
+    from headgate.engine.archive import bodies_of, unpack
     from headgate.server.routes.traces import trace_view
 
     async def ask(store: Any) -> Any:
@@ -37,6 +37,9 @@ def show(
     if record is None:
         fail(f"there is no trace {trace!r}")
     view = trace_view(unpack(record), record)
+    bodies = bodies_of(record)
+    if bodies is not None:
+        view["bodies"] = bodies
     if json:
         show_json(view)
         return
@@ -51,3 +54,5 @@ def show(
         paid = "unknown cost" if outcome is None or outcome.cost is None else f"${dollars(outcome.cost)}"
         fault = f" ({outcome.error})" if outcome is not None and outcome.error else ""
         say(f"  {intent.id}  {intent.deployment}  {said}{fault}  {paid}")
+    for which, body in (bodies or {}).items():
+        say(f"  {bold(which)} {dim('(redacted)')}\n    {plain(body)}")

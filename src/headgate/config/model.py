@@ -176,6 +176,9 @@ class Store(Section):
     """Bytes that may wait for a store that is down; beyond them new requests are refused."""
     contents: bool = False
     """Keep what the steps of agents asked and answered in stored traces too."""
+    bodies: bool = False
+    """Keep what clients sent and what they were answered, with the trace: redacted (keys, addresses, numbers of cards and
+    accounts, files), and 64,000 characters of each at most."""
 
     @field_validator("url")
     @classmethod

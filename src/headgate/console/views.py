@@ -91,6 +91,8 @@ class Admin:
         out["request"] = _row(record)
         out["decisions"] = [msgspec.to_builtins(decision) for decision in trace.decisions]
         out["lossy"] = list(trace.lossy)
+        if (bodies := await self.house.bodies_of(id)) is not None:
+            out["bodies"] = bodies
         return out
 
     def config(self) -> dict[str, Any]:

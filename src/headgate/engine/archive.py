@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -25,18 +26,27 @@ class Stored(msgspec.Struct, omit_defaults=True):
     attempts: list[AttemptView] = []
     lossy: list[str] = []
     cost_unknown: bool = False
+    bodies: Mapping[str, str] | None = None
+    """`request` and `answer`, where the store is asked to keep them: redacted already."""
 
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _decode = msgspec.json.Decoder(Stored).decode
 
 
-def pack(trace: Trace, *, contents: bool = False) -> bytes:
+def pack(trace: Trace, *, contents: bool = False, bodies: Mapping[str, str] | None = None) -> bytes:
     facts = trace.facts
     if not contents and any(isinstance(value, dict) for value in facts.values()):
         facts = _without_contents(facts)
     stored = Stored(
-        trace.chosen, trace.alternatives, facts, trace.decisions, trace.attempts, trace.lossy, trace.cost_unknown
+        trace.chosen,
+        trace.alternatives,
+        facts,
+        trace.decisions,
+        trace.attempts,
+        trace.lossy,
+        trace.cost_unknown,
+        bodies,
     )
     data = _encode(stored)
     if len(data) > LARGEST:
@@ -62,6 +72,10 @@ def unpack(record: RequestRecord) -> Trace:
         trace.lossy = stored.lossy
         trace.cost_unknown = stored.cost_unknown
     return trace
+
+
+def bodies_of(record: RequestRecord) -> Mapping[str, str] | None:
+    return None if record.trace_json is None else _decode(record.trace_json).bodies
 
 
 def _without_contents(value: Any) -> Any:

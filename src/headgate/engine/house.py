@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec.structs import replace
 
 from headgate.core.clock import SYSTEM, Clock
 from headgate.core.errors import StorageUnavailable
@@ -13,7 +15,7 @@ from headgate.core.ports import Governor, Ledger, Store
 from headgate.core.pulse import Pulse
 from headgate.core.records import FeedbackRecord, RequestRecord
 from headgate.core.trace import AttemptView, Trace
-from headgate.engine.archive import pack, unpack
+from headgate.engine.archive import bodies_of, pack, unpack
 from headgate.engine.snapshot import Snapshot
 from headgate.net.transport.protocol import Transport
 from headgate.stores.rows import matches
@@ -41,8 +43,10 @@ class House:
         charge_unknown: bool = True,
         archive: Store | None = None,
         contents: bool = False,
+        bodies: bool = False,
     ) -> None:
-        """`archive`: where requests of earlier lives are found; `contents`: keep what agents' steps said there."""
+        """`archive`: where requests of earlier lives are found; `contents`: keep what agents' steps said there;
+        `bodies`: and what clients sent and were answered."""
         self.snapshot = snapshot
         self.transport = transport
         self.ledger = ledger
@@ -53,6 +57,7 @@ class House:
         self.charge_unknown = charge_unknown
         self.archive = archive
         self._contents = contents
+        self.bodies = bodies and archive is not None
         self.on_attempt: list[Callable[[AttemptView, Trace], None]] = []
         self.on_request: list[Callable[[RequestRecord, Trace], None]] = []
         self.on_event: list[Callable[[str, dict[str, object]], None]] = []
@@ -84,6 +89,8 @@ class House:
     def request_over(self, record: RequestRecord, trace: Trace) -> None:
         """The ledger first: telemetry may fail, money may not."""
         self.ledger.record(record)
+        if self.bodies:
+            record = replace(record, trace_json=None)  # bodies are large, and memory is not where they are kept
         self._traces[trace.id] = (record.key_id, trace, record)
         if len(self._traces) > TRACES:
             self._traces.popitem(last=False)
@@ -92,9 +99,16 @@ class House:
         for listener in self.on_request:
             listener(record, trace)
 
-    def packed(self, trace: Trace) -> bytes | None:
+    def packed(self, trace: Trace, bodies: Mapping[str, str] | None = None) -> bytes | None:
         """The trace as the store keeps it; None where there is no store."""
-        return None if self.archive is None else pack(trace, contents=self._contents)
+        return None if self.archive is None else pack(trace, contents=self._contents, bodies=bodies)
+
+    async def bodies_of(self, id: str) -> Mapping[str, str] | None:
+        """What was kept of a request's bodies, for operators; a few tenths of a second after its end."""
+        if self.archive is None:
+            return None
+        record = await self.archive.request(id, key_id=None)
+        return None if record is None else bodies_of(record)
 
     def remember(self, key_id: str, object_id: str, model: str, deployment: Deployment) -> None:
         """A provider keeps this object (a response, a file, a batch) for this key."""

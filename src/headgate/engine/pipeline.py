@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 
 from headgate.core import failpoints
 from headgate.core.answer import Answer
-from headgate.core.dialect import Dialect, Op
+from headgate.core.dialect import Dialect, Op, View
 from headgate.core.envelope import Envelope
 from headgate.core.errors import (
     BudgetExceeded,
@@ -32,6 +33,7 @@ from headgate.core.trace import Trace
 from headgate.core.usage import Usage
 from headgate.engine.house import House
 from headgate.engine.options import affinity_of, read_options
+from headgate.engine.overheard import Overheard, kept
 from headgate.engine.run import Progress, RequestRun, Shared
 from headgate.engine.snapshot import Snapshot, check_allowed, check_door
 
@@ -91,7 +93,8 @@ async def open_exchange(house: House, inbound: Inbound) -> Exchange:
 
         failpoints.reached("admitted")
         strategy = prepared.snapshot.strategy(prepared.name)
-        exchange.answer = await strategy.answer(prepared.request, prepared.run, prepared.plan)
+        answer = await strategy.answer(prepared.request, prepared.run, prepared.plan)
+        exchange.answer = Overheard(answer, inbound.dialect) if house.bodies else answer
     except HeadgateError as error:
         error.trace_id = exchange.trace.id
         error.attempted = exchange.trace.calls > 0
@@ -350,8 +353,25 @@ class Exchange:
             ttft=None if first is None else first / 1000,
             latency=elapsed,
             overhead=self.overhead_ms() / 1000,
-            trace_json=self.house.packed(trace),
+            trace_json=self.house.packed(trace, self._bodies() if self.house.bodies else None),
         )
+
+    def _bodies(self) -> dict[str, str]:
+        """What the client sent and was answered, as they may be kept."""
+        out = {"request": kept(self.inbound.body)}
+        if isinstance(self.answer, Overheard):
+            view = View(
+                model=self.answer.model,
+                stream=False,
+                include_usage=True,
+                id=self.trace.id,
+                created=int(self.trace.started_at),
+                request=self.request.content(),
+                array=False,
+            )
+            with contextlib.suppress(HeadgateError):  # it broke where nothing can be made of it
+                out["answer"] = self.answer.kept(view)
+        return out
 
 
 def _sum(usages: list[Usage]) -> Usage | None:

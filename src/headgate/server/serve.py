@@ -95,6 +95,7 @@ class Process:
             charge_unknown=settings.unknown == "reserved",
             archive=self.books.store,
             contents=settings.contents,
+            bodies=settings.bodies,
         )
         self.repeats = Repeats(shared or MemoryAnswers(), self.books.journal.holder, on_event=self._event)
         self.plane = DataPlane(self.house, local=local, on_error=self._note_error, repeats=self.repeats)

@@ -1,0 +1,90 @@
+"""What a request said and what it was answered, for stores that are asked to keep it."""
+
+from __future__ import annotations
+
+from headgate.core.answer import JSON, Answer, Piece
+from headgate.core.dialect import Dialect, Quirks, View
+from headgate.core.errors import HeadgateError
+from headgate.core.events import ChatAnswer, Collector, Event
+from headgate.telemetry.redaction import redacted
+
+MOST = 64_000
+"""Characters of each body that are kept."""
+_TEXT = (JSON, "text/")
+
+
+class Overheard:
+    """An Answer that passes everything on and remembers it. `dialect` is the door's: raw pieces are in it."""
+
+    def __init__(self, answer: Answer, dialect: Dialect) -> None:
+        self._answer = answer
+        self._dialect = dialect
+        self._splitter = dialect.splitter()
+        self._parser = dialect.event_parser(Quirks())
+        self._collector = Collector()
+        self._body: bytes | None = None
+        self._said: ChatAnswer | None = None
+        self._is_heard = True
+        """False once something was not understood: the answer goes on, what is kept ends there."""
+
+    @property
+    def settled(self) -> bool:
+        return self._answer.settled
+
+    @property
+    def model(self) -> str:
+        return self._answer.model
+
+    @property
+    def provider(self) -> str:
+        return self._answer.provider
+
+    @property
+    def deployment(self) -> str:
+        return self._answer.deployment
+
+    @property
+    def media(self) -> str:
+        return self._answer.media
+
+    async def pull(self, dialect: str | None = None) -> Piece | None:
+        piece = await self._answer.pull(dialect)
+        if piece is not None and self._is_heard:
+            try:
+                self._hear(piece)
+            except HeadgateError:
+                self._is_heard = False
+        return piece
+
+    def said(self) -> list[Event]:
+        return self._answer.said()
+
+    async def body(self, dialect: str) -> bytes | None:
+        self._body = await self._answer.body(dialect)
+        return self._body
+
+    async def read(self) -> ChatAnswer:
+        self._said = await self._answer.read()
+        return self._said
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
+
+    def kept(self, view: View) -> str:
+        """The answer in the door's own form, as if it had not been streamed; redacted and cut."""
+        if self._body is not None:
+            return kept(self._body, self.media)
+        return kept(self._dialect.render_answer(self._said or self._collector.answer(), view).body, JSON)
+
+    def _hear(self, piece: Piece) -> None:
+        frames = self._splitter.feed(piece) if isinstance(piece, bytes) else []
+        events = piece if isinstance(piece, list) else [event for frame in frames for event in self._parser.feed(frame)]
+        for event in events:
+            self._collector.feed(event)
+
+
+def kept(body: bytes, media: str = JSON) -> str:
+    """A body as it may be kept: text redacted and cut, everything else by its size."""
+    if not media.startswith(_TEXT) or body[:1] not in b'{["':
+        return f"[{len(body)} bytes]"
+    return redacted(body.decode("utf-8", "replace"), MOST)
