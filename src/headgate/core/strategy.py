@@ -11,6 +11,7 @@ import msgspec
 from headgate.core.answer import Answer
 from headgate.core.clock import Clock
 from headgate.core.envelope import Envelope
+from headgate.core.events import ChatAnswer
 from headgate.core.money import Price
 from headgate.core.principal import Principal
 from headgate.core.records import RequestRecord
@@ -120,6 +121,27 @@ class Knowledge(Protocol):
         ...
 
 
+class Aside(msgspec.Struct, frozen=True, kw_only=True):
+    """How a question of the house's own is asked. `purpose` (shadow, judge): who it is that asks, and a tag, which has the
+    budget line. `because` is for its trace. `timeout` in seconds, `max_cost` in nano-US$."""
+
+    purpose: str
+    because: str
+    timeout: float
+    tags: tuple[str, ...] = ()
+    max_cost: int | None = None
+
+
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it: an answer, or the code of an error. `cost` in nano-US$, None where a price is unknown."""
+
+    answer: ChatAnswer | None = None
+    error: str | None = None
+    cost: int | None = None
+    latency: float = 0.0
+    trace: str = ""
+
+
 class Run(Protocol):
     """One request's life, as strategies see it."""
 
@@ -149,6 +171,11 @@ class Run(Protocol):
         self, name: str, request: Request, *, role: str | None = None, envelope: Envelope | None = None
     ) -> Answer:
         """An entry's answer, at first content or complete. Raises HeadgateError."""
+        ...
+
+    async def aside(self, name: str, request: Request, aside: Aside) -> Beside:
+        """Asks an entry in a life of its own, which may outlast this one: neither its money nor its time nor its failure
+        are this request's. Not streamed. Confined to the same zone. Never raises but for cancellation."""
         ...
 
     async def attempt(self, model: str, request: Request, *, policy: Any = None) -> Answer:

@@ -82,7 +82,11 @@ async def open_exchange(house: House, inbound: Inbound) -> Exchange:
     if house.pulse.sheds(principal.priority):
         house.event("shed", {"reason": "lag", "lag_s": round(house.pulse.lag, 3), "priority": principal.priority})
         raise Overloaded("the gateway is too busy to take more", retry_after=1.0)
-    prepared = prepare(house, inbound, principal, started, started_at)
+    return await enter(house, inbound, prepare(house, inbound, principal, started, started_at))
+
+
+async def enter(house: House, inbound: Inbound, prepared: Prepared) -> Exchange:
+    """reserve → answer. Raises HeadgateError, with everything settled and recorded."""
     exchange = Exchange(house, inbound, prepared)
     house.inflight += 1
     try:
@@ -150,27 +154,18 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
         array=inbound.array,
     )
     seconds = min(options.timeout or snapshot.deadline, snapshot.deadline)
-    shared = Shared(
-        principal=principal,
-        trace=trace,
-        clock=house.clock,
-        ledger=house.ledger,
-        governor=house.governor,
-        transport=house.transport,
-        rng=house.rng,
-        pulse=house.pulse,
-        snapshot=snapshot,
-        on_attempt=house.attempt_closed,
-        on_event=house.event,
-        charge_unknown=house.charge_unknown,
-    )
-    shared.on_progress = inbound.progress
+    shared = Shared(house, snapshot, principal, trace, on_progress=inbound.progress)
     run = RequestRun(shared, Envelope(started + seconds, money=options.max_cost))
     name = resolved.name if home is None else home[0]
-    strategy = snapshot.strategy(name)
+    return planned(house, request, run, snapshot, name)
+
+
+def planned(house: House, request: Request, run: RequestRun, snapshot: Snapshot, name: str) -> Prepared:
+    """The plan of an entry for this request, and what it says for the trace."""
+    principal, trace, strategy = run.principal, run.trace, snapshot.strategy(name)
     trace.strategy = strategy.kind
     cap = None
-    if peek.max_tokens is None and inbound.op == "chat":
+    if request.peek.max_tokens is None and request.op == "chat":
         cap = house.governor.output_cap(principal, trace.tags)
         if cap is not None:
             request = _capped(request, run, cap)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from headgate.core.answer import Answer
-from headgate.core.clock import Clock
 from headgate.core.envelope import Envelope
 from headgate.core.errors import ModelNotFound
-from headgate.core.ports import Governor, Ledger
 from headgate.core.principal import Principal
-from headgate.core.pulse import Pulse
 from headgate.core.request import Request
-from headgate.core.strategy import ModelInfo, Plan, Strategy
+from headgate.core.strategy import Aside, Beside, ModelInfo, Plan, Strategy
 from headgate.core.trace import AttemptView, Trace
+from headgate.engine.house import House
 from headgate.engine.snapshot import Snapshot, check_zone, info_of
-from headgate.net.transport.protocol import Transport
 from headgate.upstream.attempt import PLAIN, attempt
 from headgate.upstream.deployment import Deployment
 
@@ -27,52 +23,22 @@ Progress = Callable[[str, dict[str, Any]], Awaitable[None]]
 class Shared:
     """What all runs of one request have in common."""
 
-    __slots__ = (
-        "charge_unknown",
-        "clock",
-        "governor",
-        "ledger",
-        "on_attempt",
-        "on_event",
-        "on_progress",
-        "principal",
-        "pulse",
-        "rng",
-        "silent",
-        "snapshot",
-        "trace",
-        "transport",
-    )
+    __slots__ = ("house", "on_progress", "principal", "silent", "snapshot", "trace")
 
     def __init__(
         self,
-        *,
+        house: House,
+        snapshot: Snapshot,
         principal: Principal,
         trace: Trace,
-        clock: Clock,
-        ledger: Ledger,
-        governor: Governor,
-        transport: Transport,
-        rng: random.Random,
-        pulse: Pulse,
-        snapshot: Snapshot,
-        on_attempt: Callable[[AttemptView, Trace, Deployment, str | None], None],
-        on_event: Callable[[str, dict[str, object]], None],
-        charge_unknown: bool = True,
+        *,
+        on_progress: Progress | None = None,
     ) -> None:
+        self.house = house
+        self.snapshot = snapshot
         self.principal = principal
         self.trace = trace
-        self.clock = clock
-        self.ledger = ledger
-        self.governor = governor
-        self.transport = transport
-        self.rng = rng
-        self.pulse = pulse
-        self.snapshot = snapshot
-        self.on_attempt = on_attempt
-        self.on_event = on_event
-        self.on_progress: Progress | None = None
-        self.charge_unknown = charge_unknown
+        self.on_progress = on_progress
         self.silent: set[str] = set()
 
 
@@ -96,26 +62,27 @@ class RequestRun:
     )
 
     def __init__(self, shared: Shared, envelope: Envelope, role: str | None = None) -> None:
+        house = shared.house
         self._shared = shared
         self._role = role
         self.envelope = envelope
         self.principal = shared.principal
         self.trace = shared.trace
-        self.clock = shared.clock
-        self.ledger = shared.ledger
-        self.governor = shared.governor
-        self.transport = shared.transport
-        self.rng = shared.rng
-        self.pulse = shared.pulse
-        self.charge_unknown = shared.charge_unknown
+        self.clock = house.clock
+        self.ledger = house.ledger
+        self.governor = house.governor
+        self.transport = house.transport
+        self.rng = house.rng
+        self.pulse = house.pulse
+        self.charge_unknown = house.charge_unknown
         self.silent = shared.silent
 
     # -- Life ------------------------------------------------------------------------------------------------------
     def closed(self, view: AttemptView, deployment: Deployment, upstream_id: str | None) -> None:
-        self._shared.on_attempt(view, self._shared.trace, deployment, upstream_id)
+        self._shared.house.attempt_closed(view, self._shared.trace, deployment, upstream_id)
 
     def event(self, kind: str, **facts: object) -> None:
-        self._shared.on_event(kind, {"trace": self.trace.id, **facts})
+        self._shared.house.event(kind, {"trace": self.trace.id, **facts})
 
     # -- Run -------------------------------------------------------------------------------------------------------
     def strategy(self, name: str) -> Strategy:
@@ -140,6 +107,12 @@ class RequestRun:
         run = self.child(envelope=envelope or self.envelope.child(), role=role)
         strategy = run.strategy(name)
         return await strategy.answer(request, run, strategy.plan(request, run))
+
+    async def aside(self, name: str, request: Request, aside: Aside) -> Beside:
+        from headgate.engine.aside import ask_aside  # it goes through the pipeline, which makes runs
+
+        shared = self._shared
+        return await ask_aside(shared.house, shared.snapshot, self.principal, name, request, aside)
 
     async def attempt(self, model: str, request: Request, *, policy: Any = None) -> Answer:
         found = self._shared.snapshot.model(model)
