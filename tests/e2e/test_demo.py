@@ -24,6 +24,7 @@ SIX = {
     "translation": "gpt-5.5",
     "math": "deepseek-v4",
 }
+ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "headgate.cli"]
 
 
@@ -83,7 +84,7 @@ def test_the_demo_tours_breaks_mends_and_ends(tmp_path):
                 text,
             )
         assert "saved against always asking claude-4.7" in text
-        assert "headgate demo break claude-4.7" in text
+        assert "demo break claude-4.7" in text
         data = str(tmp_path / "data")
         assert run("demo", "--data-dir", data, "break", "claude-4.7")[0] == 0
         status, headers, _ = ask(url, "reliable")
@@ -93,6 +94,12 @@ def test_the_demo_tours_breaks_mends_and_ends(tmp_path):
         assert code == 0
         assert "[simulated]" in out
         assert "gpt-5.5 → gpt-5.5" in out
+        code, out, _ = run("chat", "--url", url, "gemini-3.0", "What is a weir?")
+        assert code == 0
+        assert "gemini-3.0 → gemini-3.0" in out
+        code, out, _ = run("chat", "--url", url, "--json", "auto", "is", "a", "word", "here")
+        assert code == 0
+        assert json.loads(out)["headgate"]["requested"] == "auto"
         code, out, _ = run("explain", "--url", url, "-m", "reliable", "hello")
         assert code == 0
         assert "reliable" in out
@@ -103,8 +110,42 @@ def test_the_demo_tours_breaks_mends_and_ends(tmp_path):
         assert "[simulated]" in "".join(c.choices[0].delta.content or "" for c in stream if c.choices)
     finally:
         process.send_signal(signal.SIGTERM)
+        rest, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+    assert '{"at"' not in text + rest, "a tour is no log"
+
+
+@pytest.mark.timeout(120)
+def test_a_clean_clone_starts_tours_and_stops(tmp_path):
+    """What is committed is enough: nothing that the demo needs lies in this tree only."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", "--depth", "1", ROOT.as_uri(), str(clone)], check=True, timeout=60)
+    recipe = subprocess.run(["make", "-n", "demo"], cwd=clone, capture_output=True, text=True, check=True, timeout=30)
+    assert recipe.stdout.splitlines()[-1] == ".venv/bin/headgate demo"
+    env = {**os.environ, "PYTHONPATH": str(clone / "src"), "PYTHONUNBUFFERED": "1"}
+    where = [sys.executable, "-c", "import headgate; print(headgate.__file__)"]
+    found = subprocess.run(where, cwd=clone, env=env, capture_output=True, text=True, check=True, timeout=30)
+    assert found.stdout.startswith(str(clone))
+    process = subprocess.Popen(
+        [*COMMAND, "demo", "--port", "0", "--admin-port", "0"],
+        cwd=clone,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        lines = until(process, "Ctrl-C ends the demo", 80.0)
+        assert any("[simulated]" in line for line in lines)
+        assert (clone / ".headgate").is_dir(), "everything it writes is in its own data directory"
+        status = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True, timeout=30
+        )
+        assert status.stdout == ""
+    finally:
+        process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
-    assert "Traceback" not in (process.stderr.read() if process.stderr else "")
 
 
 @pytest.mark.timeout(60)

@@ -18,8 +18,13 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def chat(
-    prompt: Annotated[list[str] | None, typer.Argument(help="Left out: a conversation, one line a turn.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m")] = "auto",
+    prompt: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="[MODEL] PROMPT: a model's name may come first. No prompt: a conversation, one line a turn."
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Left out: auto.")] = None,
     url: str = "http://127.0.0.1:4100",
     key: Annotated[str, typer.Option(envvar="HEADGATE_KEY", help="Virtual key.")] = "local",
     system: str | None = None,
@@ -27,6 +32,7 @@ def chat(
 ) -> None:
     """Streams the answer; the last line says who answered, why, attempts, time to first token, cost and trace."""
     messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    model, prompt = _named(url, key, model, prompt or [])
     if prompt:
         messages.append({"role": "user", "content": " ".join(prompt)})
         _turn(url, key, model, messages, as_json=json)
@@ -45,6 +51,26 @@ def chat(
             return
         messages.append({"role": "user", "content": line})
         messages.append({"role": "assistant", "content": _turn(url, key, model, messages, as_json=json)})
+
+
+def _named(url: str, key: str, model: str | None, words: list[str]) -> tuple[str, list[str]]:
+    """(model, prompt). Without -m, a first word that is a model's name is one where it cannot be a word of the prompt: the
+    rest is one quoted argument, or there is no rest."""
+    if model is None and len(words) in (1, 2) and " " not in words[0]:
+        names = _served(url, key)
+        if words[0] in names:
+            return words[0], words[1:]
+    return model or "auto", words
+
+
+def _served(url: str, key: str) -> set[str]:
+    """Empty where nobody answers: the request itself then says why."""
+    request = urllib.request.Request(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return {model["id"] for model in msgspec.json.decode(answer.read())["data"]}
+    except (OSError, msgspec.DecodeError, KeyError, TypeError):
+        return set()
 
 
 def _turn(url: str, key: str, model: str, messages: list[dict[str, Any]], *, as_json: bool) -> str:

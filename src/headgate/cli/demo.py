@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from headgate.cli.output import bold, dim, fail, say, show_json
+from headgate.cli.output import bold, dim, fail, myself, say, show_json
 
 app = typer.Typer(add_completion=False, invoke_without_command=True)
 STATE = "demo.json"
@@ -79,7 +79,8 @@ def demo(
         if not no_tour:
             names = list(running.house.snapshot.entries)
             at_keys = partial(stop_at_keys, process.urls, data_dir)
-            await asyncio.to_thread(_tour, running.url, running.admin.url, names, demo_file, at_keys)
+            console = f"{running.admin.url}  (sign in with the admin token {running.admin.token})"
+            await asyncio.to_thread(_tour, running.url, console, names, demo_file, at_keys)
 
     run_process(process, ready)
 
@@ -135,16 +136,23 @@ def break_model(
     context: typer.Context,
     model: str,
     mode: Annotated[str, typer.Option(help="500, 429, hang, cut_stream, error_in_200, ...")] = "500",
+    json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Break a simulated model while the demo runs."""
     _control(context.obj, model, {"break": mode})
-    say(f"{model} now fails ({mode}); mend it with: headgate demo mend {model}")
+    if json:
+        show_json({"model": model, "state": mode})
+        return
+    say(f"{model} now fails ({mode}); mend it with: {myself()} demo mend {model}")
 
 
 @app.command()
-def mend(context: typer.Context, model: str) -> None:
+def mend(context: typer.Context, model: str, json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """Mend a broken model."""
     _control(context.obj, model, {"mend": True})
+    if json:
+        show_json({"model": model, "state": "ok"})
+        return
     say(f"{model} works again")
 
 
@@ -185,7 +193,9 @@ def _tour(url: str, console: str, names: list[str], file: Path, at_keys: Callabl
     say(bold("Try it yourself"))
     for number, line in enumerate(lines, 1):
         say(f"  {number}. {line}")
-    say("\n  break a model:  headgate demo break claude-4.7\n  mend it:        headgate demo mend claude-4.7")
+    say("\n  from a second terminal:")
+    say(f"  break a model:  {myself()} demo break claude-4.7\n  mend it:        {myself()} demo mend claude-4.7")
+    say(f"  talk to one:    {myself()} chat auto")
     say(f"  any OpenAI client: base_url={url}/v1 · Anthropic: {url} · Google: {url}\n")
     say(f"  console:        {console}\n  Ctrl-C ends the demo.")
 
@@ -275,7 +285,7 @@ def summary(details: dict) -> str:
         parts.append(f"{first / 1000:.2f} s to first token")
     cost = details.get("cost_usd")
     parts.append(f"${cost}" if cost is not None else "cost unknown")
-    if saved := details.get("saved_usd"):
+    if Decimal(saved := details.get("saved_usd") or "0"):
         parts[-1] += f" (saved ${saved})"
     parts.append(details["trace"])
     return " · ".join(parts)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from headgate.cli.output import fail, say, show_json
+from headgate.cli.output import fail, myself, say, show_json
 
 app = typer.Typer(add_completion=False)
 
@@ -27,4 +27,5 @@ def init(
     if json:
         show_json({"written": str(file)})
     else:
-        say(f"wrote {file}: set your keys in the environment, then: headgate check {file} && headgate serve")
+        named = "" if file == Path("headgate.yaml") else f" --config {file}"
+        say(f"wrote {file}: set your keys in the environment, then: {myself()} check {file} && {myself()} serve{named}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -22,6 +24,17 @@ def fail(message: str, code: int = 1) -> NoReturn:
     """Ends the command: 1 the answer is no, 2 usage."""
     sys.stderr.write(message.rstrip() + "\n")
     raise SystemExit(code)
+
+
+def myself() -> str:
+    """What to type to call this program again: its bare name where the shell would find it, else its path from here."""
+    called = Path(sys.argv[0])
+    found = shutil.which(called.name)
+    if found is not None and called.exists() and Path(found).resolve() == called.resolve():
+        return called.name
+    if called.name != "headgate":
+        return f"{sys.executable} -m headgate.cli"
+    return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
 
 
 def colour(text: str, code: str) -> str:

@@ -182,7 +182,8 @@ class Process:
             if ready is not None:
                 await ready(self)
             await self._stop.wait()
-            self.log.write("draining", SYSTEM.time(), inflight=self.house.inflight)
+            if self.options.log:
+                self.log.write("draining", SYSTEM.time(), inflight=self.house.inflight)
             for task in watching:
                 task.cancel()
             front.drain()
