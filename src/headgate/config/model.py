@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serial
 
 from headgate.config.governance import Budgets, Limits, Team
 from headgate.config.strategies import Agent, Cascade, Ensemble, Experiment, Fallback, Route
-from headgate.config.values import Count, Duration, Money, Secret, Size
+from headgate.config.values import Count, Duration, Money, Secret, Size, plain
 
 STRATEGIES = ("fallback", "route", "cascade", "ensemble", "agent", "experiment")
 MOVE_ON_WORDS = (
@@ -129,7 +129,7 @@ class Entry(Section):
     """Off unless given."""
     concurrency: Annotated[Count, Field(ge=1)] | None = None
     """Most calls at a time per deployment; left out: found by the provider's own signs of overload."""
-    extra: dict[str, Any] = {}
+    extra: Annotated[dict[str, Any], BeforeValidator(plain)] = {}
     """Fields of a JSON body, in the provider's own words, that every request to this model carries, whatever the client
     says."""
     fallback: Fallback | None = None
