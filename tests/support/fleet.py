@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +62,46 @@ class Fleet:
             replica.close()
         self.loop.run(self.sim.aclose())
         self.loop.close()
+
+
+ASK = {"model": "claude-4.7", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
+
+
+async def post(url: str, key: str | None, body: dict[str, Any] = ASK) -> int:
+    """One chat request on a connection of its own; its status, -1 where the connection was refused or cut."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    data = json.dumps(body).encode()
+    who = "" if key is None else f"authorization: Bearer {key}\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}:{port}\r\n{who}content-length: {len(data)}\r\n"
+    try:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            writer.write(head.encode() + b"content-type: application/json\r\nconnection: close\r\n\r\n" + data)
+            answer = await reader.read()
+        finally:
+            writer.transport.abort()
+    except OSError:
+        return -1
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else -1
+
+
+class Crowd:
+    """Many requests at once, over all `urls` in turn; those that are not answered yet hang until `leave`."""
+
+    def __init__(self, urls: Sequence[str], key: str | None, count: int, body: dict[str, Any] = ASK) -> None:
+        self._tasks = [asyncio.create_task(post(urls[n % len(urls)], key, body)) for n in range(count)]
+
+    @property
+    def answered(self) -> list[int]:
+        return [task.result() for task in self._tasks if task.done()]
+
+    async def until(self, waiting: int, seconds: float = 60.0) -> None:
+        """All but so many are answered."""
+        async with asyncio.timeout(seconds):
+            while sum(not task.done() for task in self._tasks) > waiting:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    async def leave(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
