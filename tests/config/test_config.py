@@ -33,7 +33,7 @@ def problems(text: str, env: dict[str, str] | None = None) -> list[str]:
         (PROVIDER + "models: {a: {provider: openai, timeout: {total: soon}}}", "is no duration"),
         (PROVIDER + "models: {a: }", "an empty section is written {}"),
         ("providers: {openai: {api_key: '${NOPE}'}}", "NOPE is not set"),
-        ("alerts: {}", "is not built yet"),
+        ("guards: {}", "is not built yet"),
         ("limits: {keys: {request_per_minute: 5}}", "(did you mean 'requests_per_minute'?)"),
         ("budgets: {all: {monthly: much}}", "is no amount of money"),
         ("budgets: {all: {yearly: 5}}", "unknown key 'yearly'"),

@@ -12,6 +12,7 @@ HERE = "faults/test_faults.py"
 WIRES = "faults/test_wires.py"
 VIRTUAL = "faults/test_virtual.py"
 PROCESS = "faults/test_process.py"
+ALERTS = "telemetry/test_alerts.py"
 COOLING = "upstream/test_cooling.py"
 MOVES = f"{HERE}::test_a_failure_before_content_moves_on_unseen"
 ALONE = f"{HERE}::test_a_single_model_fails_with_one_clean_error"
@@ -83,7 +84,15 @@ PROOFS: dict[tuple[int, str], list[str]] = {
     (32, "no file descriptors"): [f"{PROCESS}::test_32_without_file_descriptors_it_sheds_and_recovers"],
     (33, "the loop is blocked"): [
         f"{PROCESS}::test_33_a_blocked_loop_is_measured_and_sheds",
+        f"{PROCESS}::test_33_a_blocked_loop_blames_no_provider_for_what_it_has_not_read",
         f"{PROCESS}::test_33_the_least_important_are_shed_first",
+    ],
+    (42, "an alert webhook that fails, hangs, redirects or is where it must not be"): [
+        f"{ALERTS}::test_a_webhook_that_fails_is_asked_three_times_and_one_that_recovers_is_heard",
+        f"{ALERTS}::test_a_refusal_or_a_redirect_is_no_delivery_and_is_not_followed",
+        f"{ALERTS}::test_an_address_that_is_not_public_is_not_called",
+        f"{ALERTS}::test_a_webhook_that_hangs_costs_alerts_and_nothing_else",
+        f"{ALERTS}::test_a_process_tells_of_a_breaker_and_serves_on_while_the_webhook_hangs",
     ],
     (41, "metrics are scraped without pause"): [
         f"{WIRES}::test_41_metrics_scraped_a_hundred_times_a_second_stop_nobody"

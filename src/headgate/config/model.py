@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,13 @@ MOVE_ON_WORDS = (
     "content_policy",
     "bad_request",
 )
+
+
+AlertKind = Literal[
+    "health", "misconfigured", "shed", "failover", "fallback", "rescue", "hedge", "slept", "price_unknown",
+    "budget_reached", "budget_store_lost", "budget_store_back", "store_lost", "store_back", "shared_store_lost",
+    "shared_store_back", "repeats_lost",
+]  # fmt: skip
 
 
 class Section(BaseModel):
@@ -226,6 +234,40 @@ class Server(Section):
     """Our own HTTP/1.1 front end, or uvicorn: the same suite of tests, more CPU per request."""
 
 
+class AlertWebhook(Section):
+    """Where alerts are posted as JSON. Redirects are not followed."""
+
+    url: str
+    secret: Secret | None = None
+    """Signs every body (`x-headgate-signature: sha256=...`, HMAC-SHA-256). Never empty."""
+    networks: list[str] = []
+    """Networks that it may be in although they are not public (`10.1.2.0/24`)."""
+
+    @field_validator("secret")
+    @classmethod
+    def _not_empty(cls, value: Secret | None) -> Secret | None:
+        if value is not None and not value.reveal():
+            raise ValueError("an empty secret signs nothing: leave it out, or set it")
+        return value
+
+    @field_validator("networks")
+    @classmethod
+    def _are_networks(cls, value: list[str]) -> list[str]:
+        for network in value:
+            ipaddress.ip_network(network)
+        return value
+
+
+class Alerts(Section):
+    """Events that an operator is told of. Read at the start of the process."""
+
+    webhook: AlertWebhook | None = None
+    on: list[AlertKind] = ["health", "misconfigured", "shed", "budget_reached", "store_lost", "shared_store_lost"]
+    """Which events; the log and the metrics have all of them."""
+    every: Duration = 60.0
+    """The same alert of the same subject is sent once in this time, and says how often it came."""
+
+
 class FilesTool(Section):
     """Reading files below one folder."""
 
@@ -285,3 +327,4 @@ class Config(Section):
     teams: dict[str, Annotated[Team, _Named]] = {}
     store: Store = Store()
     server: Server = Server()
+    alerts: Alerts = Alerts()

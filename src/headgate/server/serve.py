@@ -26,6 +26,7 @@ from headgate.governance.rules import rules_of
 from headgate.governance.slices import SharedLimits
 from headgate.net.transport.h1 import H1Transport
 from headgate.server.admin import CONSOLE, AdminPlane
+from headgate.server.alerting import open_alerts
 from headgate.server.app import DataPlane
 from headgate.server.books import Books
 from headgate.server.fleet import Fleet, open_shared
@@ -112,6 +113,12 @@ class Process:
         self.house.pulse.on_sleep.append(lambda late: self.house.event("slept", {"seconds": round(late, 3)}))
         if self.fleet is not None:
             self.house.on_event.append(self.fleet.event)
+        self._hook = open_alerts(self.config.alerts)
+        if self._hook is not None:
+            alerts = self._hook.alerts
+            alerts.on_failure = lambda why: self._log_event("alert_failed", {"because": why})
+            self.house.on_event.append(alerts.event)
+            metrics.alerts = lambda: alerts.counts
         self._stamp = self._file_stamp()
         self.port = 0
         self.reload_error: str | None = None
@@ -177,6 +184,8 @@ class Process:
             watching = [tasks.create_task(self._watch()), tasks.create_task(self.governor.watch())]
             watching.append(tasks.create_task(self.keeper.watch()))
             watching.append(tasks.create_task(self.repeats.run()))
+            if self._hook is not None:
+                watching.append(tasks.create_task(self._hook.alerts.run()))
             if self.fleet is not None:
                 watching.append(tasks.create_task(self.fleet.run()))
             if ready is not None:
@@ -195,6 +204,8 @@ class Process:
             await close()
         if self.fleet is not None:
             await self.fleet.close()
+        if self._hook is not None:
+            await self._hook.transport.aclose()
         await self.house.snapshot.aclose()
         await self.house.transport.aclose()
 

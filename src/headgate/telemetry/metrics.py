@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -76,11 +76,15 @@ class Metrics:
         )
         self.ledger: Callable[[], dict[str, float]] | None = None
         """Its figures, where there is a ledger that outlives the process."""
+        self._alerts = Tally(
+            "headgate_alerts", "Alerts for the webhook: sent, failed, dropped", ("outcome",), gauge=True
+        )
+        self.alerts: Callable[[], Mapping[str, int]] | None = None
         self._registry = CollectorRegistry()
         for metric in (
             self._requests, self._duration, self._overhead, self._first, self._attempts, self._tokens, self._cost,
             self._failovers, self._health, self._misconfigured, self._shed, self._inflight, self._breaker, self._ledger,
-            self._recovers, self._concurrency, self._lag, build,
+            self._recovers, self._concurrency, self._lag, self._alerts, build,
         ):  # fmt: skip
             self._registry.register(metric)
 
@@ -106,6 +110,8 @@ class Metrics:
         self._inflight.set((), house.inflight)
         for what, value in self.ledger().items() if self.ledger is not None else ():
             self._ledger.set((what,), value)
+        for outcome, count in self.alerts().items() if self.alerts is not None else ():
+            self._alerts.set((outcome,), count)
         self._lag.set((), house.pulse.take_worst())
         self._recovers.clear()
         for model in house.snapshot.models():
