@@ -62,15 +62,19 @@ class CompleteAnswer:
         self.answer = answer
         self._chunk = chunk
         self._events: Iterator[Event] | None = None
+        self._said: list[Event] = []
 
     async def pull(self, dialect: str | None = None) -> Piece | None:
         if self._events is None:
             self._events = events_of(self.answer, self._chunk)
         event = next(self._events, None)
-        return None if event is None else [event]
+        if event is None:
+            return None
+        self._said.append(event)
+        return [event]
 
     def said(self) -> list[Event]:
-        return list(events_of(self.answer))
+        return list(self._said)
 
     async def body(self, dialect: str) -> bytes | None:
         return None

@@ -163,6 +163,7 @@ class DataPlane:
         if match.stream or (match.stream is None and _may_stream(request.body)):
             form, beat = (JSON, b"\n") if match.array else (SSE, door.dialect.heartbeat)
             heart = Heart(responder, [*form, ("x-request-id", request_id)], beat)
+            inbound.progress = heart.tell
         try:
             exchange = await open_exchange(self.house, inbound)
         except BaseException:

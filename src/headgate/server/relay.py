@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from headgate.core.answer import Answer, Piece
 from headgate.core.dialect import Dialect, EventRenderer, View
@@ -22,10 +22,12 @@ OPEN_AFTER = 10.0
 """Seconds without content after which a stream is opened all the same, so that no client gives up on it."""
 BEAT = 10.0
 """Seconds of silence after which a heartbeat is sent; 15 is the longest silence that clients are promised."""
+LONGEST_NEWS = 300
 
 
 class Heart:
-    """Beats when nothing was written for BEAT seconds. One timer per stream, re-armed lazily."""
+    """Beats when nothing was written for BEAT seconds, and says as comments what strategies tell of their progress. One
+    timer per stream, re-armed lazily."""
 
     def __init__(self, responder: Responder, headers: Headers, beat: bytes) -> None:
         self._responder = responder
@@ -35,9 +37,16 @@ class Heart:
         self._last = self._loop.time()
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(OPEN_AFTER, self._due)
         self._task: asyncio.Task[None] | None = None
+        self._news = b""
+        self._comments = beat.startswith(b":")
 
     def wrote(self) -> None:
         self._last = self._loop.time()
+
+    async def tell(self, text: str, facts: Mapping[str, object]) -> None:
+        """Progress: with the next beat, since before one is due nothing may be sent that spends the status."""
+        if self._comments:
+            self._news += b": " + " ".join(text.split()).encode()[:LONGEST_NEWS] + b"\n"
 
     async def stop(self) -> None:
         if self._timer is not None:
@@ -57,7 +66,8 @@ class Heart:
     async def _send(self) -> None:
         if not self._responder.started:
             await self._responder.start(200, self._headers)
-        await self._responder.write(self._beat)
+        news, self._news = self._news, b""
+        await self._responder.write(news + self._beat)
         self.wrote()
 
 
@@ -90,15 +100,18 @@ async def relay_stream(exchange: Exchange, responder: Responder, dialect: Dialec
             if answer.settled and writer.raw:
                 await exchange.close()
                 data = writer.tail(data)
+                await heart.stop()  # nothing comes after the end mark
             if data:
                 await writer.write(data)
                 heart.wrote()
         exchange.trace.lose(*writer.losses())
         await exchange.close()
+        await heart.stop()
         if not writer.raw:
             await writer.write(writer.ending())
     except HeadgateError as error:
         await exchange.close(error)
+        await heart.stop()
         await writer.fail(error)
     finally:
         await heart.stop()
@@ -115,18 +128,20 @@ class _Writer:
         self._renderer: EventRenderer | None = None
         self._restorer: Restorer | None = None
         self._notable: list[Event] = []
+        self._passed = False  # frames of the provider's own have gone out; heartbeats are none
         self.raw = True
 
     def bytes_of(self, answer: Answer, piece: Piece) -> bytes:
         if isinstance(piece, bytes):
+            self._passed = True
             return piece
         if self._renderer is None:
             view = _view(self._exchange)
             self._renderer = self._dialect.event_renderer(view)
             if view.request is not None and Restorer.needed(view.request):
                 self._restorer = Restorer(view.request)
-            before = answer.said() if self._responder.started else []
-            if self._responder.started and self.raw and len(before) > len(piece):
+            before = answer.said() if self._passed else []
+            if len(before) > len(piece):
                 # Raw so far: a fresh renderer hears it all again, so that ids and numbering go on.
                 self._renderer.feed(before[: -len(piece)] if piece else before)
             self.raw = False

@@ -10,7 +10,6 @@ from headgate.core.chat import ChatRequest
 from headgate.core.dialect import Facts, Op, Peek, Quirks, Rendered, View
 from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.events import ChatAnswer
-from headgate.dialects import sse
 from headgate.dialects.gemini import answer as _answer
 from headgate.dialects.gemini import errors as _errors
 from headgate.dialects.gemini import parse as _parse
@@ -27,7 +26,7 @@ class Gemini:
     """core.dialect.Dialect."""
 
     name = "gemini"
-    heartbeat = sse.PING
+    heartbeat = b"\n\n"  # Google's Python SDK takes a comment for the beginning of JSON; blank lines it passes over
 
     def peek(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Peek:
         return _peek.peek(body, model=model, stream=stream)

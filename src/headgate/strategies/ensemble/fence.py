@@ -23,5 +23,7 @@ def mark_of(rng: random.Random) -> str:
 def fenced(text: str, mark: str) -> str:
     """A candidate between two marks: without the mark itself, without what chat templates tell roles by, and without
     characters that are not seen."""
-    plain = _ROLES.sub("", _HIDDEN.sub("", text)).replace(mark, "")
+    plain = _ROLES.sub(" ", _HIDDEN.sub("", text))
+    while mark in plain:  # what is left when it is taken out may be one again
+        plain = plain.replace(mark, "")
     return f"{mark}\n{plain[:LONGEST]}\n{mark}"
