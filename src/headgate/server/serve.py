@@ -189,7 +189,7 @@ class Process:
             if self.fleet is not None:
                 watching.append(tasks.create_task(self.fleet.run()))
             if ready is not None:
-                await ready(self)
+                await self._until_stopped(ready(self))
             await self._stop.wait()
             if self.options.log:
                 self.log.write("draining", SYSTEM.time(), inflight=self.house.inflight)
@@ -212,6 +212,16 @@ class Process:
     def stop(self) -> None:
         """Begins to drain; `run` returns when that is done."""
         self._stop.set()
+
+    async def _until_stopped(self, telling: Awaitable[None]) -> None:
+        """What is told once it answers (the demo's tour, say) ends with the process, however long it would take."""
+        told = asyncio.ensure_future(telling)
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((told, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if told.done():
+            await told
+        told.cancel()
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         self._closers.append(close)
