@@ -56,6 +56,7 @@ class Heard:
     body: bytes = b""
     whole: bool = False
     took: float = 0.0
+    left: bool = False
     leaves: Callable[[Heard], bool] | None = None
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:
@@ -70,6 +71,7 @@ class Heard:
         assert not self.whole
         self.body += data
         if self.leaves is not None and self.leaves(self):
+            self.left = True
             raise asyncio.CancelledError
 
     async def finish(self) -> None:

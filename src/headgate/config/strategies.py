@@ -286,6 +286,9 @@ class Agent(Section):
     tools: list[str] = []
     autonomy: Literal["plan_only", "read_only", "reversible", "allow_listed"] = "read_only"
     budget: Limits = Limits()
+    grace: Duration = 30.0
+    """How long a run goes on whose client has left; what ends in that time is kept for a repeat with the same
+    Idempotency-Key."""
 
     @model_validator(mode="after")
     def _built(self) -> Agent:

@@ -182,6 +182,11 @@ class Run(Protocol):
         """The attempt loop over the deployments of one physical model: only strategies/single.py needs it."""
         ...
 
+    def client_left(self) -> bool:
+        """Asked from the request's own task: whether its client is gone, so that a cancellation means that. False in every
+        other task: what a strategy cancels itself has no client."""
+        ...
+
     def decide(self, kind: str, chosen: Any, *, over: Sequence[Any] = (), because: str, **numbers: Any) -> None: ...
 
     async def progress(self, text: str, **facts: Any) -> None:

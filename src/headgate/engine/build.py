@@ -135,6 +135,7 @@ def _agent(name: str, section: AgentSection, config: Config) -> Agent:
         max_cost=nano(budget.max_cost),
         max_steps=budget.max_steps or MAX_STEPS,
         deadline=budget.deadline,
+        grace=section.grace,
     )
 
 

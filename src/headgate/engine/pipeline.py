@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -57,6 +57,8 @@ class Inbound(msgspec.Struct, kw_only=True):
     forward: Mapping[str, str] = {}
     request_id: str = ""
     progress: Progress | None = None
+    client_left: Callable[[], bool] | None = None
+    """As core.strategy.Run's; None where the asker does not tell."""
 
 
 class Prepared(msgspec.Struct, kw_only=True):
@@ -155,6 +157,7 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
     )
     seconds = min(options.timeout or snapshot.deadline, snapshot.deadline)
     shared = Shared(house, snapshot, principal, trace, on_progress=inbound.progress)
+    shared.client_left = inbound.client_left
     run = RequestRun(shared, Envelope(started + seconds, money=options.max_cost))
     name = resolved.name if home is None else home[0]
     return planned(house, request, run, snapshot, name)

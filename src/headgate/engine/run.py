@@ -23,7 +23,7 @@ Progress = Callable[[str, dict[str, Any]], Awaitable[None]]
 class Shared:
     """What all runs of one request have in common."""
 
-    __slots__ = ("house", "on_progress", "principal", "silent", "snapshot", "trace")
+    __slots__ = ("client_left", "house", "on_progress", "principal", "silent", "snapshot", "trace")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class Shared:
         self.principal = principal
         self.trace = trace
         self.on_progress = on_progress
+        self.client_left: Callable[[], bool] | None = None
         self.silent: set[str] = set()
 
 
@@ -120,6 +121,10 @@ class RequestRun:
             raise ModelNotFound(f"there is no model {model[:100]!r}")
         check_zone(self.principal, found)
         return await attempt(self, found, request, self.envelope, policy=policy or PLAIN, role=self._role)
+
+    def client_left(self) -> bool:
+        asked = self._shared.client_left
+        return asked is not None and asked()
 
     def decide(self, kind: str, chosen: Any, *, over: Sequence[Any] = (), because: str, **numbers: Any) -> None:
         at = round(self.clock.monotonic() - self.trace.started, 4)

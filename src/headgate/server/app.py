@@ -159,6 +159,8 @@ class DataPlane:
             self.house.governor.authenticate(inbound.credentials)  # nothing is decoded for strangers
             inbound.body, dialect = bridge.as_responses(request.body)
             inbound.dialect = doors.RESPONSES
+        own = asyncio.current_task()
+        inbound.client_left = lambda: responder.left and asyncio.current_task() is own
         heart: Heart | None = None
         if match.stream or (match.stream is None and _may_stream(request.body)):
             form, beat = (JSON, b"\n") if match.array else (SSE, door.dialect.heartbeat)

@@ -37,9 +37,15 @@ class Request(msgspec.Struct):
 class Responder(Protocol):
     """Either `reply` once, or `start`, any number of `write`s and `finish`. Writing waits while the client is slow.
     The handler's task is cancelled when the client leaves (a half-close counts); a handler that ends without having
-    finished its answer cuts the connection, so that half an answer never looks whole."""
+    finished its answer cuts the connection, so that half an answer never looks whole. A handler that goes on after its
+    client has left may write: nobody hears it."""
 
     started: bool
+
+    @property
+    def left(self) -> bool:
+        """The client is gone."""
+        ...
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None: ...
     async def start(self, status: int, headers: Headers) -> None: ...

@@ -2,7 +2,8 @@
 
 The first one gets the name and runs; while it does, others are told 409; for another body 422. What came of it is kept for
 a day: an answer of one piece as it was, errors of providers too, a stream as the final object, streamed anew. Nothing is
-kept where nothing was asked of a provider, of 429s, of streams that broke off, and of what a client has left alone."""
+kept where nothing was asked of a provider, of 429s, of streams that broke off, and of what a client has left alone
+(an agent's run that ends within its grace is kept)."""
 
 from __future__ import annotations
 
@@ -160,6 +161,10 @@ class Recorder:
         self._head: tuple[int, Headers] = (200, ())
         self._pieces: list[bytes] = []
         self._size = 0
+
+    @property
+    def left(self) -> bool:
+        return self._inner.left
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:
         await self._keep(Kept("whole", status, _lasting(headers), body))

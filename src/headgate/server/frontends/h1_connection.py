@@ -285,6 +285,10 @@ class Connection(asyncio.Protocol):
         self._look_at(self._linger_until)
 
     # -- for responders -------------------------------------------------------------------------------------------
+    @property
+    def gone(self) -> bool:
+        return self._gone
+
     def write(self, data: bytes) -> None:
         if not self._gone:
             self._transport.write(data)

@@ -28,6 +28,10 @@ class H1Responder:
         self.started = False
         self.finished = False
 
+    @property
+    def left(self) -> bool:
+        return self._connection.gone
+
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:
         self._begin()
         if wire.without_body(self._method, status):

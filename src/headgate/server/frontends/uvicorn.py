@@ -263,6 +263,7 @@ class _Refusal:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self.started = False
+        self.left = False
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:
         self.started = True

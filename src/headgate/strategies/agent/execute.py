@@ -68,6 +68,11 @@ class Executor:
         self._sandbox = sandbox
         self._tell = tell
         self._room = asyncio.Semaphore(WIDTH)
+        self._busy: list[str] = []
+
+    def busy(self) -> list[str]:
+        """Names of the steps that are under way."""
+        return list(self._busy)
 
     async def run(self, plan: Plan, results: dict[str, str]) -> list[Outcome]:
         """Outcomes in the plan's order. `results` holds what earlier plans have passed, and grows. Money that runs out
@@ -86,7 +91,11 @@ class Executor:
                     outcome.status, outcome.reason = "skipped", f"{broken[0]} has not passed"
                     return
                 async with self._room:
-                    await self._step(outcome, results)
+                    self._busy.append(step.name)
+                    try:
+                        await self._step(outcome, results)
+                    finally:
+                        self._busy.remove(step.name)
             finally:
                 done[step.name].set()
             await self._tell(outcome)
