@@ -313,6 +313,23 @@ def test_models_and_doors_of_a_key(stage):
     assert [m["id"] for m in stage.ask("/v1/models", None, key)[2]["data"]] == ["claude-4.7"]
 
 
+def test_a_key_of_a_zone_never_leaves_it_whatever_strategy_leads_there(stage):
+    key, id = stage.key(zone="private")
+    status, _, body = stage.chat(key)
+    assert (status, body["error"]["code"]) == (403, "model_not_allowed")
+    assert stage.chat(key, "openai/gpt-5.5")[0] == 403
+    assert stage.chat(key, "llama-4")[0] == 200
+    for name in ("reliable", "auto"):  # somewhere down their chain is a model of the zone
+        status, headers, _ = stage.chat(key, name)
+        assert (status, headers["x-headgate-model"]) == (200, "llama-4"), name
+    for name in ("careful", "agent"):
+        for path, given in DOORS.items():
+            if "model" in given:
+                assert stage.ask(path, {**given, "model": name}, key)[0] in (200, 403, 503), name
+    ledger = stage.gateway.ledger
+    assert {i.model for i in ledger.intents if i.key_id == id} == {"llama-4"}
+
+
 def test_what_one_key_asked_does_not_exist_for_another(stage):
     mine, other = stage.key()[0], stage.key()[0]
     _, headers, _ = stage.chat(mine)

@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from headgate.core.errors import StorageUnavailable
+from headgate.core.records import JournalEntry
 from headgate.stores.migrations import Step, steps
 from headgate.stores.sqlite import SqliteReader, SqliteStore
 from headgate.stores.sqlite.files import migrate, version_warning
 from support.books import NOON, intent, outcome, record
+
+DAY = 86_400.0
 
 
 @pytest.fixture
@@ -175,3 +178,48 @@ def test_a_step_that_fails_leaves_the_schema_before_it() -> None:
 )
 def test_versions_with_the_wal_reset_bug_are_warned_about(version: tuple[int, ...], warned: bool) -> None:
     assert (version_warning(version) is not None) is warned
+
+
+def day_of_traffic(day: int, rows: int) -> list[JournalEntry]:
+    at = NOON + day * DAY
+    out: list[JournalEntry] = []
+    for n in range(rows):
+        id, trace = f"at_{day}_{n}", f"tr_{day}_{n}"
+        out += [
+            intent(id, trace=trace, at=at, admitted=at, expires=at + 600),
+            outcome(id, at=at),
+            record(trace, at=at, trace_json=b"x" * 800),
+        ]
+    return out
+
+
+async def test_a_file_that_is_pruned_stops_growing(path: Path) -> None:
+    """Rows of old days go, their room is used again: after the first days the file is as large as it will be."""
+    store = SqliteStore(path)
+    sizes: list[int] = []
+    for day in range(12):
+        await store.apply(day_of_traffic(day, 400), holder="h1")
+        await store.prune(NOON + (day - 1) * DAY)
+        with sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True) as reader:
+            pages, size = (reader.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        reader.close()
+        sizes.append(pages * size)
+    assert sizes[-1] <= sizes[3] * 1.1, sizes
+    assert sum(row.attempts for row in await store.usage(since=0.0, until=NOON + 30 * DAY, by=(), where={})) == 12 * 400
+    await store.aclose()
+
+
+async def test_pruning_lets_batches_through(path: Path) -> None:
+    """Months of rows go in small transactions: what the journal brings meanwhile is booked in between."""
+    store = SqliteStore(path)
+    for day in range(10):
+        await store.apply(day_of_traffic(day, 1000), holder="h1")
+    pruning = asyncio.create_task(store.prune(NOON + 20 * DAY))
+    await asyncio.sleep(0)
+    booked_first = 0
+    for n in range(3):
+        await store.apply([intent(f"at_new_{n}"), outcome(f"at_new_{n}")], holder="h1")
+        booked_first += not pruning.done()
+    assert booked_first == 3
+    await pruning
+    await store.aclose()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from headgate.core.answer import Answer
 from headgate.core.envelope import Envelope
 from headgate.core.errors import ModelNotFound
@@ -15,7 +17,7 @@ from headgate.core.trace import AttemptView, Trace
 from headgate.engine.house import House
 from headgate.engine.snapshot import Snapshot, check_zone, info_of
 from headgate.upstream.attempt import PLAIN, attempt
-from headgate.upstream.deployment import Deployment
+from headgate.upstream.deployment import Deployment, Model
 
 Progress = Callable[[str, dict[str, Any]], Awaitable[None]]
 
@@ -91,10 +93,17 @@ class RequestRun:
 
     def model(self, name: str) -> ModelInfo | None:
         model = self._shared.snapshot.model(name)
-        return None if model is None else info_of(model)
+        return None if model is None else self._seen(model)
 
     def models(self) -> Sequence[ModelInfo]:
-        return [info_of(model) for model in self._shared.snapshot.models()]
+        return [self._seen(model) for model in self._shared.snapshot.models()]
+
+    def _seen(self, model: Model) -> ModelInfo:
+        """As this request's key may see it: what lies outside its zone is there, and cannot be used."""
+        info, zone = info_of(model), self.principal.zone
+        if zone is None or model.zone == zone:
+            return info
+        return replace(info, usable=False, reason=f"outside the zone {zone!r} of this key")
 
     def child(self, *, envelope: Envelope | None = None, role: str | None = None) -> RequestRun:
         return RequestRun(self._shared, envelope or self.envelope, role or self._role)
