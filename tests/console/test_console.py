@@ -88,11 +88,11 @@ def page(browser: Browser, stage: Stage) -> Iterator[Page]:
     context.close()
 
 
-def api(stage: Stage, path: str, token: str | None) -> tuple[int, Any]:
+def api(stage: Stage, path: str, token: str | None, body: bytes | None = None) -> tuple[int, Any]:
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
     try:
         with urllib.request.urlopen(
-            urllib.request.Request(stage.admin.url + path, headers=headers), timeout=10
+            urllib.request.Request(stage.admin.url + path, data=body, headers=headers), timeout=10
         ) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
@@ -262,10 +262,10 @@ def test_every_admin_route_refuses_strangers(stage):
     from headgate.console.openapi import ADMIN_API
 
     for path, methods in ADMIN_API["paths"].items():
-        if "get" not in methods:
-            continue
-        for token in (None, "wrong", "hg-datakey"):
-            assert api(stage, path.replace("{id}", "tr_1"), token)[0] == 401
+        for method in methods:
+            for token in (None, "wrong", "hg-datakey"):
+                body = b"{}" if method == "post" else None
+                assert api(stage, path.replace("{id}", "tr_1"), token, body)[0] == 401, (method, path)
 
 
 def test_every_route_of_the_app_is_documented_or_a_page(stage):

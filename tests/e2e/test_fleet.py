@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from headgate.core.money import NANO
-from support.fleet import ASK, Crowd, Fleet, Stores, is_possible, post
+from support.fleet import ASK, Crowd, Fleet, Stores, fetch, is_possible, post
 from support.served import ServedGateway
 
 needs_stores = pytest.mark.skipif(not is_possible(), reason="no PostgreSQL or Valkey: scripts/database.sh, shared.sh")
@@ -261,6 +261,22 @@ async def test_the_others_book_what_a_replica_had_sent_that_never_comes_back(fle
     dead.again()
     await asyncio.sleep(1.0)
     assert dict(await rows(fleet, sql, key["id"])) == {"unknown": 5}, "its own journal changes nothing any more"
+
+
+@needs_stores
+async def test_a_request_sent_to_all_replicas_at_once_is_run_once(fleet: Fleet) -> None:
+    key = (await make_key(fleet))["secret"]
+    fleet.loop.run(fleet.sim.break_model("claude-4.7", "slow_first_token", delay=2.0))
+    before = fleet.served()
+    asked = [fetch(url, key, idempotency_key="the same") for url in urls(fleet) for _ in range(3)]
+    found = await asyncio.gather(*asked)
+    assert fleet.served() == before + 1
+    assert Counter(status for status, _ in found) == {200: 1, 409: 8}
+    (answer,) = [body for status, body in found if status == 200]
+    again = [await fetch(url, key, idempotency_key="the same") for url in urls(fleet)]
+    assert again == [(200, answer)] * 3, "from then on, all of them give the same answer"
+    assert fleet.served() == before + 1
+    assert await post(fleet.replicas[2].url, key, {**ASK, "max_tokens": 7}, idempotency_key="the same") == 422
 
 
 @needs_stores

@@ -24,6 +24,12 @@ LEAVES = f"{WIRES}::test_24_to_26_a_client_that_leaves_ends_the_providers_call_w
 LIFE = "server/frontends/test_frontend_life.py"
 PROBE = f"{COOLING}::test_a_recovering_primary_gets_one_probe_at_a_time_while_the_rest_is_served_elsewhere"
 RELOADS = f"{WIRES}::test_43_a_thousand_reloads_leak_nothing_and_streams_outlive_their_model"
+STORAGE = "faults/test_storage.py"
+FLEET = "e2e/test_fleet.py"
+SHARED = "governance/test_shared_limits.py"
+JOURNAL = "ledger/test_ledger_journal.py"
+SQLITE = "stores/test_store_sqlite_file.py"
+POSTGRES = "stores/test_store_postgres.py"
 ENDLESS = f"{WIRES}::test_21_and_23_endless_bodies_and_bombs_end_at_the_cap"
 
 PROOFS: dict[tuple[int, str], list[str]] = {
@@ -80,12 +86,67 @@ PROOFS: dict[tuple[int, str], list[str]] = {
         f"{LIFE}::test_a_client_that_stops_reading_stops_the_stream",
         f"{LIFE}::test_a_client_that_takes_nothing_for_too_long_is_cut",
     ],
+    (28, "heads and bodies that come bit by bit, by the thousand"): [
+        f"{LIFE}::test_thousands_of_half_sent_heads_do_not_stop_the_others",
+        f"{LIFE}::test_a_head_that_does_not_come_to_its_end",
+        f"{LIFE}::test_a_body_that_does_not_come",
+        f"{LIFE}::test_a_cap_on_connections",
+    ],
+    (29, "killed at every point"): [
+        "invariants/test_invariants.py::test_a_kill_at_every_point_loses_nothing_and_counts_nothing_twice"
+    ],
+    (30, "SIGTERM with streams under way"): [
+        f"{STORAGE}::test_30_sigterm_with_two_hundred_streams",
+        "e2e/test_workers.py::test_they_end_together",
+        f"{LIFE}::test_draining",
+    ],
     (31, "the process was stopped"): [f"{PROCESS}::test_31_a_stopped_process_keeps_its_deadlines_and_blames_nobody"],
     (32, "no file descriptors"): [f"{PROCESS}::test_32_without_file_descriptors_it_sheds_and_recovers"],
     (33, "the loop is blocked"): [
         f"{PROCESS}::test_33_a_blocked_loop_is_measured_and_sheds",
         f"{PROCESS}::test_33_a_blocked_loop_blames_no_provider_for_what_it_has_not_read",
         f"{PROCESS}::test_33_the_least_important_are_shed_first",
+    ],
+    (34, "the disk is full"): [
+        f"{STORAGE}::test_34_a_full_disk_is_503_and_is_over_when_there_is_room",
+        f"{JOURNAL}::test_outcomes_survive_a_full_disk",
+        f"{JOURNAL}::test_room_is_kept_aside_for_the_attempts_under_way",
+        f"{SQLITE}::test_a_full_disk_changes_nothing_and_recovers",
+    ],
+    (35, "read-only, locked, damaged"): [
+        f"{STORAGE}::test_35_a_read_only_file_system_is_told_at_the_start",
+        f"{STORAGE}::test_35_a_damaged_database_is_told_at_the_start_and_left_alone",
+        f"{SQLITE}::test_a_write_that_fails_changes_nothing_and_the_next_one_works",
+        f"{SQLITE}::test_a_wal_without_its_database_is_refused",
+    ],
+    (36, "PostgreSQL is away, full, in conflict"): [
+        f"{FLEET}::test_postgres_dies_and_returns_requests_are_served_and_none_is_lost",
+        f"{POSTGRES}::test_a_server_that_goes_away_is_said_so_and_found_again",
+        f"{POSTGRES}::test_a_server_without_room_for_another_connection_is_found_again",
+        f"{POSTGRES}::test_many_processes_start_and_write_at_once",
+    ],
+    (37, "Valkey is away, slow, read-only, emptied"): [
+        f"{FLEET}::test_valkey_dies_and_returns_and_nobody_notices_but_the_log",
+        "stores/test_shared_store.py::test_a_server_that_is_away_reads_only_or_stays_silent_is_said_so_and_found_again",
+        f"{SHARED}::test_a_slow_store_is_waited_for_once",
+        f"{SHARED}::test_a_store_that_is_emptied_is_told_again",
+        f"{SHARED}::test_a_lost_store_closes_or_opens_as_configured",
+    ],
+    (38, "replicas are cut off from Valkey"): [
+        f"{SHARED}::test_one_replica_that_is_cut_off_adds_its_share_at_most",
+        f"{SHARED}::test_without_the_store_each_goes_on_with_its_share_and_tells_what_it_used",
+    ],
+    (39, "a migration breaks off; two releases at once"): [
+        f"{POSTGRES}::test_a_step_that_fails_leaves_the_schema_before_it_and_is_taken_again",
+        f"{POSTGRES}::test_an_expanded_schema_serves_the_older_release_and_a_contracted_one_refuses_it",
+        f"{SQLITE}::test_a_step_that_fails_leaves_the_schema_before_it",
+    ],
+    (40, "the clock jumps, a month ends"): [
+        f"{STORAGE}::test_40_a_month_ends_within_a_request_and_the_clock_jumps",
+        "governance/test_budgets.py::test_a_new_day_is_a_new_window_and_a_request_counts_where_it_was_admitted",
+    ],
+    (41, "metrics are scraped without pause"): [
+        f"{WIRES}::test_41_metrics_scraped_a_hundred_times_a_second_stop_nobody"
     ],
     (42, "an alert webhook that fails, hangs, redirects or is where it must not be"): [
         f"{ALERTS}::test_a_webhook_that_fails_is_asked_three_times_and_one_that_recovers_is_heard",
@@ -94,18 +155,24 @@ PROOFS: dict[tuple[int, str], list[str]] = {
         f"{ALERTS}::test_a_webhook_that_hangs_costs_alerts_and_nothing_else",
         f"{ALERTS}::test_a_process_tells_of_a_breaker_and_serves_on_while_the_webhook_hangs",
     ],
-    (41, "metrics are scraped without pause"): [
-        f"{WIRES}::test_41_metrics_scraped_a_hundred_times_a_second_stop_nobody"
-    ],
     (43, "reloads: a bad file, a model in use removed, a thousand"): [
         RELOADS,
         "e2e/test_serve.py::test_a_changed_file_is_loaded_and_a_bad_one_changes_nothing",
+    ],
+    (44, "the same request on two replicas at once"): [
+        f"{FLEET}::test_a_request_sent_to_all_replicas_at_once_is_run_once",
+        "server/test_idempotency.py::test_of_many_at_once_one_is_run_and_the_others_are_told",
     ],
     (45, "circles, members and judges that fail, agents without end"): [
         f"{VIRTUAL}::test_45_strategies_that_go_round_in_a_circle_are_no_configuration",
         "strategies/ensemble/test_ensemble.py::test_one_valid_answer_is_enough",
         "strategies/ensemble/test_ensemble.py::test_a_failed_judge_leaves_it_to_the_weights",
         "strategies/agent/test_agent.py::test_a_plan_that_costs_too_much_never_starts",
+    ],
+    (46, "a price that nobody knows"): [
+        "governance/test_unknown_price.py::test_a_model_without_a_price_costs_null_and_is_told_of_once",
+        "governance/test_unknown_price.py::test_an_operator_may_say_what_it_is_charged_at",
+        "governance/test_budgets.py::test_an_unknown_price_is_refused_under_a_hard_budget_only",
     ],
     (47, "a storm with every provider down"): [f"{VIRTUAL}::test_47_a_storm_on_providers_that_are_all_down"],
     (48, "a herd at a half-open breaker"): [

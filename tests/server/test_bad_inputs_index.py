@@ -92,6 +92,10 @@ PROOFS: dict[tuple[int, str], list[str]] = {
         f"{GOVERNED}::test_what_one_key_asked_does_not_exist_for_another",
         "server/test_passthrough_doors.py::test_another_keys_files_do_not_exist",
     ],
+    (30, "a key of the data plane at an admin route"): [
+        "console/test_console.py::test_every_admin_route_refuses_strangers",
+        "console/test_console.py::test_every_route_of_the_app_is_documented_or_a_page",
+    ],
     (31, "a model that nobody knows"): [NAMES],
     (32, "a model that the key may not have"): [f"{GOVERNED}::test_models_and_doors_of_a_key"],
     (33, "a model that is no name"): [NAMES, *BODIES[:1]],
@@ -138,6 +142,21 @@ PROOFS: dict[tuple[int, str], list[str]] = {
         f"{CONTENT}::test_50_too_little_time_is_the_least_that_there_is",
         f"{CONTENT}::test_50_too_much_time_is_the_most_that_there_is",
         f"{CONTENT}::test_50_what_is_no_time_is_400",
+    ],
+    (51, "markup, formulas, escapes and turning marks in names"): [
+        f"{INPUTS}::test_our_own_headers_are_checked",
+        "console/test_console.py::test_what_a_model_says_is_text_never_markup",
+        "cli/test_cli_books.py::test_usage_as_table_and_csv_cannot_be_a_formula",
+        "cli/test_cli_books.py::test_logs_list_requests_and_keep_the_terminal_safe",
+        "e2e/test_keys.py::test_names_cannot_play_with_the_terminal",
+    ],
+    (52, "a search for %%%%_"): [
+        "stores/test_store_queries.py::test_requests_by_filter",
+        "stores/test_store_sqlite_file.py::test_a_query_that_takes_too_long_is_ended",
+        "stores/test_store_postgres.py::test_a_statement_that_takes_too_long_is_ended",
+    ],
+    (53, "a prompt that asks for the dearest model"): [
+        "strategies/test_route.py::test_a_prompt_cannot_talk_itself_to_a_dearer_model"
     ],
     (54, "configurations that bite"): [
         "config/test_config.py::test_mistakes_are_told_with_place_and_reason",

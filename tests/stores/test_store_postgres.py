@@ -111,6 +111,23 @@ async def test_a_server_that_is_not_there_yet_is_asked_again(postgres: Server) -
     await store.aclose()
 
 
+async def test_a_server_without_room_for_another_connection_is_found_again(postgres: Server, url: str) -> None:
+    others = []
+    with contextlib.suppress(asyncpg.TooManyConnectionsError):
+        while len(others) < 100:
+            others.append(await asyncpg.connect(url))
+    store = PostgresStore(url)
+    try:
+        with pytest.raises(StorageUnavailable, match="does not answer"):
+            await store.apply([intent(), outcome()], holder="h1")
+    finally:
+        for other in others:
+            await other.close()
+    await store.apply([intent(), outcome()], holder="h1")
+    assert await spent(store) == 300
+    await store.aclose()
+
+
 async def test_a_statement_that_takes_too_long_is_ended(url: str) -> None:
     store = PostgresStore(url)
     await store.version()

@@ -67,22 +67,32 @@ class Fleet:
 ASK = {"model": "claude-4.7", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
 
 
-async def post(url: str, key: str | None, body: dict[str, Any] = ASK) -> int:
-    """One chat request on a connection of its own; its status, -1 where the connection was refused or cut."""
+async def fetch(url: str, key: str | None, body: dict[str, Any] = ASK, **headers: str) -> tuple[int, bytes]:
+    """One chat request on a connection of its own; its status (-1 where the connection was refused or cut before one came)
+    and what followed the head."""
     host, _, port = url.removeprefix("http://").rpartition(":")
     data = json.dumps(body).encode()
-    who = "" if key is None else f"authorization: Bearer {key}\r\n"
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}:{port}\r\n{who}content-length: {len(data)}\r\n"
+    lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()]
+    if key is not None:
+        lines.append(f"authorization: Bearer {key}\r\n")
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}:{port}\r\n{''.join(lines)}"
+    answer = b""
     try:
         reader, writer = await asyncio.open_connection(host, int(port))
         try:
-            writer.write(head.encode() + b"content-type: application/json\r\nconnection: close\r\n\r\n" + data)
-            answer = await reader.read()
+            writer.write(f"{head}content-length: {len(data)}\r\nconnection: close\r\n\r\n".encode() + data)
+            while piece := await reader.read(65536):
+                answer += piece
         finally:
             writer.transport.abort()
     except OSError:
-        return -1
-    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else -1
+        pass
+    top, _, rest = answer.partition(b"\r\n\r\n")
+    return (int(top.split(b" ", 2)[1]) if top.startswith(b"HTTP/1.1 ") else -1), rest
+
+
+async def post(url: str, key: str | None, body: dict[str, Any] = ASK, **headers: str) -> int:
+    return (await fetch(url, key, body, **headers))[0]
 
 
 class Crowd:

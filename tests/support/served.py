@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,18 @@ models:
 
 
 class Served:
-    """One `headgate serve` on a configuration and a data directory; `arguments` are further ones of the command."""
+    """One `headgate serve` on a configuration and a data directory; `arguments` are further ones of the command. `program`
+    stands in the place of `python -m headgate.cli`."""
 
-    def __init__(self, file: Path, data: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        data: Path,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "headgate.cli"),
+    ) -> None:
+        self._program = program
         self.file = file
         self.data = data
         self._arguments = arguments
@@ -40,7 +49,7 @@ class Served:
         self._start()
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "headgate.cli", "serve", "--config", str(self.file), "--port", "0"]
+        command = [*self._program, "serve", "--config", str(self.file), "--port", "0"]
         log = self.data.with_suffix(".log")
         with open(log, "ab") as stderr:
             self.process = subprocess.Popen(
@@ -101,13 +110,13 @@ class Served:
 class ServedGateway(Served):
     """With a simulator of its own."""
 
-    def __init__(self, folder: Path, more: str = "", *, host: str = "127.0.0.1") -> None:
+    def __init__(self, folder: Path, more: str = "", *, host: str = "127.0.0.1", **options: Any) -> None:
         self.loop = Loop()
         self.sim = Simulator(INSTANT)
         urls = self.loop.run(self.sim.start(0))
         file = folder / "headgate.yaml"
         file.write_text(FILE.format(**urls) + more)
-        super().__init__(file, folder / "data", "--host", host)
+        super().__init__(file, folder / "data", "--host", host, **options)
 
     def close(self) -> None:
         super().close()
