@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 import urllib.request
 from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(__import__("pathlib").Path(__file__).parent))
-from test_demo import start, until
+from test_demo import run, start, until
+
+from support.gateway import EXAMPLE
 
 PROMPT = [{"role": "user", "content": "Solve the equation x^2 - 5x + 6 = 0."}]
 
@@ -27,8 +30,8 @@ def answers(url: str) -> float:
     return next(row["answers"] for row in found["candidates"] if row["model"] == "deepseek-v4")
 
 
-def life(tmp_path, use) -> Any:
-    process = start(tmp_path, "--no-tour")
+def life(tmp_path, use, *more: str) -> Any:
+    process = start(tmp_path, "--no-tour", *more)
     try:
         url = until(process, "ready ")[-1].removeprefix("ready ").strip()
         return use(url)
@@ -58,3 +61,24 @@ def test_what_was_learned_outlives_the_process(tmp_path):
 
     life(tmp_path, second)
     life(tmp_path, lambda url: answers(url) == 2 or pytest.fail("the third life has forgotten"))
+
+
+@pytest.mark.timeout(120)
+def test_a_judge_teaches_on_its_own_ledger_line(tmp_path):
+    learn = "learn: {judge: {model: llama-4, share: 1, daily: 1}}"
+    text = EXAMPLE.read_text(encoding="utf-8").replace("otherwise: reliable", f"otherwise: reliable\n      {learn}")
+    (tmp_path / "judged.yaml").write_text(text, encoding="utf-8")
+
+    def use(url: str) -> None:
+        post(url, "/v1/chat/completions", model="auto", messages=PROMPT)
+        end = time.monotonic() + 30
+        while answers(url) < 1:
+            assert time.monotonic() < end, "nothing was learned"
+            time.sleep(0.1)
+
+    life(tmp_path, use, "--config", str(tmp_path / "judged.yaml"))
+    _, out, _ = run("usage", "--by", "key,model", "--data-dir", str(tmp_path / "data"), "--json")
+    rows = {row["key"]: row for row in json.loads(out)}
+    assert (rows["judge"]["model"], rows["judge"]["attempts"]) == ("llama-4", 1)
+    assert float(rows["judge"]["cost_usd"]) > 0
+    assert [row["model"] for key, row in rows.items() if key != "judge"] == ["deepseek-v4"]

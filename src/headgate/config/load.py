@@ -129,6 +129,8 @@ def references(entry: Entry) -> list[tuple[Path, str]]:
         out.append((("route", "otherwise"), entry.route.otherwise))
         if entry.route.model is not None:
             out.append((("route", "model"), entry.route.model))
+        if entry.route.learn.judge is not None:
+            out.append((("route", "learn", "judge"), entry.route.learn.judge.model))
         for task, rules in entry.route.tasks.items():
             for rule in rules:
                 names = [*(rule.models or [rule.model or ""]), *rule.downgrade]

@@ -75,6 +75,17 @@ class Hours(Section):
     """Left out: every day. A night belongs to the day that it begins on."""
 
 
+class LearnJudge(Section):
+    """A judge scores a share of the route's answers after they have gone out; its scores count as feedback does, unless
+    the client has its own. It reads the conversation and the answer: choose a model that may."""
+
+    model: str
+    share: Annotated[float, Field(gt=0, le=1)] = 0.02
+    daily: Money
+    """US$ per day, at most, over all processes on one store."""
+    timeout: Duration = 20.0
+
+
 class Learn(Section):
     """What the choice among candidates learns from. Kept in memory, per entry."""
 
@@ -87,6 +98,8 @@ class Learn(Section):
     explore: Annotated[float, Field(ge=0, le=0.2)] = 0.0
     """Share of the requests whose model is drawn by what is not yet known of the candidates (Thompson sampling)."""
     seed: Count = 0
+    judge: LearnJudge | None = None
+    """Left out: no answer is judged."""
 
 
 class TaskRule(Section):

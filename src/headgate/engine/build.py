@@ -19,7 +19,7 @@ from headgate.core.strategy import Knowledge, Strategy
 from headgate.strategies.agent import Agent
 from headgate.strategies.agent.agent import MAX_STEPS
 from headgate.strategies.cascade import Accept, Accuracy, Cascade, Consistency, JudgeBar, Verifier
-from headgate.strategies.cascade.cascade import Sampling
+from headgate.strategies.cascade.cascade import Sampling as Measuring
 from headgate.strategies.ensemble import Ensemble, Member
 from headgate.strategies.ensemble.judge import Judge
 from headgate.strategies.experiment import Arm, Experiment
@@ -33,6 +33,7 @@ from headgate.strategies.route.choose import Weights
 from headgate.strategies.route.classify import Classifier
 from headgate.strategies.route.keyword import Keyword
 from headgate.strategies.route.learned import Learned
+from headgate.strategies.route.route import Sampling
 from headgate.strategies.touch import Touch
 from headgate.tools.broker import Broker, ToolSource
 from headgate.tools.files import Files
@@ -72,12 +73,16 @@ def _route(name: str, section: RouteSection, memory: Memory) -> Strategy:
     classifier: Classifier = Keyword(section.keywords) if keyword else Learned(section.threshold)
     if section.classifier == "model" and section.model is not None:
         classifier = Asking(section.model, classifier, deadline=section.deadline)
+    judge = section.learn.judge
     return Route(
         name,
         {task: tuple(_rule(rule) for rule in rules) for task, rules in section.tasks.items()},
         otherwise=section.otherwise,
         classifier=classifier,
-        settings=Settings(**section.learn.model_dump()),
+        settings=Settings(
+            **section.learn.model_dump(exclude={"judge"}),
+            judge=None if judge is None else Sampling(judge.model, judge.share, nano(judge.daily) or 0, judge.timeout),
+        ),
         learning=memory.learnings.setdefault(name, Learning()),
     )
 
@@ -177,7 +182,7 @@ def _cascade(name: str, section: CascadeSection, config: Config, memory: Memory)
         Verifier(wanted, sandbox=_sandbox(config) if accept.code else None),
         floor=section.floor,
         least=section.least,
-        sampling=None if measure is None else Sampling(measure.model, measure.share, measure.timeout),
+        sampling=None if measure is None else Measuring(measure.model, measure.share, measure.timeout),
         accuracy=memory.accuracies.setdefault(name, Accuracy()),
     )
 

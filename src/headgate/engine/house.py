@@ -6,9 +6,11 @@ import contextlib
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from headgate.core.answer import Answer
 from headgate.core.clock import SYSTEM, Clock
 from headgate.core.errors import StorageUnavailable
 from headgate.core.ports import Governor, Ledger, Store
@@ -20,6 +22,9 @@ from headgate.engine.snapshot import Snapshot
 from headgate.net.transport.protocol import Transport
 from headgate.stores.rows import matches
 from headgate.upstream.deployment import Deployment
+
+if TYPE_CHECKING:
+    from headgate.engine.pipeline import Exchange
 
 TRACES = 2000
 UNPRICED = 1000
@@ -64,6 +69,8 @@ class House:
         self.inflight = 0
         self.draining = False
         self._homes: OrderedDict[tuple[str, str], tuple[str, Deployment]] = OrderedDict()
+        self.overhear: Callable[[Exchange], Answer] | None = None
+        """Given each answered exchange: what is passed on in the place of its answer."""
         self.on_feedback: list[Callable[[Trace, RequestRecord, float, str], None]] = []
         self._traces: OrderedDict[str, tuple[str, Trace, RequestRecord]] = OrderedDict()
         self._unpriced: set[str] = set()
@@ -120,14 +127,17 @@ class House:
         """(model, deployment) that holds this object for this key; other keys' objects do not exist."""
         return self._homes.get((key_id, object_id))
 
-    async def keep_feedback(self, trace: Trace, record: RequestRecord, score: float, comment: str) -> None:
-        """As `feedback`, and for other processes and later lives too. Raises StorageUnavailable: nothing was learned."""
+    async def keep_feedback(
+        self, trace: Trace, record: RequestRecord, score: float, comment: str, *, by: str | None = None
+    ) -> None:
+        """As `feedback`, and for other processes and later lives too. `by`: whose word it is, if not that of the request's
+        key. Raises StorageUnavailable: nothing was learned."""
         if self.archive is not None:
             said = FeedbackRecord(
                 trace=trace.id,
                 at=self.clock.time(),
                 score=score,
-                key_id=record.key_id,
+                key_id=by or record.key_id,
                 task=record.task,
                 model=record.model,
                 comment=comment if self._contents else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headgate.core.answer import JSON, Answer, Piece
+from headgate.core.chat import text_of
 from headgate.core.dialect import Dialect, Quirks, View
 from headgate.core.errors import HeadgateError
 from headgate.core.events import ChatAnswer, Collector, Event
@@ -75,6 +76,16 @@ class Overheard:
         if self._body is not None:
             return kept(self._body, self.media)
         return kept(self._dialect.render_answer(self._said or self._collector.answer(), view).body, JSON)
+
+    def text(self) -> str | None:
+        """What it said in words; None where it was not understood, or said nothing."""
+        try:
+            if self._body is not None:
+                self._said = self._dialect.parse_answer(self._body, Quirks())
+            said = self._said or (self._collector.answer() if self._is_heard else None)
+        except HeadgateError:
+            return None
+        return text_of(said.choices[0].parts) or None if said is not None and said.choices else None
 
     def _hear(self, piece: Piece) -> None:
         frames = self._splitter.feed(piece) if isinstance(piece, bytes) else []

@@ -59,6 +59,8 @@ class Inbound(msgspec.Struct, kw_only=True):
     progress: Progress | None = None
     client_left: Callable[[], bool] | None = None
     """As core.strategy.Run's; None where the asker does not tell."""
+    principal: Principal | None = None
+    """Who asks, where that is we ourselves: no key is looked at."""
 
 
 class Prepared(msgspec.Struct, kw_only=True):
@@ -78,7 +80,7 @@ async def open_exchange(house: House, inbound: Inbound) -> Exchange:
     """identify → parse → resolve → plan → reserve → answer. Returns at first content or complete; the caller relays the
     answer and closes the exchange. Raises HeadgateError, with everything settled and recorded."""
     started, started_at = house.clock.monotonic(), house.clock.time()
-    principal = house.governor.authenticate(inbound.credentials)
+    principal = inbound.principal or house.governor.authenticate(inbound.credentials)
     if house.draining:
         raise Overloaded("the gateway is shutting down", retry_after=1.0)
     if house.pulse.sheds(principal.priority):
@@ -101,6 +103,8 @@ async def enter(house: House, inbound: Inbound, prepared: Prepared) -> Exchange:
         strategy = prepared.snapshot.strategy(prepared.name)
         answer = await strategy.answer(prepared.request, prepared.run, prepared.plan)
         exchange.answer = Overheard(answer, inbound.dialect) if house.bodies else answer
+        if house.overhear is not None:
+            exchange.answer = house.overhear(exchange)
     except HeadgateError as error:
         error.trace_id = exchange.trace.id
         error.attempted = exchange.trace.calls > 0

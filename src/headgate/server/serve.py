@@ -18,6 +18,7 @@ from headgate.core.records import KeyRecord, RequestRecord
 from headgate.core.trace import Trace
 from headgate.engine.compile import Compiler
 from headgate.engine.house import House
+from headgate.engine.judging import Judging
 from headgate.engine.keeping import Keeper
 from headgate.governance.desk import Desk
 from headgate.governance.governor import KeyedGovernor
@@ -135,6 +136,7 @@ class Process:
             keep=self.keeper.tend,
         )
         self.governor.know({self.admin.play_key: CONSOLE})
+        self.judging = Judging(self.house, on_event=self._event)
 
     # -- life --------------------------------------------------------------------------------------------------------
     async def run(self, ready: Callable[[Process], Awaitable[None]] | None = None) -> None:
@@ -183,6 +185,7 @@ class Process:
         async with asyncio.TaskGroup() as tasks:
             watching = [tasks.create_task(self._watch()), tasks.create_task(self.governor.watch())]
             watching.append(tasks.create_task(self.keeper.watch()))
+            watching.append(tasks.create_task(self.judging.run()))
             watching.append(tasks.create_task(self.repeats.run()))
             if self._hook is not None:
                 watching.append(tasks.create_task(self._hook.alerts.run()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import Sequence
 
@@ -100,9 +101,8 @@ class Judge:
         return spoke
 
     async def _score_one(self, request: Request, run: Run, candidate: Candidate) -> str | None:
-        mark = mark_of(run.rng)
-        body = f"Question:\n{_question(request.content())}\n\n{fenced(candidate.text, mark)}"
-        return await self._ask(self._request(request, run, SCORE.format(mark=mark), body), run)
+        (_, system), (_, body) = judged(request.content(), candidate.text, run.rng)
+        return await self._ask(self._request(request, run, system, body), run)
 
     async def _pair(self, request: Request, run: Run, one: Candidate, two: Candidate) -> str | None:
         mark = mark_of(run.rng)
@@ -149,6 +149,13 @@ def _verdict(said: tuple[str | None, ...]) -> str:
     if None in said:
         return "no verdict"
     return "tie" if said == ("T", "T") else "the orders disagree"
+
+
+def judged(content: ChatRequest, text: str, rng: random.Random) -> list[tuple[str, str]]:
+    """(role, words) of what a judge is shown to score an answer."""
+    mark = mark_of(rng)
+    body = f"Question:\n{_question(content)}\n\n{fenced(text, mark)}"
+    return [("system", SCORE.format(mark=mark)), ("user", body)]
 
 
 def _question(content: ChatRequest) -> str:

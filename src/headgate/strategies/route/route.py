@@ -28,6 +28,15 @@ STICKY = 3600.0
 """Seconds for which a conversation stays with its model while its task does not change."""
 
 
+class Sampling(msgspec.Struct, frozen=True):
+    """A judge scores this share of the answers, for at most `daily` nano-US$ a day. engine/judging.py asks it."""
+
+    model: str
+    share: float
+    daily: int
+    timeout: float = 20.0
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the route learns from, and how much it explores."""
 
@@ -36,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     neighbours: bool = True
     explore: float = 0.0
     seed: int = 0
+    judge: Sampling | None = None
 
 
 class Choice(msgspec.Struct):
@@ -73,7 +83,9 @@ class Route:
     def refs(self) -> Iterable[Ref]:
         downgrades = dict.fromkeys(name for rule in self._all() for name in rule.downgrade)
         out = [*(Ref(name) for name in {**self._models(), **downgrades}), Ref(self.otherwise, "otherwise")]
-        return [*out, Ref(self.classifier.model, "classifier")] if isinstance(self.classifier, Asking) else out
+        if isinstance(self.classifier, Asking):
+            out.append(Ref(self.classifier.model, "classifier"))
+        return out
 
     def _all(self) -> list[Rule]:
         return [rule for rules in self.rules.values() for rule in rules]

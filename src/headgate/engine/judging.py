@@ -1,0 +1,199 @@
+"""Samples of what routes answered, scored by a judge once the client has its answer: `learn: {judge: ...}`.
+
+A sampled answer goes out as any other; its words are overheard. The judge is asked in a request of its own (principal,
+ledger row and trace of its own, tag `judge`), so that its money is nobody's answer's, and the score is learned from as
+feedback is. It stops for the day where its budget ends, and never speaks over a client's own word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headgate.core.answer import Answer
+from headgate.core.chat import ChatRequest, text_of
+from headgate.core.errors import BudgetExceeded, HeadgateError, PermissionDenied, StorageUnavailable
+from headgate.core.ids import new_id
+from headgate.core.money import dollars
+from headgate.core.principal import Principal
+from headgate.core.records import RequestRecord
+from headgate.core.trace import Trace
+from headgate.engine.overheard import Overheard
+from headgate.engine.snapshot import check_zone
+from headgate.providers.registry import dialect_of
+from headgate.strategies.ensemble.judge import THOUGHTS, WORDS, judged, read_score
+from headgate.strategies.route import Route
+from headgate.strategies.route.route import Sampling
+
+if TYPE_CHECKING:
+    from headgate.engine.house import House
+    from headgate.engine.pipeline import Exchange
+
+JUDGE = Principal(key_id="judge", name="judge", tags=("judge",))
+WAITING = 200
+"""Answers that wait for the judge; more are not judged."""
+DAY = 86400.0
+
+
+class _Sample(msgspec.Struct):
+    answer: Overheard
+    content: ChatRequest
+    wanted: Sampling
+    record: RequestRecord | None = None
+    trace: Trace | None = None
+
+
+class Judging:
+    """`overhear` and the listener on the serving loop; `run` there as a task."""
+
+    def __init__(self, house: House, *, on_event: Callable[[str, dict[str, object]], None]) -> None:
+        self._house = house
+        self._on_event = on_event
+        self._open: OrderedDict[str, _Sample] = OrderedDict()
+        self._waiting: asyncio.Queue[_Sample] = asyncio.Queue(WAITING)
+        self._spent: dict[str, int] = {}
+        self._day = 0
+        self._told = 0
+        """The day for which it was said that the money is spent."""
+        house.overhear = self.overhear
+        house.on_request.append(self._over)
+
+    def overhear(self, exchange: Exchange) -> Answer:
+        """The exchange's answer, overheard where it is one of the sample."""
+        answer, trace = exchange.answer, exchange.trace
+        assert answer is not None
+        wanted = self._wanted(trace, exchange.principal)
+        if wanted is None or exchange.request.op != "chat":
+            return answer
+        heard = answer if isinstance(answer, Overheard) else Overheard(answer, exchange.inbound.dialect)
+        self._open[trace.id] = _Sample(heard, exchange.request.content(), wanted)
+        if len(self._open) > WAITING:
+            self._open.popitem(last=False)
+        return heard
+
+    def _wanted(self, trace: Trace, principal: Principal) -> Sampling | None:
+        entry = (trace.facts.get("route") or {}).get("entry")
+        if entry is None or JUDGE.key_id in (principal.key_id, *trace.tags):
+            return None
+        route = self._house.snapshot.entries.get(entry)
+        wanted = route.settings.judge if isinstance(route, Route) else None
+        if wanted is None or _share_of(trace.id) >= wanted.share:
+            return None
+        model = self._house.snapshot.model(wanted.model)
+        try:
+            if model is not None:
+                check_zone(principal, model)
+        except PermissionDenied:
+            return None  # what a key keeps in its zone, the judge may not read either
+        return wanted
+
+    def _over(self, record: RequestRecord, trace: Trace) -> None:
+        sample = self._open.pop(trace.id, None)
+        if sample is None or record.error is not None:
+            return
+        sample.record, sample.trace = record, trace
+        if not self._waiting.full():
+            self._waiting.put_nowait(sample)
+
+    # -- in the background ---------------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        while True:
+            await self.next()
+
+    async def next(self) -> None:
+        """Waits for an answer to judge, and judges it."""
+        sample = await self._waiting.get()
+        try:
+            await self._judge(sample)
+        except HeadgateError as error:
+            self._on_event("judge_failed", {"code": error.code, "message": error.message})
+
+    async def _judge(self, sample: _Sample) -> None:
+        """Raises HeadgateError."""
+        record, trace, wanted = sample.record, sample.trace, sample.wanted
+        text = sample.answer.text()
+        if record is None or trace is None or text is None or "feedback" in trace.facts:
+            return
+        left = wanted.daily - await self._spent_today(wanted.model)
+        if left <= 0:
+            self._tell_spent(wanted)
+            return
+        try:
+            said, cost = await self._ask(wanted, sample.content, text, left)
+        except BudgetExceeded:
+            self._spent[wanted.model] = wanted.daily  # what is left covers none: it is not asked again today
+            self._tell_spent(wanted)
+            return
+        self._spent[wanted.model] = self._spent.get(wanted.model, 0) + cost
+        score = read_score(said)
+        if score is None:
+            self._on_event("judge_unreadable", {"model": wanted.model, "trace": trace.id})
+        elif "feedback" not in trace.facts:
+            await self._house.keep_feedback(trace, record, score, "", by=JUDGE.key_id)
+
+    async def _ask(self, wanted: Sampling, content: ChatRequest, text: str, left: int) -> tuple[str, int]:
+        from headgate.engine.pipeline import Inbound, open_exchange
+
+        model = self._house.snapshot.model(wanted.model)
+        thinks = model is None or "reasoning" in (model.features or ())
+        messages = [{"role": role, "content": words} for role, words in judged(content, text, self._house.rng)]
+        body = msgspec.json.encode(
+            {
+                "model": wanted.model,
+                "messages": messages,
+                "temperature": 0,
+                "max_tokens": THOUGHTS if thinks else WORDS,
+                "headgate": {"max_cost": dollars(left), "timeout": f"{wanted.timeout}s"},
+            }
+        )
+        inbound = Inbound(
+            door="library",
+            dialect=dialect_of("openai_chat"),
+            body=body,
+            headers={},
+            principal=JUDGE,
+            request_id=new_id("req"),
+        )
+        exchange = await open_exchange(self._house, inbound)
+        try:
+            assert exchange.answer is not None
+            found = await exchange.answer.read()
+        except HeadgateError as error:
+            await exchange.close(error)
+            raise
+        await exchange.close()
+        # Where the price is not known, neither is what is left: it counts as all of it.
+        cost = left if exchange.trace.cost_unknown else exchange.trace.cost
+        return text_of(found.choices[0].parts) if found.choices else "", cost
+
+    async def _spent_today(self, model: str) -> int:
+        """Nano-US$, by all processes where there is a store that answers."""
+        now = self._house.clock.time()
+        day = int(now // DAY)
+        if day != self._day:
+            self._day, self._spent = day, {}
+        spent = self._spent.get(model, 0)
+        if self._house.archive is not None:
+            where = {"key": JUDGE.key_id, "model": model}
+            try:
+                rows = await self._house.archive.usage(since=day * DAY, until=now + 1, by=(), where=where)
+            except StorageUnavailable:
+                rows = ()
+            spent = max(spent, sum(row.cost for row in rows))
+        return spent
+
+    def _tell_spent(self, wanted: Sampling) -> None:
+        if self._told != self._day:
+            self._told = self._day
+            self._on_event("judge_spent", {"model": wanted.model, "daily_usd": dollars(wanted.daily)})
+
+
+def _share_of(trace: str) -> float:
+    """A number in [0, 1) that only the trace decides."""
+    digest = hashlib.blake2b(f"judge {trace}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
