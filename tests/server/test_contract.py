@@ -24,7 +24,7 @@ def test_the_published_schema_and_openapi_are_the_codes_own():
 def test_the_verbs():
     built = (
         "chat check config connect demo drill experiments explain import init insight keys logs models replay serve"
-        " traces usage"
+        " traces train usage"
     )
     assert sorted(GROUPS) == built.split()
 

@@ -106,7 +106,7 @@ def told(quality: Estimate) -> str:
 
 def relabelled(old, new) -> list[str]:
     """Routes that would name tasks otherwise."""
-    names = ("classifier", "model", "keywords", "threshold")
+    names = ("classifier", "model", "keywords", "threshold", "trained")
     return [
         name
         for name, entry in new.models.items()

@@ -152,6 +152,8 @@ class Route(Section):
     """Label → words, with `classifier: keyword`."""
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     """Below this confidence the task is unknown; left out: the classifier's own."""
+    trained: str | None = None
+    """File of weights that `headgate train --install` wrote, with `classifier: learned`."""
     tasks: dict[
         str, Annotated[list[Annotated[TaskRule, _named_by("model")]], BeforeValidator(_rules), Field(min_length=1)]
     ] = {}
@@ -163,6 +165,8 @@ class Route(Section):
     def _asks_somebody(self) -> Route:
         if self.classifier == "model" and self.model is None:
             raise ValueError("`classifier: model` needs `model:`, the entry that classifies")
+        if self.trained is not None and self.classifier == "keyword":
+            raise ValueError("`trained:` is for the learned classifier; this route has `classifier: keyword`")
         return self
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from headgate.config.errors import ConfigError, Problem
 from headgate.config.model import Config, Entry, PythonTool
 from headgate.config.strategies import Agent as AgentSection
 from headgate.config.strategies import Arm as ArmSection
@@ -34,6 +35,7 @@ from headgate.strategies.route.classify import Classifier
 from headgate.strategies.route.keyword import Keyword
 from headgate.strategies.route.learned import Learned
 from headgate.strategies.route.route import Sampling
+from headgate.strategies.route.trained import load_trained
 from headgate.strategies.touch import Touch
 from headgate.tools.broker import Broker, ToolSource
 from headgate.tools.files import Files
@@ -70,7 +72,7 @@ def nano(amount: Any) -> int | None:
 
 def _route(name: str, section: RouteSection, memory: Memory) -> Strategy:
     keyword = section.classifier == "keyword"
-    classifier: Classifier = Keyword(section.keywords) if keyword else Learned(section.threshold)
+    classifier: Classifier = Keyword(section.keywords) if keyword else _learned(name, section)
     if section.classifier == "model" and section.model is not None:
         classifier = Asking(section.model, classifier, deadline=section.deadline)
     judge = section.learn.judge
@@ -85,6 +87,15 @@ def _route(name: str, section: RouteSection, memory: Memory) -> Strategy:
         ),
         learning=memory.learnings.setdefault(name, Learning()),
     )
+
+
+def _learned(name: str, section: RouteSection) -> Learned:
+    if section.trained is None:
+        return Learned(section.threshold)
+    try:
+        return load_trained(section.trained, section.threshold)
+    except ValueError as error:
+        raise ConfigError([Problem(f"models.{name}.route.trained: {error}")]) from error
 
 
 def _hours(section: HoursSection) -> Hours:

@@ -98,10 +98,14 @@ class Learned:
         turns = [turn for turn in asked.turns if turn.strip()]
         if not turns:
             return Task(UNKNOWN, 0.0, {}, [])
-        task = classify(turns[0], threshold=self.threshold)
+        task = self.turn(turns[0])
         for turn in turns[1:][-TURNS:]:
-            task = self._next(task, classify(turn, threshold=self.threshold))
+            task = self._next(task, self.turn(turn))
         return task
+
+    def turn(self, text: str) -> Task:
+        """The task of one turn by itself."""
+        return classify(text, threshold=self.threshold)
 
     def _next(self, before: Task, now: Task) -> Task:
         if before.label in (UNKNOWN, "chat") or now.label == before.label:
