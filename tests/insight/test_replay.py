@@ -274,6 +274,32 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert ended.value.code == 1
 
 
+def test_recorded_requests_are_classified_by_both_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    prompts = ["Write a Python function that reverses a list.", "Solve x^2 - 5x + 6 = 0.", "hello"]
+    bodies = [{"model": "auto", "messages": [{"role": "user", "content": prompt}]} for prompt in prompts]
+    Path("requests.jsonl").write_text("\n".join(map(json.dumps, bodies)) + "\n\n", encoding="utf-8")
+    Path("headgate.yaml").write_text(FILE, encoding="utf-8")
+    Path("new.yaml").write_text(changed("        code: strong", "        code: weak"), encoding="utf-8")
+    Path("words.yaml").write_text(
+        FILE.replace("    route:\n", "    route:\n      classifier: keyword\n      keywords: {math: [python]}\n"),
+        encoding="utf-8",
+    )
+    found = json.loads(said(capsys, "replay", "new.yaml", "--requests", "requests.jsonl", "--json"))
+    (change,) = found["changes"]
+    assert (change["before"], change["after"], change["traces"]) == ("strong", "weak", ["line 1"])
+    assert float(change["cost_after_usd"]) < float(change["cost_before_usd"])
+    assert found["compared"] == 3
+    assert "would go elsewhere" in said(capsys, "replay", "words.yaml", "--requests", "requests.jsonl")
+    Path("requests.jsonl").write_text('{"model": 5}', encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        run(["replay", "new.yaml", "--requests", "requests.jsonl"])
+    assert ended.value.code == 2
+    assert "requests.jsonl:1:" in capsys.readouterr().err
+
+
 def test_the_gateway_writes_what_is_read_here():
     """Explored choices with their chances, needs and sizes, through the real route."""
     text = EXAMPLE.read_text(encoding="utf-8").replace(

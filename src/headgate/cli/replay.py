@@ -12,6 +12,7 @@ from headgate.cli.output import bold, fail, say, show_json, table
 
 if TYPE_CHECKING:
     from headgate.insight.estimate import Estimate
+    from headgate.insight.log import Logged
     from headgate.insight.replay import Replay
 
 app = typer.Typer(add_completion=False)
@@ -24,6 +25,10 @@ def replay(
     config: Annotated[Path | None, typer.Option(help="The file in force; left out: headgate.yaml.")] = None,
     since: Annotated[str, typer.Option(help="24h, 7d, today, 2026-11-01, ... (UTC)")] = "24h",
     until: Annotated[str, typer.Option()] = "now",
+    requests: Annotated[
+        Path | None,
+        typer.Option(help="Recorded chat bodies, one a line, instead of the log; both files classify them."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many requests.")] = MOST,
     data_dir: Annotated[Path, typer.Option()] = Path(".headgate"),
     json: Annotated[bool, typer.Option("--json")] = False,
@@ -50,7 +55,7 @@ def replay(
         rows = await read_log(store, since=start, until=end, limit=limit)
         return rows, await store.learned(), {key.id: key.name for key in await store.keys()}
 
-    rows, learned, names = read(present, data_dir, ask)
+    rows, learned, names = read(present, data_dir, ask) if requests is None else (_recorded(requests), (), {})
     try:
         sides = [Side(side, learned=learned, names=names) for side in (old, new)]
     except ConfigError as error:
@@ -62,8 +67,19 @@ def replay(
         say("nothing was asked in that time")
     else:
         show(found)
-        for name in relabelled(old, new):
+        for name in relabelled(old, new) if requests is None else ():
             say(f"{name}: the classifier differs, and prompts are not kept: the log's labels were used for both")
+
+
+def _recorded(path: Path) -> list[Logged]:
+    from headgate.insight.log import read_recorded
+
+    try:
+        return read_recorded(path)
+    except OSError as error:
+        fail(f"{path}: {error.strerror}", 2)
+    except ValueError as error:
+        fail(str(error), 2)
 
 
 def show(found: Replay) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 
+from headgate.core.errors import HeadgateError
 from headgate.core.money import per_mtok
 from headgate.core.ports import Store
 from headgate.core.records import RequestRecord
 from headgate.core.trace import Trace
 from headgate.core.usage import Usage
 from headgate.engine.archive import unpack
+from headgate.providers.registry import dialect_of
 
 PAGE = 1000
 MOST_SCORES = 1_000_000
@@ -35,6 +38,8 @@ class Logged(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None
     """Of the answer that was served."""
     score: float | None
+    body: bytes | None = None
+    """A recorded chat request with its words, instead of what a log keeps of one."""
 
 
 async def read_log(store: Store, *, since: float, until: float, limit: int) -> list[Logged]:
@@ -74,6 +79,32 @@ def logged(record: RequestRecord, score: float | None) -> Logged:
         usage=usage,
         score=score,
     )
+
+
+def read_recorded(path: Path) -> list[Logged]:
+    """Chat bodies (`{"model": ..., "messages": [...]}`), one a line. Raises ValueError with the line of what is wrong."""
+    rows: list[Logged] = []
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                peek = dialect_of("openai_chat").peek(line, model=None, stream=None)
+            except HeadgateError as error:
+                raise ValueError(f"{path}:{number}: {error.message}") from error
+            record = RequestRecord(
+                id=f"line {number}",
+                trace=f"line {number}",
+                at=0.0,
+                door="chat",
+                requested=peek.model,
+                strategy="",
+                model=None,
+                provider=None,
+                key_id="local",
+            )
+            rows.append(msgspec.structs.replace(logged(record, None), body=line.strip()))
+    return rows
 
 
 def _usage(record: RequestRecord, trace: Trace) -> Usage | None:

@@ -133,7 +133,7 @@ class Side:
         request, name = _request(row, resolved.prefer), resolved.name
         for _ in range(DEEPEST):
             strategy = self.snapshot.strategy(name)
-            if isinstance(strategy, Route):
+            if isinstance(strategy, Route) and row.body is None:
                 if row.task is None:
                     raise Unknowable(f"{name} would have to read the prompt")
                 task = Task(row.task, row.confidence, row.labels, ())
@@ -148,8 +148,11 @@ class Side:
         raise Unknowable("the strategies are nested too deeply")
 
     def cost(self, row: Logged, choice: str) -> int | None:
-        """Nano-US$, had it read and written as many tokens as the answer that was served; None for what is no model."""
+        """Nano-US$, had it read and written as many tokens as the answer that was served (of a recorded request: a middling
+        answer); None for what is no model."""
         found = self.snapshot.model(choice)
+        if row.body is not None and found is not None:
+            return _Run(self, row).plan(choice, _request(row, None)).predicted_cost
         if found is None or found.price is None or row.usage is None:
             return None
         return cost_of(row.usage, found.price)
@@ -160,11 +163,14 @@ class Unknowable(Exception):
 
 
 def _request(row: Logged, prefer: str | None) -> Request:
-    requested = row.record.requested
+    requested, dialect = row.record.requested, dialect_of("openai_chat")
+    if row.body is not None:
+        peek = dialect.peek(row.body, model=None, stream=None)
+        return Request(op="chat", dialect=dialect, body=row.body, peek=peek, options=Options(prefer=prefer))
     peek = Peek(model=requested, max_tokens=row.max_tokens, needs=row.needs, input_bound=row.input_bound)
     return Request(
         op="chat",
-        dialect=dialect_of("openai_chat"),
+        dialect=dialect,
         body=b"",
         peek=peek,
         options=Options(prefer=prefer),
