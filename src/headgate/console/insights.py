@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from headgate.console.views import Admin
 from headgate.core.clock import SYSTEM, Clock
+from headgate.core.money import dollars
 from headgate.core.ports import Store
 from headgate.core.records import FeedbackRecord
 from headgate.engine.house import TRACES
@@ -39,9 +40,10 @@ class Insights:
         return {"names": list(entries), "first": routes[0] if routes else "", "rules": rules}
 
     async def saved(self) -> str | None:
-        """US$ saved in the requests that are kept, against always asking the best model."""
-        found = await self._mix(self._clock.time() - 30 * DAY, {})
-        return found.saved_usd if found.requests else None
+        """US$ saved in 30 days, of the requests that are kept, against always asking the best model."""
+        now = self._clock.time()
+        rows = await (await self._store()).mix(since=now - 30 * DAY, until=now + 1.0, by=(), where={})
+        return dollars(rows[0].saved) if rows else None
 
     async def _tasks(self, request: Request) -> Any:
         return msgspec.to_builtins(await self._mix(self._since(request), _where(request)))
