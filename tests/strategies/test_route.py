@@ -202,7 +202,7 @@ def test_every_strategy_is_explained_with_candidates_and_predictions(stage):
     assert all(row["health"] == 1.0 for row in chain["candidates"])
     assert chain["predicted"]["cost_usd"] == chain["candidates"][0]["cost_usd"]
     panel = explained(stage, "careful", "Hello")
-    assert panel["ensemble"]["judge"] == "llama-4"
+    assert panel["ensemble"]["judge"]["model"] == "llama-4"
     members = [float(row["worst_case_usd"]) for row in panel["candidates"]]
     assert float(panel["predicted"]["worst_case_usd"]) >= max(members)
     assert float(panel["predicted"]["cost_usd"]) > max(float(row["cost_usd"]) for row in panel["candidates"])
