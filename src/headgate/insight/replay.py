@@ -25,7 +25,7 @@ from headgate.core.money import cost_of, dollars
 from headgate.core.principal import Principal
 from headgate.core.records import LearnedRow
 from headgate.core.request import Options, Request
-from headgate.core.strategy import ModelInfo, Plan, Strategy
+from headgate.core.strategy import Aside, Beside, ModelInfo, Plan, Strategy
 from headgate.core.trace import Trace
 from headgate.engine.compile import Compiler
 from headgate.engine.snapshot import info_of
@@ -90,6 +90,9 @@ class _Run:
     async def ask(
         self, name: str, request: Request, *, role: str | None = None, envelope: Envelope | None = None
     ) -> Answer:
+        raise RuntimeError("a replay asks no model")
+
+    async def aside(self, name: str, request: Request, aside: Aside) -> Beside:
         raise RuntimeError("a replay asks no model")
 
     async def attempt(self, model: str, request: Request, *, policy: Any = None) -> Answer:
