@@ -13,7 +13,9 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="The configur
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    json: Annotated[bool, typer.Option("--json", help="The same: the output is JSON anyway.")] = False,
+) -> None:
     """The JSON Schema of the file, for editors."""
     from headgate.config.schema import json_schema
 
