@@ -13,11 +13,6 @@ from headgate.cli.output import fail, plain, say, show_json
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Carry over from another gateway.")
 
 
-@app.callback()
-def _group() -> None:
-    """One gateway each."""
-
-
 @app.command()
 def litellm(
     file: Annotated[Path, typer.Argument(help="The proxy's config.yaml.")],
@@ -49,3 +44,38 @@ def litellm(
             sys.stderr.write(f"{title}: {plain(f'{file}: {note}')}\n")
     if output is not None:
         say(f"wrote {output}: {len(made.lost)} not carried over; next: headgate check {output}")
+
+
+@app.command("litellm-keys")
+def litellm_keys(
+    file: Annotated[Path, typer.Argument(help="The answer of its GET /key/list?return_full_object=true, as JSON.")],
+    config: Annotated[Path | None, typer.Option(help="Configuration; left out: headgate.yaml if it is there.")] = None,
+    data_dir: Annotated[Path, typer.Option(help="The gateway's data directory.")] = Path(".headgate"),
+    json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Makes LiteLLM's virtual keys here, with their limits and budgets: whoever has one goes on using it."""
+    from headgate.cli.admin import Refused
+    from headgate.cli.keys import Keys
+    from headgate.config.importers.litellm import import_keys
+
+    try:
+        found = import_keys(file.read_bytes())
+    except OSError as error:
+        fail(f"cannot read {file}: {error.strerror}")
+    except ValueError as error:
+        fail(f"{file}: {error}")
+    keys, made, refused = Keys(data_dir, config), [], []
+    for key in found.keys:
+        try:
+            made.append(keys.request("POST", "", key))
+        except Refused as error:
+            refused.append(f"{key['name']}: {error}")
+    if json:
+        show_json({"made": made, "refused": refused, "lost": found.lost})
+    else:
+        for title, lines in (("not made", refused), ("not carried over", found.lost)):
+            for line in lines:
+                sys.stderr.write(f"{title}: {plain(line)}\n")
+        say(f"{len(made)} keys made of {len(found.keys)}")
+    if refused:
+        raise SystemExit(1)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import typer
 
-from headgate.cli.admin import NoGateway, ask_admin
+from headgate.cli.admin import NoGateway, Refused, try_admin
 from headgate.cli.output import bold, dim, fail, plain, say, show_json, table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Virtual keys.")
@@ -58,14 +58,14 @@ def create(  # noqa: PLR0913  typer reads options from parameters
         "limits": _given(requests_per_minute=rpm, tokens_per_minute=tpm, concurrent=concurrent),
         "budgets": _given(daily=daily, weekly=weekly, monthly=monthly, total=total),
     }
-    made = _Keys(data_dir, config).ask("POST", "", {name: value for name, value in given.items() if value is not None})
+    made = Keys(data_dir, config).ask("POST", "", {name: value for name, value in given.items() if value is not None})
     _show_made(made, as_json=json)
 
 
 @app.command("list")
 def list_keys(data_dir: DATA_DIR = HERE, config: CONFIG = None, json: JSON = False) -> None:
     """All keys, the newest first. Their secrets are nowhere to be found."""
-    keys = _Keys(data_dir, config).ask("GET", "")
+    keys = Keys(data_dir, config).ask("GET", "")
     if json:
         show_json(keys)
     elif not keys:
@@ -78,7 +78,7 @@ def list_keys(data_dir: DATA_DIR = HERE, config: CONFIG = None, json: JSON = Fal
 @app.command()
 def revoke(id: str, data_dir: DATA_DIR = HERE, config: CONFIG = None, json: JSON = False) -> None:
     """End a key now: on every replica within seconds."""
-    found = _Keys(data_dir, config).ask("POST", f"/{quote(id, safe='')}/revoke")
+    found = Keys(data_dir, config).ask("POST", f"/{quote(id, safe='')}/revoke")
     if json:
         show_json(found)
     else:
@@ -95,7 +95,7 @@ def rotate(
 ) -> None:
     """A successor with the same rights, limits and budgets; the old key goes on for the overlap."""
     body = {} if overlap is None else {"overlap": overlap}
-    _show_made(_Keys(data_dir, config).ask("POST", f"/{quote(id, safe='')}/rotate", body), as_json=json)
+    _show_made(Keys(data_dir, config).ask("POST", f"/{quote(id, safe='')}/rotate", body), as_json=json)
 
 
 def _given(**values: Any) -> dict[str, Any] | None:
@@ -127,7 +127,7 @@ def _row(key: dict[str, Any]) -> list[str]:
     ]
 
 
-class _Keys:
+class Keys:
     """Where no gateway runs, the store is free to be opened."""
 
     def __init__(self, data_dir: Path, config: Path | None) -> None:
@@ -135,8 +135,16 @@ class _Keys:
         self._config = config
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Ends the command where it is refused."""
         try:
-            return ask_admin(self._data_dir, method, f"/keys{path}", body)
+            return self.request(method, path, body)
+        except Refused as error:
+            fail(plain(str(error)))
+
+    def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Raises Refused."""
+        try:
+            return try_admin(self._data_dir, method, f"/keys{path}", body)
         except NoGateway:
             return asyncio.run(self._on_the_store(method, path, body))
 
@@ -171,6 +179,6 @@ class _Keys:
                 case _:
                     return await desk.create(body or {}, "command line")
         except HeadgateError as error:
-            fail(plain(error.message))
+            raise Refused(error.message) from error
         finally:
             await store.aclose()

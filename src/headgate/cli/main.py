@@ -45,7 +45,7 @@ ABOUT = {
     "logs": "Requests, newest first.",
     "traces": "`traces show ID`: one request, decision by decision.",
     "drill": "Break simulated providers on purpose; availability, latency and cost of each strategy.",
-    "import": "`import litellm FILE`: another gateway's configuration as ours.",
+    "import": "`import litellm FILE`, `litellm-keys FILE`: another gateway's configuration and keys as ours.",
 }
 
 

@@ -68,6 +68,12 @@ _KEY: dict[str, Any] = {
     "zone": _TEXT,
     "priority": {"type": "integer"},
     "expires": {"type": "string", "description": "A duration from now (`30d`) or a date."},
+    "hash": {
+        "type": "string",
+        "pattern": "^[0-9a-f]{64}$",
+        "description": "SHA-256 of a secret that its holder has already: then none is made.",
+    },
+    "hint": {"type": "string", "description": "What may be shown of that secret."},
     **_SHARED,
 }
 _TEAM: dict[str, Any] = {"id": _NEEDED, "name": _TEXT, **_SHARED}

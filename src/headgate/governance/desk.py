@@ -16,6 +16,7 @@ from headgate.config.governance import Periods, Rates
 from headgate.config.values import duration, moment
 from headgate.core.clock import SYSTEM, Clock
 from headgate.core.errors import Conflict, InvalidRequest, NotFound
+from headgate.core.ids import new_id
 from headgate.core.money import dollars
 from headgate.core.ports import Store
 from headgate.core.principal import DOORS
@@ -30,6 +31,7 @@ LONGEST_NAME = 120
 OVERLAP = 3600.0
 """Seconds that a rotated key goes on where nobody says otherwise."""
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _TEAM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -38,7 +40,8 @@ class _Input(BaseModel):
 
 
 class KeyInput(_Input):
-    """What a key may be made of. `expires`: a duration from now (`30d`), or a date; None: never."""
+    """What a key may be made of. `expires`: a duration from now (`30d`), or a date; None: never. `hash`: SHA-256 (hex) of a
+    secret that its holder has already, from another gateway: then none is made; `hint` is what may be shown of it."""
 
     name: str
     user: str | None = None
@@ -51,6 +54,8 @@ class KeyInput(_Input):
     expires: str | None = None
     limits: Rates = Rates()
     budgets: Periods = Periods()
+    hash: str | None = None
+    hint: str | None = None
 
 
 class TeamInput(_Input):
@@ -89,10 +94,11 @@ class Desk:
         return key_view(await self._found(id), self._clock.time())
 
     async def create(self, given: Mapping[str, Any], actor: str) -> dict[str, Any]:
-        """The key, and for this once its secret."""
+        """The key, and for this once its secret: where it was made here."""
         wanted = _read(KeyInput, given)
         now = self._clock.time()
-        for text in (wanted.name, wanted.user, wanted.team, wanted.zone, *wanted.tags, *(wanted.models or ())):
+        texts = (wanted.name, wanted.user, wanted.team, wanted.zone, wanted.hint)
+        for text in (*texts, *wanted.tags, *(wanted.models or ())):
             _check_text(text)
         if not wanted.name.strip():
             raise InvalidRequest("a key needs a name", param="name")
@@ -118,7 +124,20 @@ class Desk:
             limits=limit_spec(wanted.limits),
             budgets=budget_specs(wanted.budgets),
         )
+        if wanted.hash is not None:
+            return await self._adopt(record, wanted.hash, wanted.hint or "", actor)
         return await self._made(make_key(record), "key.create", actor, record.name)
+
+    async def _adopt(self, record: KeyRecord, digest: str, hint: str, actor: str) -> dict[str, Any]:
+        """A key whose secret we never see: whoever holds it goes on using it."""
+        if not _DIGEST.fullmatch(digest):
+            raise InvalidRequest("a hash is the SHA-256 of a secret: 64 hexadecimal digits", param="hash")
+        if any(key.hash == digest for key in await self._store.keys()):
+            raise Conflict("there is a key with this hash already")
+        key = msgspec.structs.replace(record, id=new_id("key"), hash=digest, hint=hint[:12] or "…")
+        await self._store.put_key(key)
+        await self._note(actor, "key.adopt", key.id, key.name)
+        return key_view(key, self._clock.time())
 
     async def revoke(self, id: str, actor: str) -> dict[str, Any]:
         key, now = await self._found(id), self._clock.time()
@@ -342,7 +361,7 @@ def key_view(key: KeyRecord, now: float) -> dict[str, Any]:
     return {
         "id": key.id,
         "name": key.name,
-        "hint": f"hg-…{key.hint}",
+        "hint": f"hg-…{key.hint}" if key.hint.isalnum() else key.hint,
         "state": state_of(key, now),
         "user": key.user,
         "team": key.team,

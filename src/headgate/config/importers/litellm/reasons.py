@@ -20,7 +20,7 @@ _PLACES: dict[tuple[str, ...], str] = {
         "general_settings",
         "database_url",
     ): "Headgate keeps its own store (`store: {url: postgresql://…}`): a database of its "
-    "own, never LiteLLM's; its keys come over with --keys",
+    "own, never LiteLLM's; its keys come over by `headgate import litellm-keys`",
     ("general_settings", "completion_model"): "clients name a model; `aliases:` says what their names stand for",
     ("general_settings", "store_prompts_in_spend_logs"): "prompts and answers are not stored",
     ("general_settings", "alerting"): "alerts are not built yet",

@@ -1,0 +1,94 @@
+"""LiteLLM's virtual keys at work here: the secret that a client has had all along, on a running gateway and without one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headgate.config.importers.litellm import import_keys
+from support.served import ServedGateway
+
+LISTED = Path(__file__).parents[1] / "data" / "litellm" / "keys.json"
+SECRET = "sk-Zq3vD8hgMkdlU18G7U0E4L"
+
+
+def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "headgate.cli", *arguments, "--data-dir", str(folder / "data")],
+        capture_output=True, text=True, timeout=60, check=False, cwd=folder,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def listed(folder: Path) -> Path:
+    """LiteLLM's answer, its first key that of SECRET."""
+    found: dict[str, Any] = json.loads(LISTED.read_text())
+    found["keys"][0]["token"] = sha256(SECRET.encode()).hexdigest()
+    file = folder / "keys.json"
+    file.write_text(json.dumps(found))
+    return file
+
+
+def test_what_a_key_may_comes_over_and_the_rest_is_told() -> None:
+    found = import_keys(LISTED.read_bytes())
+    first, second = found.keys
+    assert first["limits"] == {"requests_per_minute": 120, "tokens_per_minute": 200_000, "concurrent": 4}
+    assert (first["budgets"], first["models"], first["tags"]) == (
+        {"monthly": "50.0"},
+        ["gpt-5.5", "claude-4.7"],
+        ["web"],
+    )
+    assert (second["name"], second["expires"]) == ("sk-...9zzz", "2027-01-31T00:00:00Z")
+    assert "models" not in second
+    assert "budgets" not in second
+    assert found.lost == [
+        "checkout: what it has spent there ($1.25): budgets begin anew",
+        "sk-...9zzz: aliases",
+        "sk-...9zzz: a budget of $3 for '12h': they are daily, weekly, monthly or total",
+        "sk-...9zzz: its team 't-1', with what holds for it",
+        "old: it is blocked there",
+    ]
+    for wrong in (b"{", b"[1]", b'{"keys": [{"name": "x"}]}'):
+        with pytest.raises(ValueError, match=r"JSON|key/list"):
+            import_keys(wrong)
+
+
+@pytest.mark.timeout(120)
+def test_a_client_goes_on_with_the_secret_that_it_has(tmp_path: Path) -> None:
+    gateway = ServedGateway(tmp_path)
+    try:
+        code, out, err = run(tmp_path, "import", "litellm-keys", str(listed(tmp_path)))
+        assert (code, out.strip()) == (0, "2 keys made of 2"), err
+        assert "old: it is blocked there" in err
+        status, headers, _ = gateway.chat(SECRET)
+        assert (status, headers["x-ratelimit-limit-requests"]) == (200, "120")
+        assert gateway.chat("sk-somebody-else")[0] == 401
+        assert gateway.chat(SECRET, "reliable")[0] == 403
+        (budget,) = gateway.ask_admin("/budgets")
+        assert (budget["name"], budget["period"], float(budget["limit_usd"])) == ("checkout", "monthly", 50.0)
+        code, out, err = run(tmp_path, "import", "litellm-keys", str(tmp_path / "keys.json"))
+        assert (code, out.strip()) == (1, "0 keys made of 2")
+        assert "there is a key with this hash already" in err
+        assert {row["action"] for row in gateway.ask_admin("/audit")} == {"key.adopt"}
+        assert gateway.ask_admin("/keys", {"name": "x", "hash": SECRET})["error"]["code"] == "invalid_request"
+        (made,) = [key for key in gateway.ask_admin("/keys") if key["name"] == "checkout"]
+        assert made["hint"] == "sk-…Ab1C"
+        fresh = gateway.ask_admin(f"/keys/{made['id']}/rotate", {})
+        assert fresh["secret"].startswith("hg-")
+        assert [gateway.chat(secret)[0] for secret in (SECRET, fresh["secret"])] == [200, 200]
+    finally:
+        gateway.close()
+
+
+def test_keys_are_made_in_the_store_where_no_gateway_runs(tmp_path: Path) -> None:
+    code, out, _ = run(tmp_path, "import", "litellm-keys", str(listed(tmp_path)), "--json")
+    assert code == 0
+    assert [key["name"] for key in json.loads(out)["made"]] == ["checkout", "sk-...9zzz"]
+    assert "secret" not in json.loads(out)["made"][0]
+    assert "checkout" in run(tmp_path, "keys", "list")[1]
