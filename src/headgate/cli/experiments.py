@@ -104,7 +104,26 @@ def _show(one: dict[str, Any]) -> None:
             mark = bold(found["verdict"]) if found["verdict"] != "undecided" else "undecided"
             line = f"  {name}, {metric}: {_part(metric, found['difference'])} ({ends}), p {found['p']:.3f}: {mark}"
             say(line if metric == one["metric"] else dim(line))
+    if one["shadow"] is not None:
+        _show_shadow(one["shadow"])
     say()
+
+
+def _show_shadow(shadow: dict[str, Any]) -> None:
+    counts = f"{shadow['asked']} mirrored, {shadow['failed']} failed, {shadow['left_out']} left out"
+    say(f"shadow {bold(plain(shadow['model']))}: {counts}")
+    names = [name for name in ("agreement", "schema", "length", "cost", "latency") if name in shadow["candidate"]]
+    if names:
+        sides = (("served", shadow["served"]), (shadow["model"], shadow["candidate"]))
+        say(table([[label, *(_beside(side, name) for name in names)] for label, side in sides], ["answers", *names]))
+
+
+def _beside(side: dict[str, Any], name: str) -> str:
+    found = side.get(name)
+    if found is None:
+        return "-"
+    mean = found["mean"]
+    return f"{mean:.0f}" if name == "length" else _value("success" if name in ("agreement", "schema") else name, mean)
 
 
 def _is_seen(one: dict[str, Any], metric: str) -> bool:

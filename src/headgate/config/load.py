@@ -54,7 +54,7 @@ def load_text(text: str, file: str = "", env: Mapping[str, str] | None = None) -
     problems += _references(config, document)
     if problems:
         raise ConfigError(problems)
-    return Loaded(config, [], file)
+    return Loaded(config, _notices(config, document), file)
 
 
 def _unbuilt(data: dict[str, Any], document: Document) -> list[Problem]:
@@ -154,6 +154,8 @@ def references(entry: Entry) -> list[tuple[Path, str]]:
         out += roles + [(("agent", "models", i), name) for i, name in enumerate(agent.models)]
     if entry.experiment is not None:
         out += [(("experiment", "arms", name), arm.model) for name, arm in entry.experiment.arms.items()]
+        if entry.experiment.shadow is not None:
+            out.append((("experiment", "shadow"), entry.experiment.shadow.model))
     return out
 
 
@@ -286,4 +288,18 @@ def _within(config: Config, document: Document) -> list[Problem]:
         if entry.experiment is not None
         for path, target in references(entry)
         if reaches_experiment(target)
+    ]
+
+
+def _notices(config: Config, document: Document) -> list[Problem]:
+    """What is valid, and may not be what was meant."""
+    if "shadow" in config.budgets.tags:
+        return []
+    return [
+        document.problem(
+            ("models", name, "experiment", "shadow"),
+            "nothing bounds what shadows spend: give them a budget, `budgets: {tags: {shadow: {daily: 5}}}`",
+        )
+        for name, entry in config.models.items()
+        if entry.experiment is not None and entry.experiment.shadow is not None
     ]

@@ -347,10 +347,24 @@ class ExperimentGuard(Section):
         return None if value == "off" else value
 
 
+class Shadow(Section):
+    """Asks a candidate too, on a share of the requests, once the client has its answer. What it says is compared and never
+    used; what it costs is tagged `shadow` and not charged to the key that asked."""
+
+    model: str
+    share: Share = 0.1
+    max_cost: Money | None = None
+    """US$ for one request. The budget of all together is `budgets: {tags: {shadow: ...}}`."""
+    concurrent: Annotated[Count, Field(ge=1, le=1000)] = 4
+    """At a time; further ones are left out."""
+    timeout: Duration = 60.0
+
+
 class Experiment(Section):
     """Splits traffic between entries and compares them."""
 
-    arms: Annotated[dict[str, Annotated[Arm, _named_by("model")]], Field(min_length=2, max_length=8)]
+    arms: Annotated[dict[str, Annotated[Arm, _named_by("model")]], Field(min_length=1, max_length=8)]
+    """One is enough beside a shadow."""
     control: str | None = None
     """The arm that the others are measured against, and that everybody gets when the experiment is stopped; left out: the
     first."""
@@ -364,9 +378,12 @@ class Experiment(Section):
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Chance that a difference is called one though there is none, however often somebody looks."""
     guard: ExperimentGuard = ExperimentGuard()
+    shadow: Annotated[Shadow, _named_by("model")] | None = None
 
     @model_validator(mode="after")
     def _divided(self) -> Experiment:
+        if len(self.arms) < 2 and self.shadow is None:
+            raise ValueError("an experiment has at least two arms, or one and a shadow")
         if self.control is not None and self.control not in self.arms:
             raise ValueError(f"`control` names no arm: {self.control!r} is not among {', '.join(self.arms)}")
         given = [arm.share for arm in self.arms.values() if arm.share is not None]

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from headgate.console.people import actor_of, body_of
 from headgate.core.errors import InvalidRequest
 from headgate.engine.trials import Trials
-from headgate.strategies.experiment.report import SHOWN
+from headgate.strategies.experiment.report import SHADOWED, SHOWN
 
 Make = Callable[[Request], Any]
 
@@ -41,6 +41,7 @@ class Experiments:
         for one in found:
             seen = [metric for arm in one["arms"].values() for metric in arm["metrics"]]
             one["shown"] = [metric for metric in SHOWN if metric in seen]
+            one["shadowed"] = [name for name in SHADOWED if one["shadow"] and name in one["shadow"]["candidate"]]
         return {"experiments": found}
 
     async def _stop(self, request: Request) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from headgate.strategies.ensemble.judge import Judge
 from headgate.strategies.experiment import Arm, Experiment
 from headgate.strategies.experiment.compare import EFFECT, SCALES, Guard
 from headgate.strategies.experiment.experiment import Terms, fingerprint
+from headgate.strategies.experiment.mirror import Backstage, Shadow
 from headgate.strategies.experiment.trial import Trial
 from headgate.strategies.fallback import Fallback, Target
 from headgate.strategies.route import Hours, Learning, Route, Rule, Settings
@@ -51,6 +52,8 @@ class Memory:
         self.learnings: dict[str, Learning] = {}
         self.trials: dict[tuple[str, str], Trial] = {}
         """By entry and fingerprint of its arms."""
+        self.backstage = Backstage(self.event)
+        """Of all strategies, so that it can be ended as a whole."""
         self.on_event: Callable[[str, dict[str, object]], None] | None = None
         """What strategies tell outside of any request."""
 
@@ -202,6 +205,7 @@ def _experiment(name: str, section: ExperimentSection, memory: Memory) -> Experi
     shares, control = section.shares(), section.control or next(iter(section.arms))
     arms = {arm: Arm(side.model, shares[arm], _touch(side)) for arm, side in section.arms.items()}
     trial = memory.trials.setdefault((name, fingerprint(arms, control, section.assign_by)), Trial())
+    shadow = section.shadow
     terms = Terms(
         metric=section.metric,
         effect=section.effect or EFFECT[SCALES[section.metric]],
@@ -215,6 +219,8 @@ def _experiment(name: str, section: ExperimentSection, memory: Memory) -> Experi
         assign_by=section.assign_by,
         terms=terms,
         trial=trial,
+        shadow=None if shadow is None else Shadow(**{**shadow.model_dump(), "max_cost": nano(shadow.max_cost)}),
+        backstage=memory.backstage,
         on_event=memory.event,
     )
 

@@ -80,6 +80,7 @@ class Compiler:
             hash=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12],
             display={name: entry.name for name, entry in config.models.items() if entry.name},
             deadline=config.server.deadline,
+            closing=[self.memory.backstage],
         )
 
     def missing(self, config: Config) -> dict[str, str]:

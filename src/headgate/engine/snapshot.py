@@ -49,12 +49,14 @@ class Snapshot:
         hash: str = "",
         display: Mapping[str, str] | None = None,
         deadline: float = 600.0,
+        closing: Sequence[Closable] = (),
     ) -> None:
         self.entries = dict(entries)
         self._models = dict(models)
         self.learners = [entry for entry in self.entries.values() if isinstance(entry, Learner)]
         self.hash = hash
         self.display = display or {}
+        self._closing = closing
         self.deadline = deadline
         """Seconds that a request has where nobody says otherwise."""
         aliases = aliases or {}
@@ -102,8 +104,8 @@ class Snapshot:
         raise ModelNotFound(f"The model {name[:100]!r} does not exist or is not offered here.", param="model")
 
     async def aclose(self) -> None:
-        """Ends what strategies keep open: tool servers, sandboxes."""
-        for entry in self.entries.values():
+        """Ends what strategies keep open: tool servers, sandboxes, what runs in the background."""
+        for entry in (*self._closing, *self.entries.values()):
             if isinstance(entry, Closable):
                 await entry.aclose()
 

@@ -182,7 +182,10 @@ BASE = "providers: {openai: {}}\nmodels:\n  m: {provider: openai}\n  n: {provide
     ("text", "said"),
     [
         ("e: {experiment: {arms: {a: m, b: mm}}}", "there is no model 'mm' (did you mean 'm'?)"),
-        ("e: {experiment: {arms: {a: m}}}", "at least 2"),
+        ("e: {experiment: {arms: {a: m}}}", "at least two arms, or one and a shadow"),
+        ("e: {experiment: {arms: {a: m}, shadow: nn}}", "there is no model 'nn' (did you mean 'n'?)"),
+        ("e: {experiment: {arms: {a: m}, shadow: e}}", "circle: e → e"),
+        ("e: {experiment: {arms: {a: m}, shadow: {model: n, share: 2}}}", "less than or equal to 1"),
         ("e: {experiment: {arms: {a: m, b: n}, control: c}}", "`control` names no arm: 'c' is not among a, b"),
         ("e: {experiment: {arms: {a: {model: m, share: 0.5}, b: {model: n, share: 0.6}}}}", "add up to 1.1, not to 1"),
         ("e: {experiment: {arms: {a: {model: m, share: 100%}, b: n}}}", "nothing is left for the arms without one"),

@@ -11,12 +11,14 @@ import msgspec
 
 from headgate.core.answer import Answer
 from headgate.core.errors import AllModelsUnavailable, HeadgateError, Overloaded, UnsupportedFeature, UpstreamFault
+from headgate.core.money import NANO
 from headgate.core.records import RequestRecord
 from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
 from headgate.core.trace import Trace
 from headgate.strategies.experiment.assign import AssignBy, arm_of, unit_of
 from headgate.strategies.experiment.compare import EFFECT, SCALES, Comparison, Guard, Metric, compare, harm
+from headgate.strategies.experiment.mirror import Backstage, Mirror, Shadow
 from headgate.strategies.experiment.trial import Stop, Trial
 from headgate.strategies.fallback import FINAL
 from headgate.strategies.touch import Touch
@@ -60,6 +62,8 @@ class Experiment:
         assign_by: AssignBy,
         terms: Terms | None = None,
         trial: Trial | None = None,
+        shadow: Shadow | None = None,
+        backstage: Backstage | None = None,
         on_event: Callable[[str, dict[str, object]], None] | None = None,
     ) -> None:
         self.name = name
@@ -68,13 +72,15 @@ class Experiment:
         self.assign_by: AssignBy = assign_by
         self.terms = terms or Terms()
         self.trial = trial or Trial()
+        self.mirror = None if shadow is None else Mirror(name, shadow, self.trial, backstage)
         self._on_event = on_event
         self.print = fingerprint(arms, control, assign_by)
         self.shares = {arm: side.share for arm, side in arms.items()}
         self.phase = " ".join(f"{arm}={share:.6g}" for arm, share in self.shares.items())
 
     def refs(self) -> Iterable[Ref]:
-        return [Ref(side.model, "control" if arm == self.control else "arm") for arm, side in self.arms.items()]
+        out = [Ref(side.model, "control" if arm == self.control else "arm") for arm, side in self.arms.items()]
+        return out if self.mirror is None else [*out, Ref(self.mirror.shadow.model, "shadow")]
 
     # -- plan --------------------------------------------------------------------------------------------------------
     def assigned(self, request: Request, run: Run) -> Assigned:
@@ -130,10 +136,20 @@ class Experiment:
     # -- answer ------------------------------------------------------------------------------------------------------
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
         assigned: Assigned = plan.data
-        side, control = self.arms[assigned.arm], self.arms[self.control]
+        side = self.arms[assigned.arm]
         others = [arm for arm in self.arms if arm != assigned.arm]
         run.decide("experiment", assigned.arm, over=others, because=assigned.because, share=side.share)
         facts = self._claim(assigned, run.trace)
+        mirror = self.mirror if facts is not None and not facts["stopped"] else None
+        if facts is not None and mirror is not None and mirror.takes(request, run.trace.id):
+            facts["shadow"] = mirror.shadow.model
+            because = f"{mirror.shadow.share:.4g} of the requests are mirrored; its answer is not used"
+            run.decide("shadow", mirror.shadow.model, because=because)
+            return mirror.watched(await self._served(assigned, request, run, facts), request, run)
+        return await self._served(assigned, request, run, facts)
+
+    async def _served(self, assigned: Assigned, request: Request, run: Run, facts: dict[str, Any] | None) -> Answer:
+        side, control = self.arms[assigned.arm], self.arms[self.control]
         try:
             return await run.ask(side.model, side.touch.apply(request, run))
         except FINAL:
@@ -162,6 +178,8 @@ class Experiment:
     def saw(self, record: RequestRecord, trace: Trace) -> None:
         """A request is over. What the client did wrong, or broke off, says nothing of the arm."""
         facts = self._mine(trace)
+        if self.mirror is not None:
+            self.mirror.over(record, trace)
         if facts is None or facts["stopped"] or self.trial.stopped is not None:
             return
         if record.error is not None and record.status < 500 and record.status != 429:
@@ -170,7 +188,7 @@ class Experiment:
         if record.error is None:
             values["latency"] = record.latency
             if record.cost is not None:
-                values["cost"] = record.cost / 1e9
+                values["cost"] = record.cost / NANO
         if self.trial.is_first(facts["unit"]):
             values |= {f"unit:{name}": value for name, value in values.items()}
         self.trial.note(facts["phase"], facts["arm"], values, at=record.at)
@@ -202,7 +220,7 @@ class Experiment:
             raise ValueError(f"{self.name!r} has no arm {arm!r}: it has {', '.join(self.arms)}")
         stop = self.trial.stop(Stop(at, because, by, arm or self.control))
         if self._on_event is not None:
-            told = {"experiment": self.name, "by": stop.by, "because": stop.because, "arm": stop.arm}
+            told: dict[str, object] = {"experiment": self.name, "by": stop.by, "because": stop.because, "arm": stop.arm}
             self._on_event("experiment_stopped", told)
         return stop
 
@@ -216,7 +234,7 @@ class Experiment:
     @property
     def alpha_each(self) -> float:
         """Of one arm's comparison, so that all together keep to alpha (Bonferroni)."""
-        return self.terms.alpha / (len(self.arms) - 1)
+        return self.terms.alpha / max(1, len(self.arms) - 1)
 
     def effect_of(self, metric: Metric) -> float:
         return self.terms.effect if metric == self.terms.metric else EFFECT[SCALES[metric]]

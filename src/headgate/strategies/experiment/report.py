@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from headgate.strategies.experiment import sequential
-from headgate.strategies.experiment.compare import SCALES, Comparison, Metric, sums_of, units
+from headgate.strategies.experiment.compare import EFFECT, SCALES, Comparison, Metric, sums_of, units
+from headgate.strategies.experiment.mirror import PHASE, side_of
+from headgate.strategies.experiment.sequential import Scale
 from headgate.strategies.experiment.trial import Sums
 
 if TYPE_CHECKING:
     from headgate.strategies.experiment.experiment import Experiment
 
 SHOWN: tuple[Metric, ...] = ("success", "feedback", "judge", "cost", "latency")
+SHADOWED = ("agreement", "schema", "length", "cost", "latency")
+"""length: characters; schema: share that fits the schema that was asked for; agreement: with what was served."""
 ENOUGH_FOR_SPREAD = 200
 """Observations from which the planned sample goes by the spread that was seen."""
 
@@ -23,7 +27,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
     """Quality, cost and latency of each arm with intervals, each against the control, and what that amounts to."""
     terms, trial = experiment.terms, experiment.trial
     arms = {arm: _arm(experiment, arm) for arm in experiment.arms}
-    planned = planned_units(experiment)
+    planned = planned_units(experiment) if len(arms) > 1 else None
     out: dict[str, Any] = {
         "name": experiment.name,
         "state": "stopped" if trial.stopped is not None else "running",
@@ -38,6 +42,7 @@ def results(experiment: Experiment) -> dict[str, Any]:
         "planned_units": planned,
     }
     out["stopped"] = None if trial.stopped is None else msgspec.structs.asdict(trial.stopped)
+    out["shadow"] = None if experiment.mirror is None else _shadow(experiment, experiment.mirror.shadow.model)
     out["says"] = said(out)
     return out
 
@@ -88,6 +93,28 @@ def _metric(experiment: Experiment, arm: str, metric: Metric) -> dict[str, Any] 
     return {"n": int(sums.n), "mean": sums.mean, "low": ends[0], "high": ends[1]}
 
 
+def _shadow(experiment: Experiment, model: str) -> dict[str, Any]:
+    """The candidate beside what was served, on the same requests. Means of those in which both are known; intervals that
+    hold at all times together."""
+    cells = experiment.trial.cells
+
+    def side(which: Literal["served", "candidate"]) -> dict[str, Any]:
+        found = cells.get(PHASE, {}).get(side_of(which, model), {})
+        return {name: _mean(experiment, name, sums) for name, sums in found.items() if name in SHADOWED}
+
+    asked = cells.get(PHASE, {}).get(side_of("candidate", model), {})
+    left_out, errors = asked.get("left_out", Sums()), asked.get("errors", Sums())
+    out = {"model": model, "asked": int(errors.n), "failed": int(errors.total), "left_out": int(left_out.n)}
+    return {**out, "served": side("served"), "candidate": side("candidate")}
+
+
+def _mean(experiment: Experiment, name: str, sums: Sums) -> dict[str, Any]:
+    scale: Scale = "points" if name in ("schema", "agreement") else "ratio"
+    inside = sequential.mean_interval(sums, scale, EFFECT[scale], experiment.terms.alpha)
+    ends = (None, None) if inside is None else (inside.low, inside.high)
+    return {"n": int(sums.n), "mean": sums.mean, "low": ends[0], "high": ends[1]}
+
+
 def _against(experiment: Experiment, arm: str, metric: Metric) -> dict[str, Any] | None:
     found = experiment.against_control(arm, metric)
     return None if found is None else _shown(found)
@@ -109,5 +136,7 @@ def said(found: dict[str, Any]) -> str:
     ]
     if decided:
         return "; ".join(decided)
+    if found["planned_units"] is None:
+        return "one arm: only the shadow is compared"
     seen = sum(row["metrics"].get(found["metric"], {}).get("n", 0) for row in found["arms"].values())
     return f"undecided after {seen:,} of about {found['planned_units']:,} units"
