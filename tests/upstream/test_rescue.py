@@ -178,3 +178,27 @@ def test_a_chain_whose_last_stream_breaks_too_is_over(rescue):
         it.ledger.check()
 
     virtually(main)
+
+
+def test_a_routes_stream_goes_on_with_what_it_has_otherwise():
+    """A rule with one model is no less available than a chain: also after its first words."""
+    text = """
+providers: {openai: {base_url: "http://one/v1"}}
+models:
+  first: {provider: openai, upstream: one}
+  second: {provider: openai, upstream: two}
+  auto: {route: {otherwise: second, tasks: {code: first}}}
+"""
+
+    async def main() -> None:
+        it = VirtualGateway(text)
+        it.fake.on("one", streamed("Water is ", ending=s.Reset()))
+        it.fake.on("two", streamed("let in."))
+        asked = [{"role": "user", "content": "Write a Python function that reverses a linked list."}]
+        heard = await it.ask("auto", stream=True, messages=asked)
+        assert heard.finished
+        assert heard.text == "Water is let in."
+        assert [a["outcome"] for a in heard.details["attempts"]] == ["failed", "ok"]
+        it.ledger.check()
+
+    virtually(main)

@@ -17,6 +17,8 @@ DAYS = 365.25 / 12
 SCALES = (1_000, 10_000, 100_000)
 """Requests a day that the monthly cost is worked out for."""
 SOCKET_REQUESTS = 400
+SOCKET_GAP = 0.1
+"""Seconds between requests: few enough for one process that plays clients, gateway and providers."""
 QUALITY_REQUESTS = 2_000
 PUBLISHED = {
     "single": ("99 %", "–"),
@@ -53,7 +55,7 @@ def measured(
     def run(name: str, setting: drills.Setting, *, sockets: bool = False) -> drills.Report:
         return drills.run(setting, sockets=sockets, done=lambda arm: tell(f"{name}: {arm.name}"))
 
-    short = drills.short_drill(config, env, requests=SOCKET_REQUESTS, seed=seed)
+    short = drills.short_drill(config, env, requests=SOCKET_REQUESTS, seed=seed, gap=SOCKET_GAP)
     return Measured(
         virtual=run("virtual clock", drills.long_drill(config, env, requests=requests, seed=seed)),
         fair=run("fair weather", drills.fair_weather(config, env, requests=QUALITY_REQUESTS, seed=seed)),
@@ -116,8 +118,9 @@ def page(found: Measured, picture: str | None) -> str:
 def _row(arm: Figures, right: Figures, found: Measured) -> str:
     promised, gain = PUBLISHED.get(arm.kind, ("–", "–"))
     monthly = " / ".join(f"{arm.cost_usd / arm.requests * scale * DAYS:,.0f}" for scale in SCALES)
-    lines = found.lines.get(arm.name)
-    work = "a loop in each application" if arm.kind == "naive" else f"{lines} lines, {found.models[arm.name]} models"
+    work = "a loop in each application"
+    if arm.kind != "naive":
+        work = f"{_count(found.lines[arm.name], 'line')}, {_count(found.models[arm.name], 'model')}"
     cells = [
         f"{arm.phase} {arm.name}",
         f"{arm.calls:.2f}",
@@ -126,9 +129,13 @@ def _row(arm: Figures, right: Figures, found: Measured) -> str:
         f"{arm.availability:.3%} ({arm.low:.3%} to {arm.high:.3%})",
         gain,
         f"{right.fates['ok'] / right.requests:.1%}",
-        work.replace("1 lines", "1 line").replace(" 1 models", " 1 model"),
+        work,
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _agreement(one: Figures, two: Figures) -> str:

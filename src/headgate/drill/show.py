@@ -43,9 +43,11 @@ def about(report: Report) -> list[str]:
     if plan is None:
         return ["Fair weather: no faults."]
     weather = plan.weather
+    clock = "virtual clock" if report.clock == "virtual" else "real clock, over sockets"
+    length = f"{plan.hours:.1f} h" if plan.hours >= 1 else f"{plan.hours * 3600:.0f} s"
     return [
-        f"{report.requests} requests on the {'virtual clock' if report.clock == 'virtual' else 'real clock, over sockets'}"
-        f", {plan.hours:.1f} h of weather for each strategy, seed {plan.seed}. Providers and answers are simulated.",
+        f"{report.requests} requests on the {clock}, {length} of weather for each strategy, seed {plan.seed}. "
+        "Providers and answers are simulated.",
         f"Each provider is up {weather.up:.0%} of the time; {plan.outages} outages of {weather.outage:g} s on average, "
         f"{weather.common:.0%} of the down time shared (mean correlation {plan.correlation:.2f}); "
         f"all of the chain down {plan.all_down:.3%} of the time.",
@@ -75,7 +77,7 @@ def plot(report: Report, out: Path) -> None:
         failures.text(left[place], place, f" {arm.availability:.3%} available", va="center", fontsize=8)
     failures.set_xlim(0, max(max(left) * 1.5, 0.1))
     failures.set_title("failed requests, %")
-    failures.legend(fontsize=8, loc="upper right")
+    failures.legend(fontsize=8, loc="center right")
     for share, colour in (("p99", "#93c5fd"), ("p95", "#3b82f6"), ("p50", "#1e3a8a")):
         latency.barh(names, [getattr(arm, share) or 0.0 for arm in arms], color=colour, label=share)
     latency.set_title("seconds to the whole answer")
