@@ -294,6 +294,20 @@ class Ensemble(Section):
         return self
 
 
+class StepLimits(Section):
+    """What one step of a plan may use, its retry and its checks included."""
+
+    max_cost: Money | None = None
+    max_calls: Annotated[Count, Field(ge=1, le=100)] | None = None
+    deadline: Duration | None = None
+
+
+class AgentLimits(Limits):
+    """Of a whole run. Calls are those of models and tools."""
+
+    step: StepLimits = StepLimits()
+
+
 class Agent(Section):
     """Plans, executes with models and tools, verifies, synthesises."""
 
@@ -302,7 +316,7 @@ class Agent(Section):
     models: Annotated[list[str], Field(min_length=1)]
     tools: list[str] = []
     autonomy: Literal["plan_only", "read_only", "reversible", "allow_listed"] = "read_only"
-    budget: Limits = Limits()
+    budget: AgentLimits = AgentLimits()
     grace: Duration = 30.0
     """How long a run goes on whose client has left; what ends in that time is kept for a repeat with the same
     Idempotency-Key."""

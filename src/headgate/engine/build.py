@@ -18,7 +18,8 @@ from headgate.config.strategies import TaskRule
 from headgate.core.money import per_mtok
 from headgate.core.strategy import Knowledge, Strategy
 from headgate.strategies.agent import Agent
-from headgate.strategies.agent.agent import MAX_STEPS
+from headgate.strategies.agent.agent import MAX_STEPS, Caps
+from headgate.strategies.agent.execute import StepCaps
 from headgate.strategies.cascade import Accept, Accuracy, Cascade, Consistency, JudgeBar, Verifier
 from headgate.strategies.cascade.cascade import Sampling as Measuring
 from headgate.strategies.ensemble import Ensemble, Member
@@ -132,7 +133,7 @@ def _rule(rule: TaskRule) -> Rule:
 
 
 def _agent(name: str, section: AgentSection, config: Config) -> Agent:
-    wanted, budget = config.tools, section.budget
+    wanted, budget, step = config.tools, section.budget, section.budget.step
     sandbox = _sandbox(config)
     sources: dict[str, ToolSource] = {}
     if wanted.files is not None:
@@ -151,9 +152,13 @@ def _agent(name: str, section: AgentSection, config: Config) -> Agent:
         broker=Broker(sources),
         sandbox=sandbox,
         plan_only=section.autonomy == "plan_only",
-        max_cost=nano(budget.max_cost),
-        max_steps=budget.max_steps or MAX_STEPS,
-        deadline=budget.deadline,
+        caps=Caps(
+            max_cost=nano(budget.max_cost),
+            max_steps=budget.max_steps or MAX_STEPS,
+            max_calls=budget.max_calls,
+            deadline=budget.deadline,
+            step=StepCaps(nano(step.max_cost), step.max_calls, step.deadline),
+        ),
         grace=section.grace,
     )
 

@@ -46,16 +46,21 @@ class Broker:
     def __init__(self, sources: Mapping[str, ToolSource]) -> None:
         self._sources = sources
 
-    async def offered(self, names: Sequence[str]) -> dict[str, Tool]:
-        """The tools of these sources by their own names. A source that cannot be reached raises ToolFailed."""
+    async def offered(self, names: Sequence[str]) -> tuple[dict[str, Tool], dict[str, str]]:
+        """(tools by their own names, sources that cannot be reached and why). Where two sources have a tool of one name,
+        the later source's is called `source.tool`."""
         out: dict[str, Tool] = {}
+        unreachable: dict[str, str] = {}
         for name in names:
             source = self._sources.get(name) or self._sources.get(name.removeprefix("mcp."))
-            if source is None:
-                raise ToolFailed(f"there is no tool {name!r}")
-            for tool in await source.tools():
-                out[tool.name] = tool
-        return out
+            try:
+                if source is None:
+                    raise ToolFailed(f"there is no tool {name!r}")
+                for tool in await source.tools():
+                    out[tool.name if tool.name not in out else f"{name}.{tool.name}"] = tool
+            except ToolFailed as error:
+                unreachable[name] = error.message
+        return out, unreachable
 
     async def aclose(self) -> None:
         for source in self._sources.values():
@@ -63,13 +68,19 @@ class Broker:
 
 
 async def call(tool: Tool, arguments: Mapping[str, Any], *, seconds: float = CALL_TIME) -> str:
-    """One call with its caps: time, and size of what comes back."""
-    _check(tool, arguments)
+    """One call with its caps: time, and size of what comes back. Raises ToolFailed, whatever the tool does."""
     try:
+        _check(tool, arguments)
         async with asyncio.timeout(seconds):
             found = await tool.call(arguments)
     except TimeoutError as error:
-        raise ToolFailed(f"the tool {tool.name!r} gave no answer within {seconds:g} s") from error
+        raise ToolFailed(
+            f"the tool {tool.name!r} gave no answer within {seconds:.3g} s", code="tool_timeout"
+        ) from error
+    except ToolFailed:
+        raise
+    except Exception as error:  # the tools' edge: they are other people's code
+        raise ToolFailed(f"the tool {tool.name!r} failed", detail=repr(error)) from error
     if len(found) > LONGEST_RESULT:
         return found[:LONGEST_RESULT] + f"\n[cut: {len(found)} characters in all]"
     return found

@@ -171,7 +171,7 @@ def test_mission_a_failed_step_is_retried_and_planned_anew(stage):
     stage.script("Give the code word", "no idea", where="user")
     stage.script("Give the other word", "lock", where="user")
     _, details = stage.ask("Words")
-    assert [(s["id"], s["status"]) for s in details["agent"]["steps"]] == [("two", "passed")]
+    assert [(s["id"], s["status"]) for s in details["agent"]["steps"]] == [("one", "replaced"), ("two", "passed")]
     trace = stage.gateway.house.recent(1)[0][0]
     assert any(d.kind == "replan" for d in trace.decisions)
 
@@ -237,7 +237,7 @@ def test_the_sandbox_holds(stage, code):
     stage.script(PLANNER, plan({"name": "evil", "tool": "python", "args": {"code": code}}), where="system")
     _, details = stage.ask("Run it")
     step = next((s for s in details["agent"]["steps"] if s["id"] == "evil"), None)
-    assert step is None or step["status"] == "failed"
+    assert step is None or step["status"] in ("failed", "replaced")
 
 
 INJECTIONS = [

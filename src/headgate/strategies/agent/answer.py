@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 
 from headgate.core.answer import JSON, Answer, Piece
-from headgate.core.events import ChatAnswer, Event, ReasoningDelta, Started, TextDelta, Used, collect
+from headgate.core.events import ChatAnswer, Event, Finished, ReasoningDelta, Started, TextDelta, Used, collect
+from headgate.strategies.agent.execute import Executor
 from headgate.strategies.agent.patience import Patience
-from headgate.strategies.agent.work import Work
+from headgate.strategies.agent.work import Tell, Work
 
 BEAT = 15.0
 """Seconds of silence after which a client hears that the run goes on; many clients' idle timeouts count only deltas."""
@@ -18,7 +20,15 @@ BEAT = 15.0
 class AgentAnswer:
     """A streamed run. It runs in a task of its own, which `aclose` ends; what it says waits here for the client."""
 
-    def __init__(self, work: Work, patience: Patience, *, model: str, upstream: str) -> None:
+    def __init__(
+        self,
+        work: Work,
+        executor: Callable[[Tell], Executor],
+        patience: Patience,
+        *,
+        model: str,
+        upstream: str,
+    ) -> None:
         """`model`: our name of the writer; `upstream`: its provider's."""
         self.model = model
         self.provider = ""
@@ -26,7 +36,9 @@ class AgentAnswer:
         self.media = JSON
         self._upstream = upstream
         self._work = work
+        self._executor = executor
         self._patience = patience
+        self._last = 1
         self._queue: asyncio.Queue[list[Event] | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
@@ -61,7 +73,7 @@ class AgentAnswer:
 
     async def _run(self) -> None:
         try:
-            await self._work.run(self._say)
+            await self._work.run(self._executor, self._say)
             writer = await self._work.write(stream=True)
             try:
                 await self._pass_on(writer)
@@ -73,10 +85,19 @@ class AgentAnswer:
     async def _pass_on(self, writer: Answer) -> None:
         self.model, self.provider, self.deployment = writer.model, writer.provider, writer.deployment
         said: list[str] = []
+        note = self._work.note()
         while (piece := await writer.pull()) is not None:
             assert not isinstance(piece, bytes)
-            said += [event.text for event in piece if isinstance(event, TextDelta)]
-            self._queue.put_nowait([self._shifted(event) for event in piece if not isinstance(event, Started)])
+            out: list[Event] = []
+            for event in piece:
+                if isinstance(event, Finished) and event.choice == 0 and note:
+                    out.append(TextDelta(note, self._last))
+                    said.append(note)
+                if isinstance(event, TextDelta):
+                    said.append(event.text)
+                if not isinstance(event, Started):
+                    out.append(self._shifted(event))
+            self._queue.put_nowait(out)
         self._work.tell_final("".join(said))
 
     def _shifted(self, event: Event) -> Event:
@@ -85,6 +106,7 @@ class AgentAnswer:
             return msgspec.structs.replace(event, usage=self._work.usage() or event.usage, extensions={})
         if hasattr(event, "part"):
             event.part += 1  # type: ignore[union-attr]
+            self._last = event.part  # type: ignore[union-attr]
         return event
 
     def _say(self, text: str) -> None:

@@ -2,22 +2,24 @@
 
     {"steps": [{"name": "s1", "model": "...", "query": "..."},
                {"name": "s2", "tool": "read_file", "args": {"path": "$s1"}, "needs": ["s1"],
-                "check": {"schema": {...}} | {"contains": "text"} | {"python": "int(result) > 0"}}]}
+                "check": {"contains": "text", "excludes": "text", "min_chars": 1, "max_chars": 100, "schema": {...},
+                          "python": "int(result) > 0"}}]}
 
-`name` (or `id`), `model`, `query`, `tool`, `args`, `needs` and `check` are all a step may hold; `$name` in a query or an
-argument stands for that step's result. The minimal form has name, model and query only. There is no code in a plan but
-a check's expression, which runs in the sandbox.
+`name` (or `id`), `model` or `capability`, `query`, `tool`, `args`, `needs` and `check` are all a step may hold; `$name` in
+a query or an argument stands for that step's result. The minimal form has name, model and query only. There is no code in
+a plan but a check's expression and the arguments of `python`, which run in the sandbox. docs/agent.md has it as a schema.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 REFERENCE = re.compile(r"\$([A-Za-z_][\w-]*)")
+_NAME = re.compile(r"[A-Za-z_][\w-]*")
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
 
 
@@ -26,14 +28,20 @@ class BadPlan(Exception):
 
 
 class Check(msgspec.Struct, forbid_unknown_fields=True):
+    """All that are given must hold; lengths in characters."""
+
     schema: dict[str, Any] | None = None
     contains: str | None = None
+    excludes: str | None = None
+    min_chars: int | None = None
+    max_chars: int | None = None
     python: str | None = None
 
 
 class Step(msgspec.Struct):
     name: str
     model: str | None = None
+    capability: str | None = None
     query: str | None = None
     tool: str | None = None
     args: dict[str, Any] = {}
@@ -67,6 +75,7 @@ class _Wire(msgspec.Struct):
     name: str | None = None
     id: str | None = None
     model: str | None = None
+    capability: str | None = None
     query: str | None = None
     tool: str | None = None
     args: dict[str, Any] | None = None
@@ -90,6 +99,7 @@ def parse_plan(text: str) -> Plan:
         Step(
             name=(s.name or s.id or f"s{number}").strip(),
             model=s.model,
+            capability=s.capability,
             query=s.query,
             tool=s.tool,
             args=s.args or {},
@@ -101,8 +111,17 @@ def parse_plan(text: str) -> Plan:
     return Plan(steps)
 
 
-def check_plan(plan: Plan, *, models: Collection[str], tools: Mapping[str, Any], max_steps: int) -> None:
-    """Acyclic, references resolve, tools and models known and allowed, not too long. Raises BadPlan with all reasons."""
+def check_plan(
+    plan: Plan,
+    *,
+    models: Collection[str],
+    capabilities: Collection[str],
+    tools: Mapping[str, Any],
+    max_steps: int,
+    kept: Collection[str] = (),
+) -> None:
+    """Acyclic, references resolve (to steps of this plan or of one before, `kept`), tools, models and capabilities known
+    and allowed, checks that can be made, not too long. Raises BadPlan with all reasons."""
     problems: list[str] = []
     names = [step.name for step in plan.steps]
     if not names:
@@ -111,19 +130,49 @@ def check_plan(plan: Plan, *, models: Collection[str], tools: Mapping[str, Any],
         problems.append(f"{len(names)} steps are more than the {max_steps} allowed")
     for name in {name for name in names if names.count(name) > 1}:
         problems.append(f"two steps are called {name!r}")
+    for name in {name for name in names if name in kept}:
+        problems.append(f"{name!r} has been done: a new step needs a new name")
     for step in plan.steps:
-        missing = sorted(step.references() - set(names))
+        missing = sorted(step.references() - set(names) - set(kept))
         if missing:
             problems.append(f"{step.name}: there is no step {missing[0]!r}")
         if step.name in step.references():
             problems.append(f"{step.name}: it needs itself")
-        if step.tool is not None and step.tool not in tools:
-            problems.append(f"{step.name}: there is no tool {step.tool!r}; there are: {', '.join(tools) or 'none'}")
-        if step.tool is None and step.model is not None and step.model not in models:
-            problems.append(f"{step.name}: the model {step.model!r} is not allowed; there are: {', '.join(models)}")
+        problems += [f"{step.name}: {problem}" for problem in _wrong(step, models, capabilities, tools)]
     if problems:
         raise BadPlan("; ".join(problems))
     plan.ordered()
+
+
+def _wrong(
+    step: Step, models: Collection[str], capabilities: Collection[str], tools: Mapping[str, Any]
+) -> Iterable[str]:
+    if not _NAME.fullmatch(step.name):
+        yield "a name has letters, digits, _ and -, and begins with a letter"
+    if step.tool is not None and step.tool not in tools:
+        yield f"there is no tool {step.tool!r}; there are: {', '.join(tools) or 'none'}"
+    if step.tool is None and step.model is not None and step.model not in models:
+        yield f"the model {step.model!r} is not allowed; there are: {', '.join(models)}"
+    if step.tool is None and step.model is None and step.capability is not None and step.capability not in capabilities:
+        known = ", ".join(sorted(capabilities)) or "none"
+        yield f"no model has the capability {step.capability!r}; there are: {known}"
+    if step.check is not None and step.check.schema is not None and (problem := _no_schema(step.check.schema)):
+        yield f"its schema cannot be checked: {problem}"
+
+
+def _no_schema(schema: dict[str, Any]) -> str | None:
+    """Why a planner's schema is refused. Patterns are: one that backtracks for ever would stop the whole process."""
+    from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import Draft202012Validator
+
+    text = msgspec.json.encode(schema)
+    if any(word in text for word in (b'"pattern"', b'"patternProperties"', b'"$ref"', b'"$dynamicRef"')):
+        return "it may hold no patterns and no references"
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        return error.message[:100]
+    return None
 
 
 def fill(value: Any, results: Mapping[str, str]) -> Any:
