@@ -161,7 +161,7 @@ def test_on_sockets_too(kind: Any, stream: bool):
         writer.write(head.encode() + body)
         await until(lambda: len(hanging) == 2)
         writer.transport.abort()
-        await until(lambda: it.house.inflight == 0)
+        await until(lambda: bool(it.house.recent(1)))
         trace, record = it.house.recent(1)[0]
         assert record.status == 499
         assert any("has 0.3 s to end" in d.because for d in trace.decisions)
