@@ -313,6 +313,23 @@ def test_models_and_doors_of_a_key(stage):
     assert [m["id"] for m in stage.ask("/v1/models", None, key)[2]["data"]] == ["claude-4.7"]
 
 
+def test_keys_of_one_user_and_requests_of_one_tag_spend_one_budget(stage):
+    (one, _), (two, _), (other, _) = stage.key(user="ann"), stage.key(user="ann"), stage.key(user="bob", tags=("web",))
+    stage.rules(Rules(user_budgets={"ann": (dollars(1),)}, tag_budgets={"web": (dollars(1),)}))
+    while stage.chat(one)[0] == 200:
+        pass
+    status, _, body = stage.chat(two)
+    assert (status, "of the user 'ann'" in body["error"]["message"]) == (402, True)
+    while stage.ask("/v1/chat/completions", {"model": "claude-4.7", **CHAT}, other, x_headgate_tags="b")[0] == 200:
+        pass
+    status, _, body = stage.chat(other)
+    assert (status, "of the tag 'web'" in body["error"]["message"]) == (402, True), "a key's tags are its requests'"
+    free, _ = stage.key(user="eve")
+    assert stage.chat(free)[0] == 200
+    asked = {"model": "claude-4.7", **CHAT}
+    assert stage.ask("/v1/chat/completions", asked, free, x_headgate_tags="a,web")[0] == 402
+
+
 def test_a_key_of_a_zone_never_leaves_it_whatever_strategy_leads_there(stage):
     key, id = stage.key(zone="private")
     status, _, body = stage.chat(key)
