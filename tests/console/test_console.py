@@ -308,3 +308,35 @@ def test_the_configuration_shows_no_key(stage):
     assert status == 200
     assert "canary" not in json.dumps(config)
     assert config["models"]["gpt-5.5"]["deployments"][1]["api_key"] == "***"
+
+
+def test_the_candidates_of_an_ensemble_stand_side_by_side(page, stage):
+    stage.loop.run(stage.sim.break_model("gpt-5.5", "500"))
+    try:
+        page.goto(stage.admin.url + "/playground")
+        page.select_option("select[name=model]", "careful")
+        page.fill("#prompt", "What is 17 * 23? Answer with the number.")
+        page.get_by_role("button", name="Ask").click()
+        page.locator("#about", has_text="tr_").wait_for()
+    finally:
+        stage.loop.run(stage.sim.mend())
+    page.get_by_role("link", name="Requests").click()
+    page.locator("tbody a").first.click()
+    page.get_by_role("heading", name="Candidates").wait_for()
+    assert "judged by llama-4 (score, 2 calls, $" in page.inner_text("main")
+    winner, broken, other = (page.get_by_role("article", name=n) for n in ("claude-4.7", "gpt-5.5", "gemini-3.0"))
+    for card in (winner, other):
+        text = card.inner_text()
+        assert "391" in text
+        assert "Score" in text
+        assert "$0.00" in text
+        assert " ms" in text
+    assert page.locator("article.won").count() == 1
+    assert "incumbent" in winner.inner_text()
+    assert "failed: unavailable" in broken.inner_text()
+    tops = {card.bounding_box()["y"] for card in (winner, broken, other)}
+    assert len(tops) == 1
+    id = page.url.rpartition("/")[2]
+    status, twin = api(stage, f"/admin/v1/traces/{id}", stage.admin.token)
+    assert status == 200
+    assert {m["model"]: m.get("score") for m in twin["ensemble"]["members"]}["gpt-5.5"] is None

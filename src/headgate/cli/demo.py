@@ -281,7 +281,10 @@ def summary(details: dict) -> str:
         parts.append(chosen["because"])
     parts.append(f"{len(attempts)} attempt{'s' if len(attempts) != 1 else ''}")
     first = next((a["ttft_ms"] for a in attempts if a.get("outcome") == "ok" and "ttft_ms" in a), None)
-    if first is not None:
+    if "ensemble" in details:  # a member's first token is not the answer's
+        ended = max((a.get("at_ms", 0) + a.get("latency_ms", 0) for a in attempts), default=0)
+        parts.append(f"{ended / 1000:.2f} s in all")
+    elif first is not None:
         parts.append(f"{first / 1000:.2f} s to first token")
     cost = details.get("cost_usd")
     parts.append(f"${cost}" if cost is not None else "cost unknown")

@@ -62,6 +62,10 @@ def _show(found: dict[str, Any]) -> None:
         say(dim(f"  arms: {arms}; by {trial['assign_by']}"))
     heads = ["candidate", "quality", "score", "cost", "at most", "first content", "health", "why"]
     say(table([_row(row) for row in found["candidates"]], heads))
+    if panel := found.get("ensemble"):
+        judge = panel.get("judge")
+        judged = f", judged by {judge['model']} ({judge['style']})" if judge else ""
+        say(f"panel: {', '.join(panel['panel'])}, {panel['mode']}{judged}")
     if tools := (found.get("agent") or {}).get("tools"):
         say(f"tools: {', '.join(tools)}")
     cost, worst = _usd(predicted["cost_usd"]), _usd(predicted["worst_case_usd"])

@@ -34,19 +34,18 @@ def canonical(text: str) -> str | None:
     found, value = json_in(bare)
     if found:
         return of_value(value)
-    named = _NAMED.findall(bare)
+    named = _NAMED.findall(bare) if 'answer"' in bare else None
     if named:  # JSON that is not quite JSON still names its answer
         return scalar(_unquoted(named[-1].strip()))
     if bare.startswith(("{", "[", "```")):
         return None
-    boxed = _BOXED.findall(bare)
+    boxed = _BOXED.findall(bare) if "\\boxed" in bare else None
     if boxed:
         return scalar(boxed[-1])
     last = bare.splitlines()[-1].strip() if bare else ""
     if match := _CHOICE.match(last):
         return match[1].upper()
-    numbers = _NUMBER.findall(last)
-    if numbers and len(last) < 200:
+    if len(last) < 200 and (numbers := _NUMBER.findall(last)):
         return number_of(numbers[-1])
     if "\n" not in bare and len(bare) <= 80:
         return re.sub(r"\s+", " ", bare.strip(" .!\"'`*")).lower()
@@ -56,7 +55,7 @@ def canonical(text: str) -> str | None:
 def json_in(text: str) -> tuple[bool, Any]:
     """(True, value) where the text is a JSON object or array, bare or in the last fence; else (False, None)."""
     bare = text.strip()
-    fenced = _FENCE.findall(bare)
+    fenced = _FENCE.findall(bare) if "```" in bare else None
     for body in (bare, fenced[-1].strip() if fenced else ""):
         if body.startswith(("{", "[")):
             try:

@@ -153,10 +153,7 @@ class Ensemble:
 
     async def _ask_all(self, request: Request, run: Run, panel: list[Member]) -> list[Candidate]:
         """Everybody at once. Once two valid answers are there the rest get the grace; whoever is late is cancelled."""
-        fields: dict[str, Any] = {"stream": False}
-        if self.temperature is not None and request.content().temperature is None:
-            fields["temperature"] = self.temperature
-        asked = self._bounded(request).edited(**fields)
+        asked = self._for_members(request)
         candidates = [Candidate(m.name, m.weight, m is self.incumbent) for m in panel]
         async with asyncio.TaskGroup() as tasks:
             running = {tasks.create_task(self._ask_one(asked, run, candidate)) for candidate in candidates}
@@ -176,6 +173,15 @@ class Ensemble:
             if candidate.answer is None and candidate.out is None:
                 candidate.out = "too slow: cancelled"
         return candidates
+
+    def _for_members(self, request: Request) -> Request:
+        """The client's own bytes where nothing has to be changed."""
+        asked, fields = self._bounded(request), {}
+        if request.stream:
+            fields["stream"] = False
+        if self.temperature is not None and request.content().temperature is None:
+            fields["temperature"] = self.temperature
+        return asked.edited(**fields) if fields else asked
 
     async def _ask_one(self, request: Request, run: Run, candidate: Candidate) -> None:
         began = run.clock.monotonic()

@@ -14,6 +14,7 @@ from headgate.core.request import Request
 from headgate.core.strategy import Run
 from headgate.core.usage import Usage
 from headgate.strategies.ensemble.candidates import Candidate, apply_rules
+from headgate.strategies.ensemble.cost import Cost, planned
 from headgate.strategies.ensemble.fence import LONGEST, fenced, mark_of
 
 FROM = 3
@@ -34,16 +35,13 @@ def fuser_request(request: Request, run: Run, texts: Sequence[str]) -> Request:
     return request.edited(messages=[*content.messages, asked], tool_choice=choice)
 
 
-def worst_case(request: Request, run: Run, writer: str, candidates: int) -> int | None:
-    """Nano-US$ that fusing so many candidates costs at most; None where a price is unknown."""
+def cost(request: Request, run: Run, writer: str, candidates: int) -> Cost:
+    """Of fusing so many candidates, each as long as an answer may be (or as we cut it)."""
     if candidates < 2:
-        return 0
+        return Cost(0, 0)
     longest = min(LONGEST, (request.peek.max_tokens or LONGEST) * CHARS_PER_TOKEN)
     texts = ["x" * longest] * min(candidates, FROM)
-    try:
-        return run.plan(writer, fuser_request(request, run, texts)).worst_case
-    except HeadgateError:
-        return 0
+    return planned(run, writer, fuser_request(request, run, texts))
 
 
 async def fuse(

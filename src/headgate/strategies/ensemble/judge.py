@@ -12,6 +12,7 @@ from headgate.core.errors import HeadgateError
 from headgate.core.request import Request
 from headgate.core.strategy import Run
 from headgate.strategies.ensemble.candidates import Candidate
+from headgate.strategies.ensemble.cost import Cost, planned
 from headgate.strategies.ensemble.fence import LONGEST, fenced, mark_of
 
 SCORE = (
@@ -49,20 +50,16 @@ class Judge:
         self.model = model
         self._timeout = timeout
 
-    def worst_case(self, request: Request, run: Run, candidates: int, *, pairwise: bool) -> int | None:
-        """Nano-US$ that judging so many candidates costs at most, each as long as an answer may be (or as we cut it).
-        None where a price is unknown; nothing where the judge cannot be asked at all."""
+    def cost(self, request: Request, run: Run, candidates: int, *, pairwise: bool) -> Cost:
+        """Of judging so many candidates, each as long as an answer may be (or as we cut it); nothing where the judge
+        cannot be asked at all."""
         if candidates < 2:
-            return 0
+            return Cost(0, 0)
         longest = min(LONGEST, (request.peek.max_tokens or LONGEST) * CHARS_PER_TOKEN)
         mark = mark_of(run.rng)
         shown = [fenced("x" * longest, mark)] * (2 if pairwise else 1)
         asked = self._request(request, run, PAIR.format(mark=mark), "\n\n".join([_question(request.content()), *shown]))
-        try:
-            one = run.plan(self.model, asked).worst_case
-        except HeadgateError:
-            return 0
-        return None if one is None else one * (2 * (candidates - 1) if pairwise else candidates)
+        return planned(run, self.model, asked, times=2 * (candidates - 1) if pairwise else candidates)
 
     async def score(self, request: Request, run: Run, candidates: Sequence[Candidate]) -> bool:
         """Gives each candidate its score. An unreadable reply counts 0.5 and is marked; where the judge could not be asked

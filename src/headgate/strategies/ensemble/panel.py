@@ -12,6 +12,7 @@ from headgate.core.money import dollars
 from headgate.core.request import Request
 from headgate.core.strategy import Plan, Run
 from headgate.strategies.ensemble import fuse
+from headgate.strategies.ensemble.cost import Cost, total
 from headgate.strategies.ensemble.judge import Judge
 
 
@@ -33,20 +34,20 @@ def incumbent_of(members: Sequence[Member]) -> Member:
 
 
 class Panel(msgspec.Struct):
-    """`seats`: incumbent first, then by weight. `extra`: nano-US$ for judge and fuser at most."""
+    """`seats`: incumbent first, then by weight. `extra`: judge and fuser."""
 
     seats: list[Member]
     plans: list[Plan]
     reasons: dict[str, str]
-    extra: int | None
+    extra: Cost
 
     @property
     def worst_case(self) -> int | None:
-        return _sum([self.extra, *(plan.worst_case for plan in self.plans)])
+        return total([self.extra.most, *(plan.worst_case for plan in self.plans)])
 
     @property
     def predicted_cost(self) -> int | None:
-        return _sum([plan.predicted_cost for plan in self.plans])
+        return total([self.extra.likely, *(plan.predicted_cost for plan in self.plans)])
 
     def facts(self) -> list[dict[str, Any]]:
         return [
@@ -67,7 +68,7 @@ def seat(
     limit: int | None,
 ) -> Panel:
     """All who can be asked; then the lightest leave until the worst case fits `limit` (nano-US$) or one is left."""
-    panel = Panel([], [], {}, 0)
+    panel = Panel([], [], {}, Cost(0, 0))
     for member in sorted(members, key=lambda m: (m is not incumbent, -m.weight)):
         info = run.model(member.name)
         if info is not None and not info.usable:
@@ -79,12 +80,13 @@ def seat(
             panel.reasons[member.name] = error.message
             continue
         panel.seats.append(member)
-        panel.reasons[member.name] = f"member with weight {member.weight:g}"
+        role = "incumbent" if member is incumbent else "member"
+        panel.reasons[member.name] = f"{role} with weight {member.weight:g}"
 
-    def extra() -> int | None:
+    def extra() -> Cost:
         count = len(panel.seats)
-        judging = judge.worst_case(request, run, count, pairwise=pairwise) if judge is not None else 0
-        return _sum([judging, fuse.worst_case(request, run, incumbent.name, count) if fuses else 0])
+        judging = judge.cost(request, run, count, pairwise=pairwise) if judge is not None else Cost(0, 0)
+        return judging + (fuse.cost(request, run, incumbent.name, count) if fuses else Cost(0, 0))
 
     panel.extra = extra()
     while limit is not None and panel.worst_case is not None and panel.worst_case > limit and len(panel.seats) > 1:
@@ -93,8 +95,3 @@ def seat(
         panel.reasons[dropped.name] = "left out: the panel's worst case would not fit the budget"
         panel.extra = extra()
     return panel
-
-
-def _sum(amounts: Sequence[int | None]) -> int | None:
-    known = [amount for amount in amounts if amount is not None]
-    return sum(known) if len(known) == len(amounts) else None
