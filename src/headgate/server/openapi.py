@@ -101,7 +101,11 @@ DATA_PLANE: dict[str, Any] = {
             _body(["model", "input"], model=_MODEL, input={"type": "string"}, stream={"type": "boolean"}),
             stream=True,
         ),
-        "/v1/responses/{id}": _get("A response that its provider has stored.", "id"),
+        "/v1/responses/{id}": {
+            **_get("A response that its provider has stored.", "id"),
+            "delete": _get("Forget it.", "id")["get"],
+        },
+        "/v1/responses/{id}/cancel": {"post": _get("End one that runs in the background.", "id")["get"]},
         "/v1/messages": _post("Anthropic messages.", _body(["model", "messages"], **_MESSAGES_BODY), stream=True),
         "/v1/messages/count_tokens": _post(
             "Anthropic token count.", _body(["model", "messages"], model=_MODEL, messages=_MESSAGES)
@@ -144,7 +148,9 @@ DATA_PLANE: dict[str, Any] = {
             **_post("A batch, at the provider that holds its file.", _body(["input_file_id"], input_file_id=_MODEL)),
         },
         "/v1/batches/{id}": _get("One of my batches.", "id"),
-        "/v1/models": _get("What may be asked for; Anthropic's shape with `anthropic-version`."),
+        "/v1/models": _get(
+            "What may be asked for; Anthropic's shape with `anthropic-version`, Google's with `x-goog-api-key`."
+        ),
         "/v1/models/{id}": _get("One of them.", "id"),
         "/v1beta/models": _get("The same in Google's shape."),
         "/v1/traces/{id}": _get("What happened to one of my own requests, decision by decision.", "id"),

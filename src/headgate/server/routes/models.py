@@ -1,4 +1,5 @@
-"""`/v1/models` and `/v1/models/{id}` in OpenAI's shape, Anthropic's (with `anthropic-version`) or Google's (`/v1beta`)."""
+"""`/v1/models` and `/v1/models/{id}` in OpenAI's shape, Anthropic's (with `anthropic-version`) or Google's (`/v1beta`, or
+with `x-goog-api-key`)."""
 
 from __future__ import annotations
 
@@ -96,7 +97,8 @@ class _Google:
 
 
 def _shape(request: Request, match: Match) -> _OpenAi | _Anthropic | _Google:
-    if match.door.name == "gemini_models":
+    # Google's SDK asks at /v1 by default since its third version: its key's header tells.
+    if match.door.name == "gemini_models" or "x-goog-api-key" in request.headers:
         return _Google()
     return _Anthropic() if "anthropic-version" in request.headers else _OpenAi()
 
