@@ -156,6 +156,8 @@ def references(entry: Entry) -> list[tuple[Path, str]]:
         out += [(("experiment", "arms", name), arm.model) for name, arm in entry.experiment.arms.items()]
         if entry.experiment.shadow is not None:
             out.append((("experiment", "shadow"), entry.experiment.shadow.model))
+        if entry.experiment.judge is not None:
+            out.append((("experiment", "judge"), entry.experiment.judge.model))
     return out
 
 

@@ -347,7 +347,7 @@ class ExperimentGuard(Section):
     errors: Annotated[float, Field(ge=0, le=1)] | None = 0.05
     """Share of failed requests above the control's; `off`: not watched."""
     quality: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Mean score below the control's, of feedback."""
+    """Mean score below the control's: the judge's where there is one, else that of feedback."""
     latency: Annotated[float, Field(ge=0)] | None = None
     """0.5: half as much again."""
     cost: Annotated[float, Field(ge=0)] | None = None
@@ -359,6 +359,14 @@ class ExperimentGuard(Section):
     @classmethod
     def _off_is_none(cls, value: Any) -> Any:
         return None if value == "off" else value
+
+
+class ExperimentJudge(Section):
+    """Scores a share of what was served, after it was served, not knowing which arm it came from."""
+
+    model: str
+    share: Share = 0.1
+    timeout: Duration = 30.0
 
 
 class Shadow(Section):
@@ -384,20 +392,23 @@ class Experiment(Section):
     first."""
     assign_by: Literal["key", "user", "conversation"] = "conversation"
     """Who stays with an arm. user: the end user that the request names, else the key's user, else the key."""
-    metric: Literal["success", "feedback", "cost", "latency"] = "success"
+    metric: Literal["success", "feedback", "judge", "cost", "latency"] = "success"
     """What decides it. The others are shown beside it."""
     effect: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """The smallest difference worth finding: in points (success, feedback: 0.05 where left out) or as a part (cost,
+    """The smallest difference worth finding: in points (success, feedback, judge: 0.05) or as a part (cost,
     latency: 0.1). The planned sample follows from it."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Chance that a difference is called one though there is none, however often somebody looks."""
     guard: ExperimentGuard = ExperimentGuard()
+    judge: Annotated[ExperimentJudge, _named_by("model")] | None = None
     shadow: Annotated[Shadow, _named_by("model")] | None = None
 
     @model_validator(mode="after")
     def _divided(self) -> Experiment:
         if len(self.arms) < 2 and self.shadow is None:
             raise ValueError("an experiment has at least two arms, or one and a shadow")
+        if self.metric == "judge" and self.judge is None:
+            raise ValueError("`metric: judge` needs `judge:`, the model that scores")
         if self.control is not None and self.control not in self.arms:
             raise ValueError(f"`control` names no arm: {self.control!r} is not among {', '.join(self.arms)}")
         given = [arm.share for arm in self.arms.values() if arm.share is not None]

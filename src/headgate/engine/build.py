@@ -28,6 +28,7 @@ from headgate.strategies.experiment import Arm, Experiment
 from headgate.strategies.experiment.compare import EFFECT, SCALES, Guard
 from headgate.strategies.experiment.experiment import Terms, fingerprint
 from headgate.strategies.experiment.mirror import Backstage, Shadow
+from headgate.strategies.experiment.scoring import Scoring
 from headgate.strategies.experiment.trial import Trial
 from headgate.strategies.fallback import Fallback, Target
 from headgate.strategies.route import Hours, Learning, Route, Rule, Settings
@@ -225,6 +226,7 @@ def _experiment(name: str, section: ExperimentSection, memory: Memory) -> Experi
         terms=terms,
         trial=trial,
         shadow=None if shadow is None else Shadow(**{**shadow.model_dump(), "max_cost": nano(shadow.max_cost)}),
+        scoring=None if section.judge is None else Scoring(**section.judge.model_dump()),
         backstage=memory.backstage,
         on_event=memory.event,
     )

@@ -183,6 +183,8 @@ BASE = "providers: {openai: {}}\nmodels:\n  m: {provider: openai}\n  n: {provide
     [
         ("e: {experiment: {arms: {a: m, b: mm}}}", "there is no model 'mm' (did you mean 'm'?)"),
         ("e: {experiment: {arms: {a: m}}}", "at least two arms, or one and a shadow"),
+        ("e: {experiment: {arms: {a: m, b: n}, metric: judge}}", "`metric: judge` needs `judge:`"),
+        ("e: {experiment: {arms: {a: m, b: n}, judge: e}}", "circle: e → e"),
         ("e: {experiment: {arms: {a: m}, shadow: nn}}", "there is no model 'nn' (did you mean 'n'?)"),
         ("e: {experiment: {arms: {a: m}, shadow: e}}", "circle: e → e"),
         ("e: {experiment: {arms: {a: m}, shadow: {model: n, share: 2}}}", "less than or equal to 1"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from headgate.core.chat import Choice, Text, ToolCall
 from headgate.core.events import ChatAnswer
 from headgate.strategies.experiment.report import results
 from headgate.strategies.experiment.watch import agreement
+from support.polling import until
 
 SHADOWED = """
   plain: {experiment: {arms: {all: claude-4.7}, shadow: {model: gpt-5.5, share: 100%, concurrent: 2}}}
@@ -24,13 +24,6 @@ SHADOWED = """
   poor: {experiment: {arms: {all: claude-4.7}, shadow: {model: gpt-5.5, share: 1, max_cost: 0.000001}}}
 """
 MARK = "a word that only the shadow says"
-
-
-def until(condition: Any, *, seconds: float = 30.0) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, "it never came"
-        time.sleep(0.01)
 
 
 def shadow_of(stage: Any, name: str = "plain") -> dict[str, Any]:

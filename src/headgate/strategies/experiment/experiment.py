@@ -19,7 +19,9 @@ from headgate.core.trace import Trace
 from headgate.strategies.experiment.assign import AssignBy, arm_of, unit_of
 from headgate.strategies.experiment.compare import EFFECT, SCALES, Comparison, Guard, Metric, compare, harm
 from headgate.strategies.experiment.mirror import Backstage, Mirror, Shadow
+from headgate.strategies.experiment.scoring import Sampler, Scoring
 from headgate.strategies.experiment.trial import Stop, Trial
+from headgate.strategies.experiment.watch import Watched
 from headgate.strategies.fallback import FINAL
 from headgate.strategies.touch import Touch
 
@@ -35,8 +37,8 @@ class Arm(msgspec.Struct, frozen=True):
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What the experiment is about. `effect`: the smallest difference worth finding, in points (success, feedback) or as a
-    part (cost, latency); `alpha`: chance that a difference is called one though there is none."""
+    """What the experiment is about. `effect`: the smallest difference worth finding, in points (success, feedback, judge)
+    or as a part (cost, latency); `alpha`: chance that a difference is called one though there is none."""
 
     metric: Metric = "success"
     effect: float = 0.05
@@ -63,6 +65,7 @@ class Experiment:
         terms: Terms | None = None,
         trial: Trial | None = None,
         shadow: Shadow | None = None,
+        scoring: Scoring | None = None,
         backstage: Backstage | None = None,
         on_event: Callable[[str, dict[str, object]], None] | None = None,
     ) -> None:
@@ -73,6 +76,7 @@ class Experiment:
         self.terms = terms or Terms()
         self.trial = trial or Trial()
         self.mirror = None if shadow is None else Mirror(name, shadow, self.trial, backstage)
+        self.sampler = None if scoring is None else Sampler(name, scoring, self._judged, backstage)
         self._on_event = on_event
         self.print = fingerprint(arms, control, assign_by)
         self.shares = {arm: side.share for arm, side in arms.items()}
@@ -80,7 +84,11 @@ class Experiment:
 
     def refs(self) -> Iterable[Ref]:
         out = [Ref(side.model, "control" if arm == self.control else "arm") for arm, side in self.arms.items()]
-        return out if self.mirror is None else [*out, Ref(self.mirror.shadow.model, "shadow")]
+        if self.mirror is not None:
+            out.append(Ref(self.mirror.shadow.model, "shadow"))
+        if self.sampler is not None:
+            out.append(Ref(self.sampler.scoring.model, "judge"))
+        return out
 
     # -- plan --------------------------------------------------------------------------------------------------------
     def assigned(self, request: Request, run: Run) -> Assigned:
@@ -140,13 +148,27 @@ class Experiment:
         others = [arm for arm in self.arms if arm != assigned.arm]
         run.decide("experiment", assigned.arm, over=others, because=assigned.because, share=side.share)
         facts = self._claim(assigned, run.trace)
-        mirror = self.mirror if facts is not None and not facts["stopped"] else None
-        if facts is not None and mirror is not None and mirror.takes(request, run.trace.id):
-            facts["shadow"] = mirror.shadow.model
-            because = f"{mirror.shadow.share:.4g} of the requests are mirrored; its answer is not used"
-            run.decide("shadow", mirror.shadow.model, because=because)
-            return mirror.watched(await self._served(assigned, request, run, facts), request, run)
-        return await self._served(assigned, request, run, facts)
+        watching = [] if facts is None or facts["stopped"] else self._watching(request, run, facts)
+        answer = await self._served(assigned, request, run, facts)
+        if not watching:
+            return answer
+        watched = Watched(answer, request.dialect)
+        for watcher in watching:
+            watcher.keep(watched, request, run)
+        return watched
+
+    def _watching(self, request: Request, run: Run, facts: dict[str, Any]) -> list[Mirror | Sampler]:
+        """Who wants to know what is served to this request."""
+        out: list[Mirror | Sampler] = []
+        if self.mirror is not None and self.mirror.takes(request, run.trace.id):
+            shadow = self.mirror.shadow
+            facts["shadow"] = shadow.model
+            because = f"{shadow.share:.4g} of the requests are mirrored; its answer is not used"
+            run.decide("shadow", shadow.model, because=because)
+            out.append(self.mirror)
+        if self.sampler is not None and self.sampler.takes(request, run.trace.id):
+            out.append(self.sampler)
+        return out
 
     async def _served(self, assigned: Assigned, request: Request, run: Run, facts: dict[str, Any] | None) -> Answer:
         side, control = self.arms[assigned.arm], self.arms[self.control]
@@ -178,8 +200,9 @@ class Experiment:
     def saw(self, record: RequestRecord, trace: Trace) -> None:
         """A request is over. What the client did wrong, or broke off, says nothing of the arm."""
         facts = self._mine(trace)
-        if self.mirror is not None:
-            self.mirror.over(record, trace)
+        for watcher in (self.mirror, self.sampler):
+            if watcher is not None:
+                watcher.over(record, trace)
         if facts is None or facts["stopped"] or self.trial.stopped is not None:
             return
         if record.error is not None and record.status < 500 and record.status != 429:
@@ -202,13 +225,18 @@ class Experiment:
         if self.trial.stopped is None:
             self._watch(facts["arm"], record.at + record.latency)
 
+    def _judged(self, facts: dict[str, Any], record: RequestRecord, score: float) -> None:
+        if facts["epoch"] != self.trial.epoch or self.trial.stopped is not None:
+            return
+        self.trial.score(f"judge {record.trace}", facts["phase"], facts["arm"], facts["unit"], "judge", score)
+        self._watch(facts["arm"], record.at + record.latency)
+
     def _watch(self, arm: str, now: float) -> None:
         """Stops the experiment where the control's or this arm's last request has shown that an arm does harm."""
+        quality = "feedback" if self.sampler is None else "judge"
         arms = [arm] if arm != self.control else [other for other in self.arms if other != arm]
         for one in arms:
-            why = harm(
-                self.trial.cells, one, self.control, self.terms.guard, quality="feedback", arms=len(self.arms) - 1
-            )
+            why = harm(self.trial.cells, one, self.control, self.terms.guard, quality=quality, arms=len(self.arms) - 1)
             if why is not None:
                 self.stop(because=why, by="guard", at=now)
                 return

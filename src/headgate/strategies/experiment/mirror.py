@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from headgate.core.answer import Answer
 from headgate.core.money import NANO
 from headgate.core.records import RequestRecord
 from headgate.core.request import Request
@@ -87,12 +86,10 @@ class Mirror:
         digest = hashlib.blake2b(f"shadow {trace}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64 < self.shadow.share
 
-    def watched(self, answer: Answer, request: Request, run: Run) -> Answer:
-        watched = Watched(answer, request.dialect)
+    def keep(self, watched: Watched, request: Request, run: Run) -> None:
         self._open[run.trace.id] = (request, run, watched)
         if len(self._open) > WAITING:
             self._open.popitem(last=False)
-        return watched
 
     def over(self, record: RequestRecord, trace: Trace) -> None:
         """The client has its answer: now the candidate is asked, if it was one."""

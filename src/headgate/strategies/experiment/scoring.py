@@ -1,0 +1,102 @@
+"""Judge samples: on a share of the requests a model scores what was served, after it was served, not knowing which arm it
+came from. On an account of its own; nothing waits for it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from headgate.core.chat import ChatRequest, Message, Text, text_of
+from headgate.core.records import RequestRecord
+from headgate.core.request import Request
+from headgate.core.strategy import Aside, Run
+from headgate.core.trace import Trace
+from headgate.strategies.ensemble.candidates import Candidate
+from headgate.strategies.ensemble.judge import THOUGHTS, WORDS, judged, read_score
+from headgate.strategies.experiment.mirror import WAITING, Backstage
+from headgate.strategies.experiment.watch import LARGEST, Watched
+
+CONCURRENT = 4
+"""Answers under a judge's eyes at a time; further ones are left out."""
+Scored = Callable[[dict[str, Any], RequestRecord, float], None]
+"""Called with the request's part in the experiment, its row and its score, 0 to 1."""
+
+
+class Scoring(msgspec.Struct, frozen=True, kw_only=True):
+    """`share` of the requests, 0 to 1; `timeout` in seconds."""
+
+    model: str
+    share: float = 0.1
+    timeout: float = 30.0
+
+
+class Sampler:
+    def __init__(self, name: str, scoring: Scoring, scored: Scored, backstage: Backstage | None = None) -> None:
+        self.scoring = scoring
+        self._name = name
+        self._scored = scored
+        self._backstage = backstage or Backstage()
+        self._open: OrderedDict[str, tuple[Request, Run, Watched]] = OrderedDict()
+        self._running = 0
+
+    def takes(self, request: Request, trace: str) -> bool:
+        """By the trace's id."""
+        if request.op != "chat" or len(request.body) > LARGEST:
+            return False
+        digest = hashlib.blake2b(f"judge {trace}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") / 2**64 < self.scoring.share
+
+    def keep(self, watched: Watched, request: Request, run: Run) -> None:
+        self._open[run.trace.id] = (request, run, watched)
+        if len(self._open) > WAITING:
+            self._open.popitem(last=False)
+
+    def over(self, record: RequestRecord, trace: Trace) -> None:
+        """The client has its answer: now it is scored, if it was one."""
+        request, run, watched = self._open.pop(trace.id, (None, None, None))
+        if request is None or run is None or watched is None or record.error is not None:
+            return
+        if self._running < CONCURRENT:
+            self._running += 1
+            self._backstage.begin(self._ask(request, run, watched, trace.facts["experiment"], record))
+
+    async def _ask(
+        self, request: Request, run: Run, watched: Watched, facts: dict[str, Any], record: RequestRecord
+    ) -> None:
+        aside = Aside(
+            purpose="judge",
+            because=f"scores {record.trace}",
+            tags=(f"experiment:{self._name}/judge",),
+            timeout=self.scoring.timeout,
+        )
+        try:
+            whole = watched.said_whole()
+            text = "" if whole is None else Candidate("", 1.0, True, answer=whole).text
+            if not text:
+                return  # nothing that can be read: tool calls, or another form than the door's
+            found = await run.aside(self.scoring.model, self._question(request, run, text), aside)
+        finally:
+            self._running -= 1
+        if found.answer is not None and found.answer.choices:
+            score = read_score(text_of(found.answer.choices[0].parts))
+            if score is not None:
+                self._scored(facts, record, score)
+
+    def _question(self, request: Request, run: Run, text: str) -> Request:
+        info = run.model(self.scoring.model)
+        thinks = info is None or "reasoning" in info.features
+        system, body = (
+            Message(role=role, content=[Text(text=words)])  # type: ignore[arg-type]
+            for role, words in judged(request.content(), text, run.rng)
+        )
+        content = ChatRequest(
+            model=self.scoring.model,
+            messages=[system, body],
+            temperature=0.0,
+            max_tokens=THOUGHTS if thinks else WORDS,
+        )
+        return request.edited(content, stream=False)
