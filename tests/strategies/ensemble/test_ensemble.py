@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import anthropic
@@ -99,6 +100,19 @@ def test_one_valid_answer_is_enough(stage, mode):
     stage.break_model("gpt-5.5", "500")
     _, details = stage.ask("careful")
     assert details["ensemble"]["winner"] == "gemini-3.0"
+
+
+def test_a_straggler_is_cut_off_at_its_provider(stage):
+    stage.break_model("gemini-3.0", "hang")
+    before = len(stage.sim.wire.calls)
+    _, details = stage.ask("careful")
+    outcomes = {m["model"]: m["outcome"] for m in details["ensemble"]["members"]}
+    assert outcomes == {"claude-4.7": "valid", "gpt-5.5": "valid", "gemini-3.0": "too slow: cancelled"}
+    [call] = [c for c in list(stage.sim.wire.calls)[before:] if "gemini-3-pro" in c.path]
+    deadline = time.monotonic() + 10
+    while call.left is None and time.monotonic() < deadline:  # its socket is closed, not only forgotten
+        time.sleep(0.02)
+    assert call.left is not None
 
 
 def test_no_valid_answer_lists_the_attempts(stage):
