@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from headgate.tools.broker import Tool, ToolFailed
@@ -28,21 +28,38 @@ class Mcp:
         self._end = asyncio.Event()
 
     async def tools(self) -> Sequence[Tool]:
+        """Those on the allow-list that do not themselves say that they write: hints may only make our policy stricter."""
         await self._connect()
-        listed = await self._client.list_tools()
+        listed = await self._asked(self._client.list_tools())
         return [
-            _Remote(self, tool.name, tool.description or "", getattr(tool, "input_schema", None) or tool.inputSchema)
+            _Remote(self, tool.name, tool.description or "", tool.input_schema)
             for tool in listed.tools
-            if tool.name in self._allow
+            if tool.name in self._allow and not _writes(tool)
         ]
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
         await self._connect()
-        result = await self._client.call_tool(name, dict(arguments))
+        result = await self._asked(self._client.call_tool(name, dict(arguments)))
         text = "\n".join(getattr(part, "text", "") for part in result.content)
-        if getattr(result, "is_error", None) or getattr(result, "isError", False):
+        if result.is_error:
             raise ToolFailed(f"{self._name}.{name}: {text[:500]}")
         return text
+
+    async def _asked(self, question: Awaitable[Any]) -> Any:
+        """Where the server does not answer any more, the next question finds a new session."""
+        from mcp import MCPError
+
+        try:
+            async with asyncio.timeout(CONNECT_TIME):
+                return await question
+        except MCPError as error:
+            reason = f"the MCP server {self._name!r} refused: {str(error)[:300]}"
+            if "closed" in reason.lower():
+                await self.aclose()
+            raise ToolFailed(reason) from error
+        except (OSError, TimeoutError) as error:
+            await self.aclose()
+            raise ToolFailed(f"the MCP server {self._name!r} does not answer", detail=repr(error)) from error
 
     async def aclose(self) -> None:
         self._end.set()
@@ -76,6 +93,11 @@ class Mcp:
         except Exception as error:  # noqa: BLE001  a task's root: the SDK raises what its transports raise
             if not ready.done():
                 ready.set_exception(ToolFailed(f"the MCP server {self._name!r} cannot be reached", detail=repr(error)))
+
+
+def _writes(tool: Any) -> bool:
+    hints = tool.annotations
+    return hints is not None and (hints.read_only_hint is False or hints.destructive_hint is True)
 
 
 class _Remote:
