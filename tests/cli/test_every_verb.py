@@ -67,6 +67,7 @@ def test_where_nobody_answers_the_answer_is_no(name: str, tmp_path: Path, monkey
     assert found.exit_code == 1, found.output
     assert "Traceback" not in found.output
     assert len(found.output.strip().splitlines()) <= 3, found.output
+    assert "Errno" not in found.output
 
 
 def test_json_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

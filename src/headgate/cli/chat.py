@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from headgate.cli.demo import summary
-from headgate.cli.output import dim, fail, say, show_json
+from headgate.cli.output import dim, fail, no_gateway, say, show_json
 
 app = typer.Typer(add_completion=False)
 
@@ -92,7 +92,7 @@ def _turn(url: str, key: str, model: str, messages: list[dict[str, Any]], *, as_
     except urllib.error.HTTPError as error:
         fail(_reason(error))
     except OSError as error:
-        fail(f"no gateway answers at {url}: {error}")
+        no_gateway(url, error)
     text = "".join(said)
     if as_json:
         show_json({"text": text, "headgate": details})

@@ -164,8 +164,10 @@ def _control(data_dir: Path, model: str, command: dict) -> None:
         urllib.request.urlopen(request, timeout=5).close()
     except urllib.error.HTTPError as error:
         fail(error.read().decode()[:300])
-    except OSError as error:
-        fail(f"no demo is running here: {error}")
+    except OSError:
+        fail(
+            f"no demo is running on {data_dir}: start one with `{myself()} demo`, or name its --data-dir before the verb"
+        )
 
 
 def _tour(url: str, console: str, names: list[str], file: Path, at_keys: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headgate.cli.output import bold, dim, fail, say, show_json, table
+from headgate.cli.output import bold, dim, fail, no_gateway, say, show_json, table
 
 app = typer.Typer(add_completion=False)
 
@@ -40,7 +40,7 @@ def explain(
     except urllib.error.HTTPError as error:
         fail(error.read().decode()[:500])
     except OSError as error:
-        fail(f"no gateway answers at {url}: {error}")
+        no_gateway(url, error)
     if json:
         show_json(found)
         return

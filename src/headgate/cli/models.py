@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headgate.cli.output import fail, say, show_json, table
+from headgate.cli.output import fail, no_gateway, say, show_json, table
 
 app = typer.Typer(add_completion=False)
 
@@ -80,7 +80,7 @@ def _health(url: str, *, as_json: bool) -> None:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
             found = msgspec.json.decode(answer.read())
     except (OSError, urllib.error.URLError) as error:
-        fail(f"no gateway answers at {url}: {error}")
+        no_gateway(url, error)
     if as_json:
         show_json(found["models"])
         return

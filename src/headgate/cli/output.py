@@ -37,6 +37,14 @@ def myself() -> str:
     return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
 
 
+def no_gateway(url: str, error: OSError) -> NoReturn:
+    reason = getattr(error, "reason", error)
+    said = getattr(reason, "strerror", None) or reason
+    fail(
+        f"no gateway answers at {url} ({said}): start one with `{myself()} serve` or `{myself()} demo`, or name its --url"
+    )
+
+
 def colour(text: str, code: str) -> str:
     if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
         return text
