@@ -89,7 +89,7 @@ class Sink:
     """A responder that keeps the last answer."""
 
     def __init__(self) -> None:
-        self.started = False
+        self.started = self.left = False
         self.status = 0
         self.body = b""
 

@@ -175,7 +175,7 @@ class _Heard:
     """The responder of a client without a socket."""
 
     def __init__(self, stream: bool) -> None:
-        self.started = False
+        self.started = self.left = False
         self.answered = Answered(stream=stream)
         self._pieces: list[bytes] = []
 

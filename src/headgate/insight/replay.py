@@ -98,6 +98,9 @@ class _Run:
     async def attempt(self, model: str, request: Request, *, policy: Any = None) -> Answer:
         raise RuntimeError("a replay asks no model")
 
+    def client_left(self) -> bool:
+        return False
+
     def decide(self, kind: str, chosen: Any, *, over: Sequence[Any] = (), because: str, **numbers: Any) -> None:
         return None
 
