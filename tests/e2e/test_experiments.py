@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from support.gateway import ENV
+from support.polling import until
 from support.served import ServedGateway
 
 TRIAL = """
@@ -103,3 +104,32 @@ def test_what_cannot_be_done_is_told(served):
     assert found(served)["state"] == "running"
     code, text = command(served, "status", "nope")
     assert (code, text.strip()) == (1, "there is no experiment 'nope'")
+
+
+def test_shadows_have_a_budget_of_their_own(tmp_path):
+    served = ServedGateway(
+        tmp_path,
+        "  mirrored: {experiment: {arms: {all: claude-4.7}, shadow: {model: gpt-5.5, share: 100%}}}\n"
+        "budgets: {tags: {shadow: {daily: 0.0030}}}\n",
+    )
+    try:
+
+        def shadow() -> dict[str, Any]:
+            return served.ask_admin("/experiments/mirrored")["shadow"]
+
+        for number in range(4):
+            status, headers, _ = served.chat(None, "mirrored")
+            assert (status, headers["x-headgate-model"]) == (200, "claude-4.7")
+            until(lambda number=number: shadow()["asked"] + shadow()["left_out"] == number + 1)
+        found = shadow()
+        assert found["failed"] == 0
+        assert min(found["asked"], found["left_out"]) >= 1  # the worst case of one is $0.0022, its cost $0.00032
+        cost = found["candidate"]["cost"]["mean"] * found["candidate"]["cost"]["n"]
+        assert cost <= 0.003
+
+        def spent() -> float:
+            return next(float(row["spent_usd"]) for row in served.ask_admin("/budgets") if row["scope"] == "tag:shadow")
+
+        until(lambda: spent() == pytest.approx(cost, abs=1e-6))  # the line moves by what shadows cost, and nothing else
+    finally:
+        served.close()
