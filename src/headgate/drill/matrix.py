@@ -87,8 +87,9 @@ def page(found: Measured, picture: str | None) -> str:
         *(_row(arm, right[arm.name], found) for arm in found.virtual.arms),
         "",
         "Cost is by the demo's prices for the drill's short questions, all attempts included; one whose usage was never "
-        "seen is charged at its worst case. Quality is the share of right answers in fair weather. Complexity is the lines "
-        "of the entry in the demo's configuration and how many models it may call.",
+        "seen is charged at its worst case. Late, truncated and wrong answers count as failed; the drill's table tells "
+        "them apart. Quality is the share of right answers in fair weather. Complexity is the lines of the entry in the "
+        "demo's configuration and how many models it may call.",
         "",
         "## The drill",
         "",
