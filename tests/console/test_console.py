@@ -340,3 +340,26 @@ def test_the_candidates_of_an_ensemble_stand_side_by_side(page, stage):
     status, twin = api(stage, f"/admin/v1/traces/{id}", stage.admin.token)
     assert status == 200
     assert {m["model"]: m.get("score") for m in twin["ensemble"]["members"]}["gpt-5.5"] is None
+
+
+def test_the_plan_of_an_agent_stands_with_its_steps(page, stage):
+    page.goto(stage.admin.url + "/playground")
+    page.select_option("select[name=model]", "agent")
+    page.fill("#prompt", "Name two uses of a weir.")
+    page.get_by_role("button", name="Ask").click()
+    page.locator("#about", has_text="tr_").wait_for()
+    page.get_by_role("link", name="Requests").click()
+    page.locator("tbody a").first.click()
+    page.get_by_role("heading", name="Plan").wait_for()
+    rows = [row.inner_text().split("\t") for row in page.locator("h2:has-text('Plan') + div tbody tr").all()]
+    assert [row[0] for row in rows] == ["gather", "write"]
+    assert rows[1][2] == "gather"
+    for row in rows:
+        assert row[3].strip() == "passed"
+        assert row[4] == "validator"
+        assert row[6].endswith(" ms")
+        assert row[7].startswith("$0.")
+    id = page.url.rpartition("/")[2]
+    _, twin = api(stage, f"/admin/v1/traces/{id}", stage.admin.token)
+    assert [step["id"] for step in twin["agent"]["steps"]] == ["gather", "write"]
+    assert twin["agent"]["final_answer"]

@@ -19,13 +19,13 @@ from headgate.tools.broker import Tool
 PLAN = (
     "You are a planner. Break the user's request into steps and reply with JSON only:\n"
     '{{"steps": [{{"name": "s1", "model": "...", "query": "..."}}]}}\n'
+    "models: {models}\n"
+    "tools: {tools}\n"
     "A step is a model call (query, and model or capability) or a tool call (tool, args). $name in a query or an argument "
     "stands for that step's result; steps that do not need each other run at the same time. A step may have a check: "
     '{{"contains": "text"}}, {{"excludes": "text"}}, {{"min_chars": 1}}, {{"schema": {{...}}}} or '
     '{{"python": "int(result) > 0"}}. '
-    "At most {most} steps; one is fine.\n"
-    "models: {models}\n"
-    "tools: {tools}"
+    "At most {most} steps; one is fine."
 )
 LONGEST_TOOL = 1500
 """Characters of one tool's description and schema that a planner is told."""
