@@ -20,6 +20,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from headgate import __version__
 from support.fleet import Fleet, Stores, is_possible
 from support.gateway import ENV
 from support.served import Served
@@ -143,8 +144,13 @@ def test_workers_share_the_port_the_keys_and_the_metrics(group: Served, key: dic
 
     eventually(lambda: sum(counted().values()) == 60 + key["before"])
     assert set(counted()) == {"1", "2"}, "whoever answers the scrape answers for both"
-    found = series(group.url)
-    assert found["headgate_workers", frozenset()] == 2
+    assert series(group.url)["headgate_workers", frozenset()] == 2
+    processes = eventually(lambda: len(rows := group.ask_admin("/status")["fleet"]) == 2 and rows)
+    assert {row["worker"]: row["pid"] for row in processes} == pids(group)
+    assert {row["version"] for row in processes} == {__version__}
+    assert all(row["silent_s"] < 3 for row in processes)
+    held = eventually(lambda: [row["requests_held"] for row in group.ask_admin("/status")["fleet"]])
+    assert sum(held) <= 1000 * 0.04, "slices of the key's limit"
 
 
 @needs_stores

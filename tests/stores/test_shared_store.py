@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from headgate.core.errors import StorageUnavailable
-from headgate.core.fleet import Draw, Notice, Seating
+from headgate.core.fleet import About, Draw, Notice, Seating
 from headgate.core.ports import Answers
 from headgate.stores.memory import MemoryAnswers
 from headgate.stores.valkey import ValkeyShared
@@ -104,10 +104,21 @@ async def test_replicas_hear_of_each_other(shared: ValkeyShared) -> None:
 
 
 @needs_valkey
+async def test_replicas_say_who_they_are_until_they_are_silent(shared: ValkeyShared) -> None:
+    about = About(version="1", host="a", pid=7, worker=2, up=3.5, inflight=4, money_held=10**9)
+    await shared.beat("h1", {}, about)
+    await shared.beat("h2", {}, None)  # an older release
+    one, two = await shared.members()
+    assert (one.holder, one.about, two.about) == ("h1", about, None)
+    assert 0 <= one.silent < 3
+    await shared.leave("h1")
+    assert [member.holder for member in await shared.members()] == ["h2"]
+
+
 async def test_a_server_that_is_away_reads_only_or_stays_silent_is_said_so_and_found_again() -> None:
     server = Server()
     server.start()
-    shared = ValkeyShared(server.url(), timeout=0.3)
+    shared = ValkeyShared(server.url(), timeout=1.0)
     draw = Draw(bucket="b", limit=60, want=1)
     try:
         first, *_ = await asyncio.gather(*(shared.draw(draw) for _ in range(5)))

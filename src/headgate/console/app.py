@@ -157,7 +157,7 @@ class _Console:
     # -- values ----------------------------------------------------------------------------------------------------------
     async def _overview(self, request: Request) -> dict[str, Any]:
         saved = await self._insights.saved()
-        return {"status": self._admin.status(), "rows": await self._admin.requests(limit=10), "saved": saved}
+        return {"status": await self._admin.status(), "rows": await self._admin.requests(limit=10), "saved": saved}
 
     async def _trace_page(self, request: Request) -> dict[str, Any]:
         return {"trace": await self._trace(request)}

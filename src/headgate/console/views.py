@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 
+from headgate.core.errors import StorageUnavailable
+from headgate.core.fleet import Member
 from headgate.core.money import NANO, dollars
 from headgate.core.records import RequestRecord
 from headgate.engine.house import House
 
 
 class Admin:
-    """The admin API's functions. `reload` swaps the configuration and returns what is wrong with it, or None."""
+    """The admin API's functions. `reload` swaps the configuration and returns what is wrong with it, or None. `members`:
+    the processes of a fleet."""
 
     def __init__(
         self,
@@ -22,13 +25,17 @@ class Admin:
         version: str,
         config: Callable[[], dict[str, Any]],
         reload: Callable[[], Awaitable[str | None]],
+        members: Callable[[], Awaitable[Sequence[Member]]] | None = None,
     ) -> None:
+        self._members = members
         self.house = house
         self._version = version
         self._config = config
         self._reload = reload
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
+        """Of the process that answers; `fleet` are all that share its stores, None where it is alone, empty where the
+        shared store does not say."""
         recent = self.house.recent(1000)
         failed = sum(record.status >= 400 for _, record in recent)
         cost = sum(record.cost or 0 for _, record in recent)
@@ -39,7 +46,34 @@ class Admin:
             "inflight": self.house.inflight,
             "open": self.house.governor.open,
             "recent": {"requests": len(recent), "failed": failed, "cost_usd": dollars(cost)},
+            "fleet": await self._fleet(),
         }
+
+    async def _fleet(self) -> list[dict[str, Any]] | None:
+        if self._members is None:
+            return None
+        try:
+            members = await self._members()
+        except StorageUnavailable:
+            return []
+        rows = [(member, member.about) for member in members if member.about is not None]
+        return [
+            {
+                "id": member.holder,
+                "host": about.host,
+                "worker": about.worker,
+                "pid": about.pid,
+                "version": about.version,
+                "config": about.config,
+                "up_s": about.up,
+                "silent_s": round(member.silent, 1),
+                "inflight": about.inflight,
+                "requests_held": about.requests_held,
+                "places_held": about.places_held,
+                "held_usd": dollars(about.money_held),
+            }
+            for member, about in sorted(rows, key=lambda row: (row[1].host, row[1].worker or 0, row[1].pid))
+        ]
 
     def models(self) -> list[dict[str, Any]]:
         out: list[dict[str, Any]] = []

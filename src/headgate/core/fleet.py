@@ -69,6 +69,34 @@ class Pulse(msgspec.Struct, frozen=True, kw_only=True):
     heard: Mapping[str, Heard] = {}
 
 
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process says of itself, twice a second."""
+
+    version: str
+    host: str
+    pid: int
+    worker: int | None = None
+    up: float
+    """Seconds since it began to serve."""
+    inflight: int = 0
+    config: str = ""
+    """Hash of the configuration in force."""
+    requests_held: int = 0
+    """Requests that it has drawn from limits per minute ahead of use."""
+    places_held: int = 0
+    """Places of limits on requests at a time that it holds."""
+    money_held: int = 0
+    """Nano-US$ of budgets that are leased to it and not spent; what is reserved is in it."""
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that lives. `silent`: seconds since it was heard; None where it is of another release."""
+
+    holder: str
+    silent: float
+    about: About | None
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """mine: nobody has run it, the caller has to. running: somebody does. done: `kept` is what came of it. other: the name
     was used for something else."""

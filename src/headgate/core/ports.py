@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from headgate.core.fleet import Claim, Draw, Drawn, Notice, Pulse, Seating
+from headgate.core.fleet import About, Claim, Draw, Drawn, Member, Notice, Pulse, Seating
 from headgate.core.principal import Principal
 from headgate.core.records import (
     AttemptIntent,
@@ -245,7 +245,11 @@ class Shared(Answers, Protocol):
         """How many of the places wanted were granted: over all holders never more than the limit."""
         ...
 
-    async def beat(self, holder: str, news: Mapping[str, Notice]) -> Pulse:
+    async def members(self) -> Sequence[Member]:
+        """Who lives, by name, and what each says of itself."""
+        ...
+
+    async def beat(self, holder: str, news: Mapping[str, Notice], about: About | None = None) -> Pulse:
         """Says that this replica lives and what it has learned, and hears of the others. Writes, so that a store which only
         reads is found out."""
         ...

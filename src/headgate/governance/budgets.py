@@ -287,6 +287,10 @@ class BudgetBook:
             elif now - window.renewed_at > RENEW_EVERY:
                 await self._lease(window, 0)
 
+    def held(self) -> int:
+        """Nano-US$ leased to this process and not spent, over all hard budgets."""
+        return sum(max(window.granted - window.settled, 0) for window in self.windows.values())
+
     async def close(self) -> None:
         """Gives everything back that is not in flight. Raises StorageUnavailable."""
         for window in list(self.windows.values()):

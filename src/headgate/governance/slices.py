@@ -96,6 +96,16 @@ class SharedLimits:
             for part in limiter.parts:
                 await part.tend(now)
 
+    def held(self) -> tuple[int, int]:
+        """Requests per minute drawn ahead of use, and places held."""
+        requests = places = 0
+        for limiter in self._limiters:
+            if isinstance(limiter.requests, Slice):
+                requests += max(limiter.requests.held, 0)
+            if limiter.seats is not None:
+                places += limiter.seats.held
+        return requests, places
+
     async def close(self) -> None:
         """Gives everything back. Raises StorageUnavailable."""
         for limiter in self._limiters:

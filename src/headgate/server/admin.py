@@ -7,9 +7,10 @@ import contextlib
 import hashlib
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from inspect import isawaitable
 from pathlib import Path
+from typing import TypeVar
 
 from headgate import __version__
 from headgate.config.model import Config
@@ -18,6 +19,7 @@ from headgate.console.auth import Sessions, load_token
 from headgate.console.experiments import Experiments
 from headgate.console.views import Admin
 from headgate.core.clock import SYSTEM
+from headgate.core.fleet import Member
 from headgate.core.principal import Principal
 from headgate.engine.house import House
 from headgate.engine.trials import Trials
@@ -29,6 +31,7 @@ from headgate.server.frontends.uvicorn import make_server
 from headgate.server.options import URL_FILE
 from headgate.stores.memory import MemoryStore
 
+T = TypeVar("T")
 Reload = Callable[[], "str | Awaitable[str | None] | None"]
 """Says what is wrong with the configuration."""
 PLAY_TIME = 600.0
@@ -52,6 +55,7 @@ class AdminPlane:
         desk: Desk | None = None,
         is_shared: bool = False,
         keep: Callable[[], Awaitable[None]] | None = None,
+        members: Callable[[], Awaitable[Sequence[Member]]] | None = None,
     ) -> None:
         self.token, self.token_is_new = load_token(data_dir)
         self.play_key = "hg-" + hashlib.sha256(b"headgate playground\0" + self.token.encode()).hexdigest()
@@ -63,6 +67,7 @@ class AdminPlane:
             version=__version__,
             config=lambda: _shown(config()),
             reload=self._reload,
+            members=None if members is None else self._on_serving_loop(members),
         )
         self._wanted_reload = reload
         self._serving: asyncio.AbstractEventLoop | None = None
@@ -100,6 +105,16 @@ class AdminPlane:
     @property
     def url(self) -> str:
         return f"http://{self._host}:{self.port}"
+
+    def _on_serving_loop(self, ask: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+        async def asked() -> T:
+            return await ask()
+
+        async def there() -> T:
+            assert self._serving is not None
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked(), self._serving))
+
+        return there
 
     async def _reload(self) -> str | None:
         """On the serving loop, where the configuration lives."""

@@ -6,12 +6,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from headgate.config.model import Store as StoreSettings
 from headgate.core.clock import Clock
 from headgate.core.errors import StorageUnavailable
-from headgate.core.fleet import Notice
+from headgate.core.fleet import About, Member, Notice
 from headgate.core.ports import Shared
 from headgate.governance.slices import SharedLimits
 from headgate.upstream.deployment import Vitals
@@ -33,11 +33,17 @@ def open_shared(settings: StoreSettings) -> Shared | None:
 
 
 class Fleet:
-    """`vitals`: the live state of the deployments by fingerprint."""
+    """`vitals`: the live state of the deployments by fingerprint. `about`: what others are told of this process."""
 
     def __init__(
-        self, shared: Shared, limits: SharedLimits, vitals: Callable[[], Mapping[str, Vitals]], clock: Clock
+        self,
+        shared: Shared,
+        limits: SharedLimits,
+        vitals: Callable[[], Mapping[str, Vitals]],
+        clock: Clock,
+        about: Callable[[], About] | None = None,
     ) -> None:
+        self._about = about
         self._shared = shared
         self.limits = limits
         self._vitals = vitals
@@ -74,7 +80,8 @@ class Fleet:
             if health.learned != self._told.get(fingerprint, 0):
                 learned[fingerprint] = health.learned
                 news[name_of(fingerprint)] = health.notice()
-        pulse = await self._shared.beat(self.limits.holder, news)
+        about = None if self._about is None else self._about()
+        pulse = await self._shared.beat(self.limits.holder, news, about)
         self._told |= learned
         self.replicas = pulse.replicas
         self.limits.replicas = max(len(pulse.replicas), 1)
@@ -83,6 +90,10 @@ class Fleet:
             for name, heard in pulse.heard.items():
                 if heard.by != self.limits.holder and name in names:
                     names[name].health.heard(heard, grace=self._grace(heard.by))
+
+    async def members(self) -> Sequence[Member]:
+        """Raises StorageUnavailable."""
+        return await self._shared.members()
 
     def _grace(self, by: str) -> float:
         others = [replica for replica in self.replicas if replica != by]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -14,6 +16,7 @@ from headgate.config.errors import ConfigError
 from headgate.core import failpoints
 from headgate.core.clock import SYSTEM
 from headgate.core.errors import HeadgateError, StorageUnavailable
+from headgate.core.fleet import About
 from headgate.core.records import KeyRecord, RequestRecord
 from headgate.core.trace import Trace
 from headgate.engine.compile import Compiler
@@ -65,6 +68,7 @@ class Process:
         self.options = options
         self.log = Log() if options.worker is None else Log(worker=options.worker)
         self._stop = asyncio.Event()
+        self._begun = SYSTEM.monotonic()
         failpoints.arm(options.env.get("HEADGATE_FAILPOINTS", ""))
         self._compiler = Compiler(options.env)
         self.config = read_config(self.options)
@@ -76,7 +80,7 @@ class Process:
         shared, limits = open_shared(settings), None
         if shared is not None:
             limits = SharedLimits(shared, self.books.journal.holder, SYSTEM, self._event)
-            self.fleet = Fleet(shared, limits, lambda: self._compiler.vitals, SYSTEM)
+            self.fleet = Fleet(shared, limits, lambda: self._compiler.vitals, SYSTEM, self._about)
         self.governor = KeyedGovernor(
             self.books.store,
             holder=self.books.journal.holder,
@@ -132,6 +136,7 @@ class Process:
             config=lambda: self.config,
             reload=self.reload if group is None else group.reload,
             is_shared=options.worker is not None,
+            members=self.fleet.members if self.fleet is not None else None,
             desk=Desk(self.books.store, rules=lambda: self.governor.rules, governor=self.governor),
             keep=self.keeper.tend,
         )
@@ -228,6 +233,21 @@ class Process:
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         self._closers.append(close)
+
+    def _about(self) -> About:
+        requests, places = self.fleet.limits.held() if self.fleet is not None else (0, 0)
+        return About(
+            version=__version__,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            worker=self.options.worker,
+            up=round(SYSTEM.monotonic() - self._begun, 1),
+            inflight=self.house.inflight,
+            config=self.house.snapshot.hash,
+            requests_held=requests,
+            places_held=places,
+            money_held=self.governor.book.held(),
+        )
 
     @property
     def url(self) -> str:

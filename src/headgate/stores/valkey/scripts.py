@@ -52,12 +52,14 @@ return granted
 BEAT = (
     NOW
     + """
--- KEYS: replicas (by last beat), notices (name -> 'until told by text'); ARGV: holder, seconds of silence that end one,
--- then name, seconds, text of each notice
+-- KEYS: replicas (by last beat), notices (name -> 'until told by text'), what each says of itself; ARGV: holder, seconds of
+-- silence that end one, what it says of itself, then name, seconds, text of each notice
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))
 redis.call('PEXPIRE', KEYS[1], 600000)
-for i = 3, #ARGV, 3 do
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[3], 600000)
+for i = 4, #ARGV, 3 do
   local value = string.format('%.3f %.3f %s %s', now + tonumber(ARGV[i + 1]), now, ARGV[1], ARGV[i + 2])
   redis.call('HSET', KEYS[2], ARGV[i], value)
   redis.call('PEXPIRE', KEYS[2], 3600000)
@@ -70,6 +72,24 @@ for i = 1, #all, 2 do
     redis.call('HDEL', KEYS[2], all[i])
   else
     out[#out + 1] = {all[i], string.format('%.3f', ends - now), string.format('%.3f', now - told), by, text}
+  end
+end
+return out
+"""
+)
+
+MEMBERS = (
+    NOW
+    + """
+-- KEYS: replicas, what each says of itself; ARGV: seconds of silence that end one
+local out = {}
+local all = redis.call('HGETALL', KEYS[2])
+for i = 1, #all, 2 do
+  local last = tonumber(redis.call('ZSCORE', KEYS[1], all[i]) or '-inf')
+  if now - last > tonumber(ARGV[1]) then
+    redis.call('HDEL', KEYS[2], all[i])
+  else
+    out[#out + 1] = {all[i], string.format('%.3f', now - last), all[i + 1]}
   end
 end
 return out

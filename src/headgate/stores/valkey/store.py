@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from headgate.core.errors import StorageUnavailable
-from headgate.core.fleet import Claim, Draw, Drawn, Heard, Notice, Pulse, Seating
+from headgate.core.fleet import About, Claim, Draw, Drawn, Heard, Member, Notice, Pulse, Seating
 from headgate.stores.valkey import scripts
 
 TIMEOUT = 0.5
@@ -44,6 +44,7 @@ class ValkeyShared:
         self._draw = redis.register_script(scripts.DRAW)
         self._seat = redis.register_script(scripts.SEAT)
         self._beat = redis.register_script(scripts.BEAT)
+        self._members = redis.register_script(scripts.MEMBERS)
         self._claim = redis.register_script(scripts.CLAIM)
         self._keep = redis.register_script(scripts.KEEP)
         self._renew = redis.register_script(scripts.RENEW)
@@ -61,8 +62,8 @@ class ValkeyShared:
         return int(await self._run(self._seat, [f"{self._prefix}seats:{seating.bucket}"], arguments))
 
     # -- the fleet -----------------------------------------------------------------------------------------------------
-    async def beat(self, holder: str, news: Mapping[str, Notice]) -> Pulse:
-        arguments: list[Any] = [holder, SILENCE]
+    async def beat(self, holder: str, news: Mapping[str, Notice], about: About | None = None) -> Pulse:
+        arguments: list[Any] = [holder, SILENCE, b"" if about is None else msgspec.json.encode(about)]
         for name, notice in news.items():
             arguments += [name, min(notice.seconds, LONGEST_TOLD), msgspec.json.encode(notice)]
         replicas, *told = await self._run(self._beat, self._fleet_keys, arguments)
@@ -75,12 +76,27 @@ class ValkeyShared:
             heard[name.decode()] = Heard(by=by.decode(), notice=notice, seconds=float(seconds), age=float(age))
         return Pulse(replicas=tuple(sorted(name.decode() for name in replicas)), heard=heard)
 
+    async def members(self) -> Sequence[Member]:
+        replicas, _, abouts = self._fleet_keys
+        found = []
+        for holder, silent, text in await self._run(self._members, [replicas, abouts], [SILENCE]):
+            try:
+                about = msgspec.json.decode(text, type=About)
+            except msgspec.DecodeError:
+                about = None
+            found.append(Member(holder=holder.decode(), silent=float(silent), about=about))
+        return sorted(found, key=lambda member: member.holder)
+
     async def leave(self, holder: str) -> None:
         await self._call(lambda: self._redis.zrem(self._fleet_keys[0], holder))
 
     @property
     def _fleet_keys(self) -> list[str]:
-        return [f"{self._prefix}{{fleet}}:replicas", f"{self._prefix}{{fleet}}:notices"]
+        return [
+            f"{self._prefix}{{fleet}}:replicas",
+            f"{self._prefix}{{fleet}}:notices",
+            f"{self._prefix}{{fleet}}:abouts",
+        ]
 
     # -- answers -------------------------------------------------------------------------------------------------------
     async def claim(self, name: str, *, print: str, holder: str, seconds: float) -> Claim:
