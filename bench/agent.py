@@ -1,8 +1,8 @@
 """What the agent itself costs per step: `python bench/agent.py [--runs 200]`.
 
 The providers are in this process and answer at once; a run of 20 steps is compared with one of 1 step, by processor time,
-so that planning, writing and the rest of a request fall out. `tool`: steps that call a tool which does nothing. `model`: steps
-that ask a model; the whole call is in that figure, and what the same call costs as a plain request is measured beside it.
+so that planning, writing and the rest of a request fall out. `tool`: steps that call a tool which does nothing. `model`:
+steps that ask a model; the whole call is in that figure, and the same call as a plain request stands beside it.
 """
 
 from __future__ import annotations

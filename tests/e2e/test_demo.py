@@ -183,3 +183,23 @@ def test_the_version_is_instant_and_unknown_commands_are_usage_errors():
     code, _, err = run("chekc")
     assert code == 2
     assert "did you mean 'check'" in err
+
+
+def test_chat_shows_an_agents_steps_as_they_pass_and_the_tour_lists_them(tmp_path):
+    demo = start(tmp_path)
+    try:
+        lines = until(demo, "Try it yourself")
+        url = next(line for line in lines if line.startswith("ready ")).split()[1]
+        at = next(number for number, line in enumerate(lines) if line.startswith("5 agent"))
+        assert "391" in lines[at + 1]
+        for line, name in zip(lines[at + 2 : at + 4], ("gather", "write"), strict=True):
+            assert re.match(rf"    {name} passed · \S+ · checked: validator · \d\.\d\d s · \$0\.0\d+$", line), line
+        code, out, _ = run("chat", "-m", "agent", "--url", url, "Name three uses of a weir.")
+        assert code == 0
+        order = [
+            out.index(word) for word in ("Plan: gather", "gather passed", "write passed", "[simulated]", "agent → ")
+        ]
+        assert order == sorted(order)
+    finally:
+        demo.send_signal(signal.SIGTERM)
+        demo.wait(30)

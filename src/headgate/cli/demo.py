@@ -26,7 +26,7 @@ TOUR = (
     ("2 fallback", "reliable", "Name three uses of a headgate in irrigation."),
     ("3 task routing", "auto", "Analyze this financial report: revenue 4.2 M, costs 3.9 M, last year 4.0 M and 3.1 M."),
     ("4 ensemble", "careful", "What is 17 * 23? Answer with the number."),
-    ("5 agent", "agent", "What is 12 * 12, and what is that plus 19 * 3?"),
+    ("5 agent", "agent", "What is 17 * 23? Answer with the number."),
 )
 # One for each rule of the demo's route.
 ROUTED = (
@@ -185,6 +185,8 @@ def _tour(url: str, console: str, names: list[str], file: Path, at_keys: Callabl
         say(f"{bold(f'{phase}: model={name!r}')}  {dim(prompt)}")
         text, about = found[0], summary(found[1]) if found[1] else ""
         say(f"    {' '.join(text.split())[:300]}")
+        for line in steps(found[1] or {}):
+            say(f"    {line}")
         say(f"    {dim(about)}\n")
         if name == "auto":
             _routes(url)
@@ -272,6 +274,15 @@ def _ask(url: str, name: str, prompt: str) -> tuple[str, dict] | None:
     return found["choices"][0]["message"]["content"] or "", found["headgate"]
 
 
+def steps(details: dict) -> list[str]:
+    """An agent's steps, a line each: who did it, how it was checked, how long it took, what it cost."""
+    return [
+        f"{step['id']} {step['status']} · {step.get('model') or 'tool ' + step.get('tool', '?')}"
+        f" · checked: {', '.join(step['checks']) or 'not empty'} · {step['took_ms'] / 1000:.2f} s · ${step['cost_usd']}"
+        for step in (details.get("agent") or {}).get("steps") or []
+    ]
+
+
 def summary(details: dict) -> str:
     """`auto → claude-4.7 · code 0.93 · 1 attempt · 0.4 s to first token · $0.0012 (saved $0.004) · tr_…`"""
     chosen = details.get("chosen") or {}
@@ -283,7 +294,7 @@ def summary(details: dict) -> str:
         parts.append(chosen["because"])
     parts.append(f"{len(attempts)} attempt{'s' if len(attempts) != 1 else ''}")
     first = next((a["ttft_ms"] for a in attempts if a.get("outcome") == "ok" and "ttft_ms" in a), None)
-    if "ensemble" in details:  # a member's first token is not the answer's
+    if "ensemble" in details or "agent" in details:  # a member's or planner's first token is not the answer's
         ended = max((a.get("at_ms", 0) + a.get("latency_ms", 0) for a in attempts), default=0)
         parts.append(f"{ended / 1000:.2f} s in all")
     elif first is not None:
