@@ -147,6 +147,22 @@ def test_a_judge_that_speaks_in_tongues_or_fails_teaches_nothing(stage):
     assert stage.answers("deepseek-v4", "math") == 0
 
 
+def test_a_defect_in_judging_is_told_and_the_next_answer_is_judged(stage, monkeypatch):
+    stage.say("7")
+
+    def broken(*_: object) -> None:
+        raise KeyError("a defect of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("headgate.engine.judging.read_score", broken)
+        stage.ask()
+        stage.judge()
+    assert stage.events[-1] == ("judge_failed", {"code": "internal_error", "message": "KeyError('a defect of ours')"})
+    stage.ask()
+    stage.judge()
+    assert stage.served()[0].facts["feedback"]["score"] == 0.7
+
+
 @pytest.mark.parametrize("stage", ["{judge: {model: llama-4, share: 1, daily: 0.006}}"], indirect=True)
 def test_it_ends_with_its_money(stage):
     stage.say("8")

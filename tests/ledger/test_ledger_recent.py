@@ -60,3 +60,13 @@ def test_too_many_are_left_to_the_file() -> None:
     put(recent, 1, 40, 4)
     assert recent.take(1, end, 9) == ([], 20), "2 and 3 were not kept"
     assert names(recent.take(1, 40, 9)[0]) == ["at_4"]
+
+
+def test_too_many_bytes_are_left_to_the_file_until_others_are_taken() -> None:
+    recent = Recent(most_bytes=20)
+    for name in range(4):
+        put(recent, 1, name * 10, name)
+    entries, end = recent.take(1, 0, 9)
+    assert (names(entries), end) == (["at_0", "at_1"], 20)
+    put(recent, 1, 40, 4)
+    assert names(recent.take(1, 40, 9)[0]) == ["at_4"]

@@ -286,3 +286,31 @@ def test_no_later_attempt_starts_that_the_time_left_would_not_do_for(stream):
         it.ledger.check()
 
     virtually(main)
+
+
+def test_where_one_deployment_has_no_time_left_the_models_quicker_one_is_asked():
+    config = """
+providers: {openai: {base_url: "http://one/v1"}}
+models:
+  first: {provider: openai, upstream: one}
+  slow: {provider: openai, upstream: two}
+  both:
+    balance: weighted
+    deployments: [{provider: openai, upstream: two, weight: 999}, {provider: openai, upstream: three, weight: 1}]
+  pair: {fallback: [first, both]}
+"""
+
+    async def main() -> None:
+        it = VirtualGateway(config)
+        it.fake.on("two", well("slow", after=2.0))
+        it.fake.on("three", well("quick", after=0.2))
+        for _ in range(25):
+            await it.ask("both")
+        it.fake.on("one", lambda call: [s.Pause(1.5), *DOWN])
+        it.fake.forget()
+        heard = await it.ask("pair", headers={"x-headgate-timeout": "3s"})
+        assert (heard.status, heard.text) == (200, "quick")
+        assert not it.fake.calls_of("two")
+        it.ledger.check()
+
+    virtually(main)

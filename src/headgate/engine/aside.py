@@ -39,7 +39,7 @@ async def ask_aside(
             Inbound(door=aside.purpose, dialect=asked.dialect, body=b"", headers={}),
             planned(house, asked, run, snapshot, name),
         )
-        answer = await _read(exchange)
+        answer = await read_whole(exchange)
     except HeadgateError as failed:
         error = failed.code
     cost = None if trace.cost_unknown else trace.cost
@@ -47,7 +47,8 @@ async def ask_aside(
     return Beside(answer=answer, error=error, cost=cost, latency=latency, trace=trace.id)
 
 
-async def _read(exchange: Exchange) -> ChatAnswer:
+async def read_whole(exchange: Exchange) -> ChatAnswer:
+    """The answer to a request of our own; the exchange is closed, however it ends. Raises HeadgateError."""
     assert exchange.answer is not None
     try:
         answer = await exchange.answer.read()

@@ -23,7 +23,9 @@ from headgate.core.money import dollars
 from headgate.core.principal import Principal
 from headgate.core.records import RequestRecord
 from headgate.core.trace import Trace
+from headgate.engine.aside import read_whole
 from headgate.engine.overheard import Overheard
+from headgate.engine.pipeline import Exchange, Inbound, open_exchange
 from headgate.engine.snapshot import check_zone
 from headgate.providers.registry import dialect_of
 from headgate.strategies.ensemble.judge import THOUGHTS, WORDS, judged, read_score
@@ -32,7 +34,6 @@ from headgate.strategies.route.route import Sampling
 
 if TYPE_CHECKING:
     from headgate.engine.house import House
-    from headgate.engine.pipeline import Exchange
 
 JUDGE = Principal(key_id="judge", name="judge", tags=("judge",))
 WAITING = 200
@@ -112,6 +113,8 @@ class Judging:
             await self._judge(sample)
         except HeadgateError as error:
             self._on_event("judge_failed", {"code": error.code, "message": error.message})
+        except Exception as error:  # noqa: BLE001 - told; a defect here must not end the process that serves
+            self._on_event("judge_failed", {"code": "internal_error", "message": repr(error)})
 
     async def _judge(self, sample: _Sample) -> None:
         """Raises HeadgateError."""
@@ -137,8 +140,6 @@ class Judging:
             await self._house.keep_feedback(trace, record, score, "", by=JUDGE.key_id)
 
     async def _ask(self, wanted: Sampling, content: ChatRequest, text: str, left: int) -> tuple[str, int]:
-        from headgate.engine.pipeline import Inbound, open_exchange
-
         model = self._house.snapshot.model(wanted.model)
         thinks = model is None or "reasoning" in (model.features or ())
         messages = [{"role": role, "content": words} for role, words in judged(content, text, self._house.rng)]
@@ -160,13 +161,7 @@ class Judging:
             request_id=new_id("req"),
         )
         exchange = await open_exchange(self._house, inbound)
-        try:
-            assert exchange.answer is not None
-            found = await exchange.answer.read()
-        except HeadgateError as error:
-            await exchange.close(error)
-            raise
-        await exchange.close()
+        found = await read_whole(exchange)
         # Where the price is not known, neither is what is left: it counts as all of it.
         cost = left if exchange.trace.cost_unknown else exchange.trace.cost
         return text_of(found.choices[0].parts) if found.choices else "", cost

@@ -8,18 +8,25 @@ from headgate.core.records import JournalEntry
 
 MOST = 6000
 """Entries kept for the tail. Behind by more (a slow store), it reads the file."""
+MOST_BYTES = 32_000_000
+"""Of them in the file: rows that hold bodies are large."""
 
 
 class Recent:
-    """One thread puts, one takes: each step is a single operation on a deque."""
+    """One thread puts, one takes: each step is a single operation on a deque, and each count has one that writes it."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
         self._most = most
+        self._most_bytes = most_bytes
+        self._bytes_put = 0  # written by the one that puts
+        self._bytes_taken = 0  # written by the one that takes
         self._entries: deque[tuple[int, int, int, JournalEntry]] = deque()
 
     def put(self, number: int, start: int, end: int, entry: JournalEntry) -> None:
         """`entry` stands in segment `number` from `start` to `end`. Not kept where there are too many already."""
-        if len(self._entries) < self._most:
+        kept = self._bytes_put - self._bytes_taken
+        if len(self._entries) < self._most and kept < self._most_bytes:
+            self._bytes_put += end - start
             self._entries.append((number, start, end, entry))
 
     def take(self, number: int, offset: int, most: int) -> tuple[list[JournalEntry], int]:
@@ -32,6 +39,7 @@ class Recent:
             if (where, start) > (number, offset):
                 break
             entries.popleft()
+            self._bytes_taken += end - start
             if (where, start) == (number, offset):
                 taken.append(entry)
                 offset = end

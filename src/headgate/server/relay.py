@@ -23,6 +23,7 @@ OPEN_AFTER = 10.0
 BEAT = 10.0
 """Seconds of silence after which a heartbeat is sent; 15 is the longest silence that clients are promised."""
 LONGEST_NEWS = 300
+"""Characters: cut in the middle of one, a line would be no UTF-8, and end the streams of SDKs that decode it."""
 
 
 class Heart:
@@ -46,7 +47,7 @@ class Heart:
     async def tell(self, text: str, facts: Mapping[str, object]) -> None:
         """Progress: with the next beat, since before one is due nothing may be sent that spends the status."""
         if self._comments:
-            self._news += b": " + " ".join(text.split()).encode()[:LONGEST_NEWS] + b"\n"
+            self._news += b": " + " ".join(text.split())[:LONGEST_NEWS].encode() + b"\n"
 
     async def stop(self) -> None:
         if self._timer is not None:

@@ -85,7 +85,10 @@ async def attempt(
     while True:
         envelope.check_time(life.clock.monotonic())
         deployment = await _next(life, model, request, envelope, policy, left, last)
-        _check_room(life, model, deployment, request, envelope, last)
+        if (late := _too_late_for(life, model, deployment, request, envelope)) is not None:
+            last = last or late
+            left.add(deployment.key)
+            continue
         if asked is not None and deployment is not asked:
             life.event("failover", model=model.name, frm=asked.name, to=deployment.name, error=_kind(last))
         if deployment is not asked:
@@ -119,16 +122,17 @@ async def attempt(
         left.add(deployment.key)
 
 
-def _check_room(
-    life: Life, model: Model, deployment: Deployment, request: Request, envelope: Envelope, last: HeadgateError | None
-) -> None:
-    """After a request's first attempt none starts that half of the deployment's last ones would not have had time for.
-    (The first always does: a deployment that has become faster must be able to show it.)"""
+def _too_late_for(
+    life: Life, model: Model, deployment: Deployment, request: Request, envelope: Envelope
+) -> UpstreamFault | None:
+    """After a request's first attempt none starts that half of the deployment's last ones would not have had time for:
+    another deployment may be quicker. (The first always does: one that has become faster must be able to show it.)"""
     usual = deployment.vitals.percentile(0.5, stream=request.stream) if life.trace.calls else None
     left = envelope.remaining(life.clock.monotonic())
-    if usual is not None and left < usual:
-        life.trace.decide("skip", deployment.name, because=f"{left:.2f} s are left, it usually takes {usual:.2f} s")
-        raise last or fault("timeout", f"{model.name} usually takes longer than what is left of the time", sent=False)
+    if usual is None or left >= usual:
+        return None
+    life.trace.decide("skip", deployment.name, because=f"{left:.2f} s are left, it usually takes {usual:.2f} s")
+    return fault("timeout", f"{model.name} usually takes longer than what is left of the time", sent=False)
 
 
 def _may_retry(error: UpstreamFault, deployment: Deployment, model: Model, left: set[str], retries: int) -> bool:
