@@ -204,3 +204,16 @@ def test_the_section_is_strict():
     ]:
         with pytest.raises(ConfigError, match=problem):
             load_text(config(learn), "f.yaml", ENV)
+
+
+@pytest.mark.parametrize("stage", ["{judge: {model: reliable, share: 1, daily: 1}}"], indirect=True)
+def test_a_judge_that_is_a_chain_stays_in_the_keys_zone_too(stage, monkeypatch):
+    """`reliable` begins with models elsewhere, and ends with llama-4, which is in the zone."""
+    stage.say("7")
+    inside = Principal(zone="private")
+    monkeypatch.setattr(stage.gateway.house.governor, "authenticate", lambda credentials: inside)
+    stage.ask([{"role": "user", "content": "Hello!"}])
+    stage.judge()
+    assert [event for event, _ in stage.events] == []
+    judged = stage.gateway.house.recent(1)[0][1]
+    assert (judged.requested, judged.model) == ("reliable", "llama-4")

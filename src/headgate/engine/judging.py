@@ -45,6 +45,8 @@ class _Sample(msgspec.Struct):
     answer: Overheard
     content: ChatRequest
     wanted: Sampling
+    zone: str | None
+    """Of the key that asked: the judge reads its words, so it is confined to it too, whatever strategy it is."""
     record: RequestRecord | None = None
     trace: Trace | None = None
 
@@ -72,7 +74,7 @@ class Judging:
         if wanted is None or exchange.request.op != "chat":
             return answer
         heard = answer if isinstance(answer, Overheard) else Overheard(answer, exchange.inbound.dialect)
-        self._open[trace.id] = _Sample(heard, exchange.request.content(), wanted)
+        self._open[trace.id] = _Sample(heard, exchange.request.content(), wanted, exchange.principal.zone)
         if len(self._open) > WAITING:
             self._open.popitem(last=False)
         return heard
@@ -127,7 +129,7 @@ class Judging:
             self._tell_spent(wanted)
             return
         try:
-            said, cost = await self._ask(wanted, sample.content, text, left)
+            said, cost = await self._ask(sample, text, left)
         except BudgetExceeded:
             self._spent[wanted.model] = wanted.daily  # what is left covers none: it is not asked again today
             self._tell_spent(wanted)
@@ -139,7 +141,8 @@ class Judging:
         elif "feedback" not in trace.facts:
             await self._house.keep_feedback(trace, record, score, "", by=JUDGE.key_id)
 
-    async def _ask(self, wanted: Sampling, content: ChatRequest, text: str, left: int) -> tuple[str, int]:
+    async def _ask(self, sample: _Sample, text: str, left: int) -> tuple[str, int]:
+        wanted, content = sample.wanted, sample.content
         model = self._house.snapshot.model(wanted.model)
         thinks = model is None or "reasoning" in (model.features or ())
         messages = [{"role": role, "content": words} for role, words in judged(content, text, self._house.rng)]
@@ -157,7 +160,7 @@ class Judging:
             dialect=dialect_of("openai_chat"),
             body=body,
             headers={},
-            principal=JUDGE,
+            principal=msgspec.structs.replace(JUDGE, zone=sample.zone),
             request_id=new_id("req"),
         )
         exchange = await open_exchange(self._house, inbound)

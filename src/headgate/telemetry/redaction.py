@@ -14,7 +14,8 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
         "private key",
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
     ),
-    ("token", re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}")),
+    # Begins once in a run of its letters: at each `-eyJ` in one it would read the rest of it anew.
+    ("token", re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}")),
     (
         "key",
         re.compile(
