@@ -239,3 +239,20 @@ def test_the_command_prints_writes_and_never_overwrites(tmp_path: Path) -> None:
     found = json.loads(run("import", "litellm", file, "--json")[1])
     assert found["lost"][0]["line"] == 34
     assert run("import", "litellm", "nobody.yaml")[0] == 1
+
+
+def test_a_name_with_a_line_break_stays_inside_its_comment() -> None:
+    made = import_litellm(f'{ONE}"x\\nserver: {{drain: 1s}}\\n#": {{y: 1}}\n', "f.yaml")
+    assert set(yaml.safe_load(made.text)) == {"providers", "models"}
+    assert "server" in made.text, "told all the same"
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e999"])
+def test_what_is_no_finite_number_stays_behind(value: str) -> None:
+    _, lost, _ = imported(
+        f"{ONE}general_settings: {{max_parallel_requests: {value}}}\nlitellm_settings: {{max_budget: {value}}}\n"
+    )
+    assert sum("finite" in note for note in lost) == 2
+
+
+ONE = "model_list:\n- {model_name: a, litellm_params: {model: openai/gpt-4o}}\n"

@@ -54,7 +54,9 @@ def import_litellm(text: str, file: str) -> Imported:
 
 
 def _comments(title: str, notes: list[Note]) -> str:
-    return "".join(f"# {line}\n" for line in [title, *(f"  {note}" for note in notes)]) if notes else ""
+    # `repr` of what is no plain text: a name with a line break in it would go on outside of the comment.
+    lines = [title, *(f"  {note}" for note in notes)]
+    return "".join(f"# {line if line.isprintable() else repr(line)[1:-1]}\n" for line in lines) if notes else ""
 
 
 class _Conversion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -65,6 +66,9 @@ class Source:
             found = float(value)
         except (TypeError, ValueError):
             self.lose(path, "is no number")
+            return None
+        if not math.isfinite(found):
+            self.lose(path, "is no finite number")
             return None
         self.take(*path)
         return found
