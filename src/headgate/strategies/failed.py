@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headgate.core.errors import AllModelsUnavailable, HeadgateError, UpstreamFault
+from headgate.core.errors import (
+    AllModelsUnavailable,
+    BudgetExceeded,
+    DeadlineExceeded,
+    HeadgateError,
+    InvalidRequest,
+    PermissionDenied,
+    StorageUnavailable,
+    UpstreamFault,
+)
 from headgate.core.strategy import Run
+
+FINAL = (BudgetExceeded, DeadlineExceeded, PermissionDenied, StorageUnavailable, InvalidRequest)
+"""Errors that no other model could change."""
 
 
 def all_failed(name: str, failures: Sequence[HeadgateError], run: Run, *, said: Sequence[str] = ()) -> HeadgateError:

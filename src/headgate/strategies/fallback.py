@@ -10,14 +10,11 @@ import msgspec
 from headgate.core.answer import Answer
 from headgate.core.errors import (
     AllModelsUnavailable,
-    BudgetExceeded,
     DeadlineExceeded,
     HeadgateError,
-    InvalidRequest,
     ModelNotFound,
     Overloaded,
     PermissionDenied,
-    StorageUnavailable,
     UnsupportedFeature,
     UpstreamFault,
     fault,
@@ -25,7 +22,7 @@ from headgate.core.errors import (
 from headgate.core.events import Event
 from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
-from headgate.strategies.failed import all_failed
+from headgate.strategies.failed import FINAL, all_failed
 from headgate.strategies.fit import unfit
 from headgate.strategies.schema import breaks_schema
 from headgate.upstream.attempt import Policy
@@ -57,8 +54,6 @@ MOVE_ON: dict[str, frozenset[str]] = {
     "bad_request": frozenset({"bad_request", "not_found"}),
 }
 DEFAULT_MOVE_ON = ("timeout", "unavailable", "rate_limit", "context_length", "invalid_output")
-# Errors that no other target could change.
-FINAL = (BudgetExceeded, DeadlineExceeded, PermissionDenied, StorageUnavailable, InvalidRequest)
 
 
 class Target(msgspec.Struct, frozen=True):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from headgate.config.errors import ConfigError
 from headgate.config.load import load_text
+from headgate.core.principal import Principal
+from headgate.governance.open import OpenGovernor
+from headgate.strategies.experiment import Experiment
+from support.virtual import VirtualGateway, answer, virtually
 
 HALVES = """
   trial: {experiment: {arms: {old: claude-4.7, new: gpt-5.5}, assign_by: conversation}}
@@ -212,3 +217,31 @@ def test_arms_without_a_share_divide_the_rest():
     config = load_text(BASE + "e: {experiment: {arms: {a: m, b: {model: n, share: 5%}, c: m}}}", "f.yaml", {}).config
     assert config.models["e"].experiment is not None
     assert config.models["e"].experiment.shares() == pytest.approx({"a": 0.475, "b": 0.05, "c": 0.475})
+
+
+def test_a_key_that_may_not_use_the_arm_gets_the_control_and_counts_for_nobody():
+    config = """
+providers: {openai: {base_url: "http://one/v1"}}
+models:
+  outside: {provider: openai, upstream: one}
+  inside: {provider: openai, upstream: two, zone: private}
+  trial: {experiment: {arms: {new: {model: outside, share: 99.9%}, old: inside}, control: old, assign_by: key}}
+"""
+
+    class Private(OpenGovernor):
+        def authenticate(self, credentials: Any) -> Principal:
+            return Principal(key_id="k", name="k", zone="private")
+
+    async def main() -> None:
+        it = VirtualGateway(config, governor=Private())
+        it.fake.on("two", answer("well"))
+        heard = await it.ask("trial")
+        assert (heard.status, heard.text) == (200, "well")
+        entry = it.house.snapshot.entries["trial"]
+        assert isinstance(entry, Experiment)
+        assert heard.headers["x-headgate-model"] == "inside"
+        assert not it.fake.calls_of("one")
+        assert not entry.trial.cells
+        it.ledger.check()
+
+    virtually(main)

@@ -11,7 +11,8 @@ from headgate.core.chat import Message, Part, Reasoning, Text, ToolCall, ToolRes
 from headgate.core.errors import HeadgateError
 from headgate.core.request import Request
 from headgate.core.strategy import Run
-from headgate.strategies.agent.team import FINAL, Team
+from headgate.strategies.agent.team import Team
+from headgate.strategies.failed import FINAL
 
 STEP_TOKENS = 4096
 """Bound of one step's answer: without one its worst case is the model's longest, and no budget would cover a plan."""

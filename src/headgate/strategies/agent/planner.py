@@ -13,7 +13,8 @@ from headgate.core.strategy import Run
 from headgate.strategies.agent.asking import STEP_TOKENS, ask_text, plain
 from headgate.strategies.agent.execute import step_request, validation_request
 from headgate.strategies.agent.plan import BadPlan, Plan, check_plan, parse_plan
-from headgate.strategies.agent.team import FINAL, Team
+from headgate.strategies.agent.team import Team
+from headgate.strategies.failed import FINAL
 from headgate.tools.broker import Tool
 
 PLAN = (

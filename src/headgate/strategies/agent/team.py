@@ -6,14 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headgate.core.errors import (
-    BudgetExceeded,
-    DeadlineExceeded,
-    HeadgateError,
-    InvalidRequest,
-    PermissionDenied,
-    StorageUnavailable,
-)
+from headgate.core.errors import HeadgateError
 from headgate.core.request import Request
 from headgate.core.strategy import ModelInfo, Run
 from headgate.strategies.fit import unfit
@@ -25,8 +18,6 @@ COST_WEIGHT = 0.3
 strengths span 0.29 to 0.85, so a third of that span decides for the cheaper one."""
 STAND_INS = 2
 """Others that are asked for a role after the one that has it."""
-# Errors that no other model could change.
-FINAL = (BudgetExceeded, DeadlineExceeded, PermissionDenied, StorageUnavailable, InvalidRequest)
 
 
 class Chosen(msgspec.Struct, frozen=True):

@@ -24,7 +24,8 @@ from headgate.strategies.cascade.verify import Verdict, Verifier
 from headgate.strategies.ensemble.candidates import Candidate
 from headgate.strategies.ensemble.canonical import canonical
 from headgate.strategies.ensemble.judge import Judge
-from headgate.strategies.fallback import FINAL, Fallback, Target
+from headgate.strategies.failed import FINAL
+from headgate.strategies.fallback import Fallback, Target
 from headgate.strategies.fit import unfit
 
 GOOD = 0.5

@@ -10,7 +10,14 @@ from typing import Any
 import msgspec
 
 from headgate.core.answer import Answer
-from headgate.core.errors import AllModelsUnavailable, HeadgateError, Overloaded, UnsupportedFeature, UpstreamFault
+from headgate.core.errors import (
+    AllModelsUnavailable,
+    HeadgateError,
+    Overloaded,
+    PermissionDenied,
+    UnsupportedFeature,
+    UpstreamFault,
+)
 from headgate.core.money import NANO
 from headgate.core.records import RequestRecord
 from headgate.core.request import Request
@@ -22,7 +29,7 @@ from headgate.strategies.experiment.mirror import Backstage, Mirror, Shadow
 from headgate.strategies.experiment.scoring import Sampler, Scoring
 from headgate.strategies.experiment.trial import Stop, Trial
 from headgate.strategies.experiment.watch import Watched
-from headgate.strategies.fallback import FINAL
+from headgate.strategies.failed import FINAL
 from headgate.strategies.touch import Touch
 
 ARM_FAILED = (UpstreamFault, Overloaded, AllModelsUnavailable, UnsupportedFeature)
@@ -174,13 +181,12 @@ class Experiment:
         side, control = self.arms[assigned.arm], self.arms[self.control]
         try:
             return await run.ask(side.model, side.touch.apply(request, run))
-        except FINAL:
-            raise
-        except ARM_FAILED as error:
-            if assigned.arm == self.control:
+        except (*ARM_FAILED, *FINAL) as error:
+            denied = isinstance(error, PermissionDenied)
+            if assigned.arm == self.control or (isinstance(error, FINAL) and not denied):
                 raise
             if facts is not None:
-                facts["failed"] = error.code
+                facts["denied" if denied else "failed"] = error.code
             why = f"arm {assigned.arm!r} failed: {error.code}"
             run.decide("fallback", control.model, over=[side.model], because=why)
             return await run.ask(control.model, control.touch.apply(request, run))
@@ -226,7 +232,7 @@ class Experiment:
             self._watch(facts["arm"], record.at + record.latency)
 
     def _judged(self, facts: dict[str, Any], record: RequestRecord, score: float) -> None:
-        if facts["epoch"] != self.trial.epoch or self.trial.stopped is not None:
+        if "denied" in facts or facts["epoch"] != self.trial.epoch or self.trial.stopped is not None:
             return
         self.trial.score(f"judge {record.trace}", facts["phase"], facts["arm"], facts["unit"], "judge", score)
         self._watch(facts["arm"], record.at + record.latency)
@@ -274,8 +280,11 @@ class Experiment:
         )
 
     def _mine(self, trace: Trace) -> dict[str, Any] | None:
-        """The request's part in this trial as it stands now."""
+        """The request's part in this trial as it stands now. A key whose zone the arm lies outside of has none: it gets the
+        control, and is no failure of the arm's."""
         facts = trace.facts.get("experiment") or {}
+        if "denied" in facts:
+            return None
         if (facts.get("entry"), facts.get("trial"), facts.get("epoch")) != (self.name, self.print, self.trial.epoch):
             return None
         return facts
