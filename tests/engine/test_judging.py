@@ -18,6 +18,7 @@ from headgate.core.records import RequestRecord
 from headgate.core.trace import Trace
 from headgate.engine.judging import Judging
 from headgate.simulator.app import Simulator
+from headgate.stores.memory import MemoryStore
 from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
 from support.sim import INSTANT
 
@@ -97,7 +98,7 @@ def test_a_sample_is_scored_after_it_went_out_in_a_request_of_its_own(stage, how
     assert trace.facts["feedback"]["score"] == 0.7
     assert stage.answers(model, task) == 1
     judged = stage.gateway.house.recent(1)[0][1]
-    assert (judged.requested, judged.key_id, judged.tags) == ("llama-4", "judge", ("judge",))
+    assert (judged.requested, judged.key_id, judged.tags) == ("llama-4", "judge", ("judge", "judge:llama-4"))
     assert judged.trace != record.trace
     assert judged.cost
     assert record.attempts == 1
@@ -217,3 +218,18 @@ def test_a_judge_that_is_a_chain_stays_in_the_keys_zone_too(stage, monkeypatch):
     assert [event for event, _ in stage.events] == []
     judged = stage.gateway.house.recent(1)[0][1]
     assert (judged.requested, judged.model) == ("reliable", "llama-4")
+
+
+@pytest.mark.parametrize("stage", ["{judge: {model: reliable, share: 1, daily: 1}}"], indirect=True)
+def test_what_a_chain_has_spent_as_a_judge_is_known_to_other_processes(stage):
+    """By the store alone, as after a restart: its attempts are of other models than it is called by."""
+    stage.say("7")
+    stage.ask()
+    stage.judge()
+    spent = stage.gateway.house.recent(1)[0][1].cost
+    store, ledger = MemoryStore(), stage.gateway.ledger
+    stage.loop.run(store.apply([*ledger.intents, *ledger.outcomes.values(), *ledger.requests], holder="h1"))
+    stage.gateway.house.archive = store
+    stage.judging._spent.clear()
+    assert spent > 0
+    assert stage.loop.run(stage.judging._spent_today("reliable")) == spent

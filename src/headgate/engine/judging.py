@@ -160,7 +160,7 @@ class Judging:
             dialect=dialect_of("openai_chat"),
             body=body,
             headers={},
-            principal=msgspec.structs.replace(JUDGE, zone=sample.zone),
+            principal=msgspec.structs.replace(JUDGE, zone=sample.zone, tags=(*JUDGE.tags, _account(wanted.model))),
             request_id=new_id("req"),
         )
         exchange = await open_exchange(self._house, inbound)
@@ -177,7 +177,7 @@ class Judging:
             self._day, self._spent = day, {}
         spent = self._spent.get(model, 0)
         if self._house.archive is not None:
-            where = {"key": JUDGE.key_id, "model": model}
+            where = {"key": JUDGE.key_id, "tag": _account(model)}
             try:
                 rows = await self._house.archive.usage(since=day * DAY, until=now + 1, by=(), where=where)
             except StorageUnavailable:
@@ -189,6 +189,12 @@ class Judging:
         if self._told != self._day:
             self._told = self._day
             self._on_event("judge_spent", {"model": wanted.model, "daily_usd": dollars(wanted.daily)})
+
+
+def _account(model: str) -> str:
+    """The tag that a judge's money is counted by: a judge may be a chain, whose attempts are of other models, and judges of
+    experiments, which have no daily sum, are asked under the same key."""
+    return f"judge:{model}"
 
 
 def _share_of(trace: str) -> float:
