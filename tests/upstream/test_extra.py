@@ -19,6 +19,7 @@ FILE = """
 providers: {{openai: {{base_url: "{openai}"}}, anthropic: {{base_url: "{anthropic}"}}}}
 models:
   own: {{provider: openai, upstream: gpt-5.5, extra: {{temperature: 0.3, service_tier: flex, store: false}}}}
+  long: {{provider: openai, upstream: gpt-5.5, max_output: 9000, extra: {{max_completion_tokens: 4096, n: 3}}}}
   other: {{provider: anthropic, upstream: claude-opus-4-7, extra: {{top_k: 40}}}}
 """
 
@@ -52,3 +53,11 @@ async def test_it_counts_whatever_the_client_says(stage: tuple[Gateway, Simulato
 
 async def test_it_is_in_the_provider_s_own_words(stage: tuple[Gateway, Simulator]) -> None:
     assert (await sent(stage, "other"))["top_k"] == 40
+
+
+async def test_it_makes_no_answer_longer_than_what_was_reserved_for(stage: tuple[Gateway, Simulator]) -> None:
+    body = await sent(stage, "long", max_completion_tokens=50)
+    assert (body["max_completion_tokens"], body["n"]) == (50, 1)
+    body = await sent(stage, "long", max_completion_tokens=5000)
+    assert body["max_completion_tokens"] == 4096
+    assert (await sent(stage, "long"))["max_completion_tokens"] == 4096

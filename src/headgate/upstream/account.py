@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from headgate.core import failpoints
 from headgate.core.envelope import Envelope
 from headgate.core.errors import UpstreamFault
@@ -30,6 +33,28 @@ def worst_case(request: Request, model: Model, deployment: Deployment) -> int | 
 def output_bound(request: Request, model: Model) -> int:
     """Output tokens of one call at most."""
     return (request.peek.max_tokens or model.max_output or DEFAULT_OUTPUT) * max(request.peek.n, 1)
+
+
+_MAXIMA = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"})
+_CHOICES = frozenset({"n", "candidateCount"})
+_NESTED = "generationConfig"
+
+
+def covered(fields: Mapping[str, Any], request: Request, model: Model) -> dict[str, Any]:
+    """`extra:` as this request may carry it: no maximum in it, in whatever dialect's words, lets an answer become longer,
+    or more of them be made, than what was reserved for. Where nothing bounds the answer it stands as it is."""
+    longest = request.peek.max_tokens or model.max_output
+    out: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name == _NESTED and isinstance(value, Mapping):
+            out[name] = covered(value, request, model)
+        elif name in _MAXIMA and isinstance(value, int) and longest is not None:
+            out[name] = min(value, longest)
+        elif name in _CHOICES and isinstance(value, int):
+            out[name] = min(value, max(request.peek.n, 1))
+        else:
+            out[name] = value
+    return out
 
 
 class Account:

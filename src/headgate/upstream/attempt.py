@@ -34,7 +34,7 @@ from headgate.core.usage import Usage
 from headgate.dialects.jsonio import with_fields
 from headgate.net.transport.protocol import Exhausted, HttpRequest, HttpResponse, TotalTimeout, TransportError
 from headgate.upstream import pool
-from headgate.upstream.account import Account, output_bound, worst_case
+from headgate.upstream.account import Account, covered, output_bound, worst_case
 from headgate.upstream.answers import StreamAnswer, WholeAnswer
 from headgate.upstream.call import Call
 from headgate.upstream.deployment import Deployment, Endpoint, Model
@@ -213,7 +213,7 @@ async def once(
 ) -> Answer:
     """One call to one deployment."""
     endpoint = deployment.endpoint(request.dialect.name)
-    http = _render(life, deployment, endpoint, request)
+    http = _render(life, model, deployment, endpoint, request)
     remaining = envelope.remaining(life.clock.monotonic())
     if not deployment.vitals.gate.try_enter():
         await _queued(life, model, deployment, remaining)
@@ -374,7 +374,7 @@ async def _refusal(call: Call, response: HttpResponse, now: float) -> UpstreamFa
     return refused
 
 
-def _render(life: Life, deployment: Deployment, endpoint: Endpoint, request: Request) -> HttpRequest:
+def _render(life: Life, model: Model, deployment: Deployment, endpoint: Endpoint, request: Request) -> HttpRequest:
     """The client's bytes with the model spliced in where the dialect is the door's own; else rendered anew. What only
     passes through is never rendered: the parameters that a profile drops are those of conversations."""
     dialect, quirks = endpoint.dialect, endpoint.quirks
@@ -389,7 +389,7 @@ def _render(life: Life, deployment: Deployment, endpoint: Endpoint, request: Req
         life.trace.lose(*rendered.lossy)
         body, extra = rendered.body, (*extra, *rendered.headers)
     if deployment.extra:
-        body = with_fields(body, deployment.extra)
+        body = with_fields(body, covered(deployment.extra, request, model))
     path = dialect.path(request.op, model=deployment.upstream, stream=request.stream)
     headers = endpoint.headers
     if extra:
