@@ -117,6 +117,23 @@ def test_only_a_bare_number_is_a_score(reply, score):
     assert read_score(reply) == score
 
 
+@pytest.mark.parametrize(
+    "text",
+    [r'["\ud800"]', r'{"x": "\ud800", "y": 2}', r'{"answer": "\ud800"}', r'{"x": ["\udfff"], "y": {"\ud800": 1}}'],
+)
+def test_half_a_surrogate_pair_in_an_answer_breaks_no_vote(text):
+    """Whoever asks can have it said."""
+
+    async def main() -> None:
+        it = VirtualGateway(CONFIG + "  voted: {ensemble: {members: [a, b, c], mode: vote}}\n")
+        for name, words in (("a", text), ("b", text), ("c", text.replace("2", "3").replace("1", "3"))):
+            it.fake.on(name, answer(words))
+        heard = await it.ask("voted", messages=[{"role": "user", "content": f"Repeat: {text}"}])
+        assert json.loads(heard.text) == json.loads(text)
+
+    virtually(main)
+
+
 def test_a_fence_holds_whatever_is_put_into_it():
     luck = random.Random(7)
     for text in INJECTIONS:

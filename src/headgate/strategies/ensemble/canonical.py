@@ -75,7 +75,14 @@ def of_value(value: Any) -> str:
         if not kept and named is not None:
             return scalar(named)
         value = {"/".join(map(str, path)): scalar(leaf) for path, leaf in kept.items()} or value
-    return msgspec.json.encode(value, order="deterministic").decode()
+    return as_json(value, ordered=True)
+
+
+def as_json(value: Any, *, ordered: bool = False) -> str:
+    try:
+        return msgspec.json.encode(value, order="deterministic" if ordered else None).decode()
+    except UnicodeEncodeError:  # half of a surrogate pair: an escape said it, and only an escape can
+        return json.dumps(value, sort_keys=ordered)
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], Any]:
@@ -101,7 +108,7 @@ def scalar(value: Any) -> str:
     if isinstance(value, int | float):
         return number_of(repr(value) if isinstance(value, float) else str(value))
     if not isinstance(value, str):
-        return msgspec.json.encode(value, order="deterministic").decode()
+        return as_json(value, ordered=True)
     bare = value.strip()
     if bare.startswith(_LITERAL) and len(bare) <= LONGEST_LITERAL:
         found = _literal(bare)

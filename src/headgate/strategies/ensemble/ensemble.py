@@ -17,7 +17,7 @@ from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
 from headgate.core.usage import Usage
 from headgate.strategies.ensemble.candidates import Candidate, apply_rules
-from headgate.strategies.ensemble.canonical import canonical
+from headgate.strategies.ensemble.canonical import as_json, canonical
 from headgate.strategies.ensemble.fuse import fuse
 from headgate.strategies.ensemble.judge import Judge
 from headgate.strategies.ensemble.panel import Member, Panel, incumbent_of, seat
@@ -239,7 +239,7 @@ class Ensemble:
             vote, value = merged
             if value is None:
                 return vote.winner, "vote by leaf of the JSON", vote.share
-            text = msgspec.json.encode(value).decode()
+            text = as_json(value)
             made = msgspec.structs.replace(vote.winner, answer=_with_text(vote.winner, text))
             assert made.answer is not None
             if breaks_schema(request.content(), made.answer) is not None:
