@@ -78,6 +78,10 @@ class House:
                 while True:
                     await responder.write(bytes(65536))
                     self.written += 65536
+            case "/both":
+                await responder.start(200, TEXT)
+                await asyncio.gather(self._many(responder), self._many(responder))
+                await responder.finish()
             case "/broken":
                 await responder.start(200, TEXT)
                 await responder.write(b"half")
@@ -91,6 +95,10 @@ class House:
                 await asyncio.sleep(0.03)  # books are closed after the last byte
             case _:
                 await responder.reply(200, TEXT, f"{request.method} {request.path}?{request.query}".encode())
+
+    async def _many(self, responder: Responder) -> None:
+        for _ in range(160):
+            await responder.write(bytes(65536))
 
 
 @pytest.fixture(params=[UvicornFrontEnd, H1FrontEnd], ids=["uvicorn", "h1"])

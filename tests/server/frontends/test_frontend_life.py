@@ -103,6 +103,18 @@ async def test_a_client_that_stops_reading_stops_the_stream(serve):
         assert house.cancelled == []
 
 
+async def test_all_that_wait_for_a_client_that_stops_reading_go_on_with_it(serve):
+    """An answer's next piece, and the heartbeat that is due while it waits."""
+    async with serve() as house, house.client() as client:
+        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.writer.transport.pause_reading()
+        await client.send(get("/both"))
+        await asyncio.sleep(0.15)
+        assert house.finished == []
+        client.writer.transport.resume_reading()
+        assert len((await client.answer()).body) == 2 * 160 * 65536
+
+
 async def test_a_client_that_takes_nothing_for_too_long_is_cut(serve):
     async with serve(write_time=0.15) as house, house.client() as client:
         client.writer.transport.pause_reading()

@@ -294,10 +294,11 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     async def drained(self) -> None:
-        """Until the client has taken enough."""
+        """Until the client has taken enough. Several may wait: an answer, and the heartbeat that its pause calls for."""
         if self.paused and not self._gone:
-            self._waiter = self._loop.create_future()
-            await self._waiter
+            if self._waiter is None:
+                self._waiter = self._loop.create_future()
+            await asyncio.shield(self._waiter)  # one that is cancelled does not end the others' wait
 
     # -- for the front end ----------------------------------------------------------------------------------------
     def drain(self) -> None:
