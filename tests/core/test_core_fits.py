@@ -80,3 +80,19 @@ def test_the_drafts_themselves_are_known() -> None:
     draft = {"$ref": "https://json-schema.org/draft/2020-12/schema"}
     assert misfit(draft, {"type": "string"}) is None
     assert misfit(draft, {"type": 7}) is not None
+
+
+@pytest.mark.parametrize(
+    ("schema", "few", "many"),
+    [
+        ({"uniqueItems": True}, [{"a": 1}] * 2, [*({"a": n} for n in range(1200)), {"a": 0}]),
+        ({"items": {"enum": [{"a": n} for n in range(4000)]}}, [{"b": 0}], [*({"a": n} for n in range(120)), {"b": 0}]),
+        ({"items": {"required": [f"k{n}" for n in range(4000)]}}, [{}], [*([1] * 120), {}]),
+    ],
+    ids=["unique", "enum", "required"],
+)
+def test_what_is_compared_counts_as_work(schema: dict[str, Any], few: Any, many: Any) -> None:
+    """Every object with every other one: 3000 of them took 17 s before, in which nobody else was served."""
+    assert misfit(schema, few) is not None
+    assert misfit(schema, many) is None
+    assert misfit({"uniqueItems": True}, [*range(5000), 0]) is not None, "numbers are sorted"

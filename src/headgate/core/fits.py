@@ -18,6 +18,8 @@ STEPS = 50_000
 """Keywords that one check may look at; a large answer to a large schema takes some thousands. Following a reference takes
 as long as many others."""
 REFERENCE = 25
+COMPARED = 8
+"""Values compared with one another that take as long as one keyword."""
 LARGEST_SCHEMA = 256 * 1024
 _PATTERNS = b'"patternProperties"'
 _steps_left: ContextVar[list[int]] = ContextVar("steps_left")
@@ -59,7 +61,9 @@ def _checker(schema: bytes) -> Any:
     except SchemaError:
         return None
     keywords = {
-        name: _counted(keyword, REFERENCE if name in ("$ref", "$dynamicRef", "$recursiveRef") else 1)
+        name: _counted(
+            keyword, REFERENCE if name in ("$ref", "$dynamicRef", "$recursiveRef") else 1, _COMPARING.get(name)
+        )
         for name, keyword in draft.VALIDATORS.items()
     }
     for name in ("pattern", "patternProperties") + (_BY_PATTERNS if _PATTERNS in schema else ()):
@@ -72,15 +76,32 @@ _BY_PATTERNS = ("additionalProperties", "unevaluatedProperties")
 _Keyword = Callable[[Any, Any, Any, Any], Iterable[Any] | None]
 
 
-def _counted(keyword: _Keyword, steps: int) -> _Keyword:
+def _counted(keyword: _Keyword, steps: int, compared: Callable[[Any, Any], int] | None = None) -> _Keyword:
+    """`compared`: how many values a keyword compares, from its own value and what it is applied to."""
+
     def counting(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[Any] | None:
         left = _steps_left.get()
-        left[0] -= steps
+        left[0] -= steps + (0 if compared is None else compared(value, instance) // COMPARED)
         if left[0] < 0:
             raise _TooMuch
         return keyword(validator, value, instance, schema)
 
     return counting
+
+
+def _listed(value: Any, instance: Any) -> int:
+    return len(value) if isinstance(value, list) else 0
+
+
+def _pairs(value: Any, instance: Any) -> int:
+    """What can be sorted is; of all else every one is compared with every other one."""
+    if not value or not isinstance(instance, list):
+        return 0
+    sortable = all(isinstance(one, str) for one in instance) or all(isinstance(one, int | float) for one in instance)
+    return len(instance) if sortable else len(instance) ** 2 // 2
+
+
+_COMPARING = {"enum": _listed, "required": _listed, "uniqueItems": _pairs}
 
 
 def _passed_by(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[Any]:
