@@ -81,7 +81,7 @@ class Served:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=60)
 
     def again(self) -> None:
         self._start()
