@@ -24,8 +24,8 @@ from headgate.engine.house import House
 from headgate.net.transport.h1 import H1Transport
 from headgate.net.transport.protocol import HttpRequest, Limits, Origin, Transport, TransportError
 from headgate.server.app import DataPlane
+from headgate.server.frontends.h1 import H1FrontEnd
 from headgate.server.frontends.sockets import bind
-from headgate.server.frontends.uvicorn import UvicornFrontEnd
 from headgate.server.http import Headers, HttpLimits, Request
 from headgate.simulator.app import Simulator
 from headgate.simulator.inprocess import VirtualClock, run_virtually
@@ -79,7 +79,7 @@ async def run_sockets(setting: Setting, arm: Arm) -> Run:
     urls = await simulator.start(0, port_each=True)
     house = _house(setting, arm, urls, H1Transport(), SYSTEM)
     plane = DataPlane(house)
-    front = UvicornFrontEnd(plane, plane.refuse, HttpLimits())
+    front = H1FrontEnd(plane, plane.refuse, HttpLimits())
     sock = bind("127.0.0.1", 0)
     client = _Client(Origin("http", *sock.getsockname()[:2]), arm.name, setting.patience)
     await front.start(sock)
