@@ -86,6 +86,48 @@ class CompleteAnswer:
         return None
 
 
+class Passing:
+    """An Answer that passes everything on to another one, `inner`: wrappers add what they are for."""
+
+    def __init__(self, inner: Answer) -> None:
+        self._inner = inner
+
+    @property
+    def settled(self) -> bool:
+        return self._inner.settled
+
+    @property
+    def model(self) -> str:
+        return self._inner.model
+
+    @property
+    def provider(self) -> str:
+        return self._inner.provider
+
+    @property
+    def deployment(self) -> str:
+        return self._inner.deployment
+
+    @property
+    def media(self) -> str:
+        return self._inner.media
+
+    async def pull(self, dialect: str | None = None) -> Piece | None:
+        return await self._inner.pull(dialect)
+
+    def said(self) -> list[Event]:
+        return self._inner.said()
+
+    async def body(self, dialect: str) -> bytes | None:
+        return await self._inner.body(dialect)
+
+    async def read(self) -> ChatAnswer:
+        return await self._inner.read()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
 async def read_events(answer: Answer) -> ChatAnswer:
     """Collects what is left of a streamed answer; raises the fault that broke it."""
     events: list[Event] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -135,6 +136,12 @@ class Trace:
         if self.lossy:
             out["lossy"] = list(self.lossy)
         return out
+
+
+def share_of(trace: str, what: str) -> float:
+    """A number in [0, 1) that only the trace and the question decide: who is sampled, the same wherever it is asked."""
+    digest = hashlib.blake2b(f"{what} {trace}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
 
 
 def attempt_details(attempt: AttemptView) -> dict[str, Any]:

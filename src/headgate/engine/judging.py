@@ -8,7 +8,6 @@ feedback is. It stops for the day where its budget ends, and never speaks over a
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from headgate.core.ids import new_id
 from headgate.core.money import dollars
 from headgate.core.principal import Principal
 from headgate.core.records import RequestRecord
-from headgate.core.trace import Trace
+from headgate.core.trace import Trace, share_of
 from headgate.engine.aside import read_whole
 from headgate.engine.overheard import Overheard
 from headgate.engine.pipeline import Exchange, Inbound, open_exchange
@@ -85,7 +84,7 @@ class Judging:
             return None
         route = self._house.snapshot.entries.get(entry)
         wanted = route.settings.judge if isinstance(route, Route) else None
-        if wanted is None or _share_of(trace.id) >= wanted.share:
+        if wanted is None or share_of(trace.id, "judge") >= wanted.share:
             return None
         model = self._house.snapshot.model(wanted.model)
         try:
@@ -195,9 +194,3 @@ def _account(model: str) -> str:
     """The tag that a judge's money is counted by: a judge may be a chain, whose attempts are of other models, and judges of
     experiments, which have no daily sum, are asked under the same key."""
     return f"judge:{model}"
-
-
-def _share_of(trace: str) -> float:
-    """A number in [0, 1) that only the trace decides."""
-    digest = hashlib.blake2b(f"judge {trace}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64

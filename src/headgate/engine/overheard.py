@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from headgate.core.answer import JSON, Answer, Piece
+from headgate.core.answer import JSON, Answer, Passing, Piece
 from headgate.core.chat import text_of
 from headgate.core.dialect import Dialect, Quirks, View
 from headgate.core.errors import HeadgateError
-from headgate.core.events import ChatAnswer, Collector, Event
+from headgate.core.events import ChatAnswer, Collector
 from headgate.telemetry.redaction import redacted
 
 MOST = 64_000
@@ -14,11 +14,11 @@ MOST = 64_000
 _TEXT = (JSON, "text/")
 
 
-class Overheard:
+class Overheard(Passing):
     """An Answer that passes everything on and remembers it. `dialect` is the door's: raw pieces are in it."""
 
     def __init__(self, answer: Answer, dialect: Dialect) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._dialect = dialect
         self._splitter = dialect.splitter()
         self._parser = dialect.event_parser(Quirks())
@@ -28,28 +28,8 @@ class Overheard:
         self._is_heard = True
         """False once something was not understood: the answer goes on, what is kept ends there."""
 
-    @property
-    def settled(self) -> bool:
-        return self._answer.settled
-
-    @property
-    def model(self) -> str:
-        return self._answer.model
-
-    @property
-    def provider(self) -> str:
-        return self._answer.provider
-
-    @property
-    def deployment(self) -> str:
-        return self._answer.deployment
-
-    @property
-    def media(self) -> str:
-        return self._answer.media
-
     async def pull(self, dialect: str | None = None) -> Piece | None:
-        piece = await self._answer.pull(dialect)
+        piece = await self._inner.pull(dialect)
         if piece is not None and self._is_heard:
             try:
                 self._hear(piece)
@@ -57,19 +37,13 @@ class Overheard:
                 self._is_heard = False
         return piece
 
-    def said(self) -> list[Event]:
-        return self._answer.said()
-
     async def body(self, dialect: str) -> bytes | None:
-        self._body = await self._answer.body(dialect)
+        self._body = await self._inner.body(dialect)
         return self._body
 
     async def read(self) -> ChatAnswer:
-        self._said = await self._answer.read()
+        self._said = await self._inner.read()
         return self._said
-
-    async def aclose(self) -> None:
-        await self._answer.aclose()
 
     def kept(self, view: View) -> str:
         """The answer in the door's own form, as if it had not been streamed; redacted and cut."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from headgate.core.answer import Answer, Piece
+from headgate.core.answer import Answer, Passing, Piece
 from headgate.core.chat import Message, Text
 from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.events import (
@@ -108,13 +108,13 @@ def overlap(said: str, more: str) -> int:
     return 0
 
 
-class Rescued:
+class Rescued(Passing):
     """An answer that goes on with another model when the one that speaks breaks off."""
 
     def __init__(
         self, first: Answer, *, resume: Callable[[UpstreamFault, list[Event]], Awaitable[Resumption | None]]
     ) -> None:
-        self._now = first
+        super().__init__(first)
         self._resume = resume
         self._said: list[Event] = []
         self._resumed = False
@@ -123,30 +123,10 @@ class Rescued:
         self._trim: _Trim | None = None
         self._closed = False
 
-    @property
-    def settled(self) -> bool:
-        return self._now.settled
-
-    @property
-    def model(self) -> str:
-        return self._now.model
-
-    @property
-    def provider(self) -> str:
-        return self._now.provider
-
-    @property
-    def deployment(self) -> str:
-        return self._now.deployment
-
-    @property
-    def media(self) -> str:
-        return self._now.media
-
     async def pull(self, dialect: str | None = None) -> Piece | None:
         while True:
             try:
-                piece = await self._now.pull(None if self._resumed else dialect)
+                piece = await self._inner.pull(None if self._resumed else dialect)
             except UpstreamFault as error:
                 if self._closed or self._resumed:
                     raise  # the answer that went on has been rescued itself as far as the chain goes
@@ -158,10 +138,7 @@ class Rescued:
                 return fresh
 
     def said(self) -> list[Event]:
-        return self._said + ([] if self._resumed else self._now.said())
-
-    async def body(self, dialect: str) -> bytes | None:
-        return await self._now.body(dialect)
+        return self._said + ([] if self._resumed else self._inner.said())
 
     async def read(self) -> ChatAnswer:
         events: list[Event] = []
@@ -172,11 +149,11 @@ class Rescued:
 
     async def aclose(self) -> None:
         self._closed = True
-        await self._now.aclose()
+        await self._inner.aclose()
 
     async def _switch(self, error: UpstreamFault) -> None:
-        said = self._said + self._now.said()
-        await self._now.aclose()
+        said = self._said + self._inner.said()
+        await self._inner.aclose()
         try:
             resumed = await self._resume(error, standing(said))
         except HeadgateError as failed:
@@ -186,7 +163,7 @@ class Rescued:
         if self._closed:  # the client left in the very tick in which the rescue arrived
             await resumed.answer.aclose()
             raise error
-        self._now, self._said, self._resumed = resumed.answer, said, True
+        self._inner, self._said, self._resumed = resumed.answer, said, True
         self._part = max((getattr(event, "part", 0) for event in said), default=-1)
         self._opening = Resumed(resumed.answer.model, resumed.restarted)
         spoken = "".join(event.text for event in standing(said) if isinstance(event, TextDelta))

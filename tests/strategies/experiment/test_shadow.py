@@ -139,7 +139,7 @@ def test_about_the_share_is_mirrored_and_a_failed_request_is_not(staged):
     status, _ = stage.post("/v1/chat/completions", {"model": "plain", "messages": [{"role": "user", "content": "x"}]})
     assert status >= 500
     assert len([row for row in stage.gateway.ledger.requests if row.door == "shadow"]) == before
-    assert not stage.entry("plain").mirror._open
+    assert not stage.entry("plain").mirror.waiting
 
 
 def test_many_clients_at_once_lose_nothing(staged):

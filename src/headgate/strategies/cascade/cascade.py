@@ -6,7 +6,6 @@ whole, verified, and replayed; until then the door's heartbeats keep the client 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from headgate.core.events import ChatAnswer
 from headgate.core.records import RequestRecord
 from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
-from headgate.core.trace import Trace
+from headgate.core.trace import Trace, share_of
 from headgate.strategies.cascade.accuracy import PROBES, Accuracy
 from headgate.strategies.cascade.verify import Verdict, Verifier
 from headgate.strategies.ensemble.candidates import Candidate
@@ -163,7 +162,7 @@ class Cascade:
 
     def _is_probe(self, run: Run) -> bool:
         """By the trace's id, so that planning stays pure."""
-        return _share_of(run.trace.id, "probe") < 1 / PROBES
+        return share_of(run.trace.id, "probe") < 1 / PROBES
 
     # -- answer ------------------------------------------------------------------------------------------------------
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
@@ -248,7 +247,7 @@ class Cascade:
         """On a share of the requests a judge says what the answer was worth, accepted or not."""
         if self._sampler is None or self.sampling is None:
             return
-        if _share_of(run.trace.id, f"sample {name}") >= self.sampling.share:
+        if share_of(run.trace.id, f"sample {name}") >= self.sampling.share:
             return
         candidate = Candidate(name, 1.0, True, answer=verdict.answer)
         if not await self._sampler.score(request, run, [candidate]) or candidate.unreadable:
@@ -309,9 +308,3 @@ def _sum(costs: Iterable[int | None]) -> int | None:
             return None
         total += cost
     return total
-
-
-def _share_of(trace: str, what: str) -> float:
-    """A number in [0, 1) that only the trace and the question decide."""
-    digest = hashlib.blake2b(f"{what} {trace}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from headgate.core.answer import Answer, Piece
+from headgate.core.answer import Answer, Passing, Piece
 from headgate.core.chat import Message, Text, ToolChoice
 from headgate.core.errors import HeadgateError
 from headgate.core.events import ChatAnswer, Event, Used
@@ -72,32 +72,12 @@ async def _dropped(answer: Answer, request: Request) -> str | None:
     return written.out
 
 
-class Summed:
+class Summed(Passing):
     """An answer whose usage is that of all calls that led to it."""
 
     def __init__(self, inner: Answer, total: Callable[[], Usage | None]) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._total = total
-
-    @property
-    def settled(self) -> bool:
-        return self._inner.settled
-
-    @property
-    def model(self) -> str:
-        return self._inner.model
-
-    @property
-    def provider(self) -> str:
-        return self._inner.provider
-
-    @property
-    def deployment(self) -> str:
-        return self._inner.deployment
-
-    @property
-    def media(self) -> str:
-        return self._inner.media
 
     async def pull(self, dialect: str | None = None) -> Piece | None:
         """Always events: the provider's own bytes would tell its own usage only."""
@@ -120,6 +100,3 @@ class Summed:
     async def read(self) -> ChatAnswer:
         answer = await self._inner.read()
         return msgspec.structs.replace(answer, usage=self._total() or answer.usage, extensions={})
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()

@@ -161,7 +161,7 @@ class Experiment:
             return answer
         watched = Watched(answer, request.dialect)
         for watcher in watching:
-            watcher.keep(watched, request, run)
+            watcher.waiting.keep(watched, request, run)
         return watched
 
     def _watching(self, request: Request, run: Run, facts: dict[str, Any]) -> list[Mirror | Sampler]:

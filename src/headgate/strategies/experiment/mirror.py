@@ -4,8 +4,6 @@ and never used; its money and time are not the request's; nothing waits for it."
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
@@ -15,12 +13,10 @@ from headgate.core.money import NANO
 from headgate.core.records import RequestRecord
 from headgate.core.request import Request
 from headgate.core.strategy import Aside, Run
-from headgate.core.trace import Trace
+from headgate.core.trace import Trace, share_of
 from headgate.strategies.experiment.trial import Trial
-from headgate.strategies.experiment.watch import LARGEST, Watched, compared
+from headgate.strategies.experiment.watch import LARGEST, Waiting, Watched, compared
 
-WAITING = 1000
-"""Mirrored requests that are under way; of more the oldest are left out."""
 ENDING = 2.0
 """Seconds that work in the background gets to end in good order when the house closes."""
 LEFT_OUT = ("overloaded", "budget_exceeded", "max_cost_exceeded")
@@ -74,7 +70,7 @@ class Mirror:
         self._name = name
         self._trial = trial
         self._backstage = backstage or Backstage()
-        self._open: OrderedDict[str, tuple[Request, Run, Watched]] = OrderedDict()
+        self.waiting = Waiting()
         self._running = 0
 
     def takes(self, request: Request, trace: str) -> bool:
@@ -83,19 +79,13 @@ class Mirror:
             return False
         if len(request.body) > LARGEST:
             return False
-        digest = hashlib.blake2b(f"shadow {trace}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") / 2**64 < self.shadow.share
-
-    def keep(self, watched: Watched, request: Request, run: Run) -> None:
-        self._open[run.trace.id] = (request, run, watched)
-        if len(self._open) > WAITING:
-            self._open.popitem(last=False)
+        return share_of(trace, "shadow") < self.shadow.share
 
     def over(self, record: RequestRecord, trace: Trace) -> None:
         """The client has its answer: now the candidate is asked, if it was one."""
-        request, run, watched = self._open.pop(trace.id, (None, None, None))
-        if request is None or run is None or watched is None or record.error is not None:
+        if (kept := self.waiting.take(record)) is None:
             return
+        request, run, watched = kept
         if self._running >= self.shadow.concurrent:
             self._note("candidate", {"left_out": 1.0}, record.at)
             return

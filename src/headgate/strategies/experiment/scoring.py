@@ -3,8 +3,6 @@ came from. On an account of its own; nothing waits for it."""
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +12,11 @@ from headgate.core.chat import ChatRequest, Message, Text, text_of
 from headgate.core.records import RequestRecord
 from headgate.core.request import Request
 from headgate.core.strategy import Aside, Run
-from headgate.core.trace import Trace
+from headgate.core.trace import Trace, share_of
 from headgate.strategies.ensemble.candidates import Candidate
 from headgate.strategies.ensemble.judge import THOUGHTS, WORDS, judged, read_score
-from headgate.strategies.experiment.mirror import WAITING, Backstage
-from headgate.strategies.experiment.watch import LARGEST, Watched
+from headgate.strategies.experiment.mirror import Backstage
+from headgate.strategies.experiment.watch import LARGEST, Waiting, Watched
 
 CONCURRENT = 4
 """Answers under a judge's eyes at a time; further ones are left out."""
@@ -40,26 +38,20 @@ class Sampler:
         self._name = name
         self._scored = scored
         self._backstage = backstage or Backstage()
-        self._open: OrderedDict[str, tuple[Request, Run, Watched]] = OrderedDict()
+        self.waiting = Waiting()
         self._running = 0
 
     def takes(self, request: Request, trace: str) -> bool:
         """By the trace's id."""
         if request.op != "chat" or len(request.body) > LARGEST:
             return False
-        digest = hashlib.blake2b(f"judge {trace}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") / 2**64 < self.scoring.share
-
-    def keep(self, watched: Watched, request: Request, run: Run) -> None:
-        self._open[run.trace.id] = (request, run, watched)
-        if len(self._open) > WAITING:
-            self._open.popitem(last=False)
+        return share_of(trace, "experiment judge") < self.scoring.share
 
     def over(self, record: RequestRecord, trace: Trace) -> None:
         """The client has its answer: now it is scored, if it was one."""
-        request, run, watched = self._open.pop(trace.id, (None, None, None))
-        if request is None or run is None or watched is None or record.error is not None:
+        if (kept := self.waiting.take(record)) is None:
             return
+        request, run, watched = kept
         if self._running < CONCURRENT:
             self._running += 1
             self._backstage.begin(self._ask(request, run, watched, trace.facts["experiment"], record))

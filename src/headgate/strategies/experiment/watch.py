@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, OrderedDict
 
-from headgate.core.answer import Answer, Piece
+from headgate.core.answer import Answer, Passing, Piece
 from headgate.core.dialect import Dialect, Quirks
 from headgate.core.errors import HeadgateError
 from headgate.core.events import ChatAnswer, Event, collect
+from headgate.core.records import RequestRecord
 from headgate.core.request import Request
+from headgate.core.strategy import Run
 from headgate.strategies.ensemble.candidates import Candidate
 from headgate.strategies.ensemble.canonical import canonical
 from headgate.strategies.ensemble.vote import call_key
 from headgate.strategies.schema import breaks_schema
 
+WAITING = 1000
+"""Requests under watch at a time; of more the oldest are left out."""
 LARGEST = 1_000_000
 """Bytes of an answer beyond which it is not kept."""
 _WORD = re.compile(r"\w+")
 
 
-class Watched:
+class Watched(Passing):
     """An answer that remembers what was said, as it came: decoding it is not the client's time to wait for."""
 
     def __init__(self, answer: Answer, dialect: Dialect) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._dialect = dialect
         self._frames: list[bytes] = []
         self._events: list[Event] = []
@@ -49,28 +53,8 @@ class Watched:
         return [*events, *parser.close()] if self._frames else []
 
     # -- Answer --------------------------------------------------------------------------------------------------------
-    @property
-    def settled(self) -> bool:
-        return self._answer.settled
-
-    @property
-    def model(self) -> str:
-        return self._answer.model
-
-    @property
-    def provider(self) -> str:
-        return self._answer.provider
-
-    @property
-    def deployment(self) -> str:
-        return self._answer.deployment
-
-    @property
-    def media(self) -> str:
-        return self._answer.media
-
     async def pull(self, dialect: str | None = None) -> Piece | None:
-        piece = await self._answer.pull(dialect)
+        piece = await self._inner.pull(dialect)
         if isinstance(piece, bytes):
             self._size += len(piece) if dialect == self._dialect.name else LARGEST + 1
             if self._size <= LARGEST:
@@ -79,21 +63,35 @@ class Watched:
             self._events += piece
         return piece
 
-    def said(self) -> list[Event]:
-        return self._answer.said()
-
     async def body(self, dialect: str) -> bytes | None:
-        self._body = await self._answer.body(dialect)
+        self._body = await self._inner.body(dialect)
         if self._body is not None:
             self._size += len(self._body) if dialect == self._dialect.name else LARGEST + 1
         return self._body
 
     async def read(self) -> ChatAnswer:
-        self._whole = await self._answer.read()
+        self._whole = await self._inner.read()
         return self._whole
 
-    async def aclose(self) -> None:
-        await self._answer.aclose()
+
+class Waiting:
+    """Answers under watch until their requests are over, by trace; bounded by WAITING."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, tuple[Request, Run, Watched]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def keep(self, watched: Watched, request: Request, run: Run) -> None:
+        self._open[run.trace.id] = (request, run, watched)
+        if len(self._open) > WAITING:
+            self._open.popitem(last=False)
+
+    def take(self, record: RequestRecord) -> tuple[Request, Run, Watched] | None:
+        """What was kept for a request that has ended well."""
+        found = self._open.pop(record.trace, None)
+        return None if record.error is not None else found
 
 
 # -- two answers to one request --------------------------------------------------------------------------------------
