@@ -36,7 +36,7 @@ def listed(folder: Path) -> Path:
 
 
 def test_what_a_key_may_comes_over_and_the_rest_is_told() -> None:
-    found = import_keys(LISTED.read_bytes())
+    found = import_keys(LISTED.read_bytes(), wider=True)
     first, second = found.keys
     assert first["limits"] == {"requests_per_minute": 120, "tokens_per_minute": 200_000, "concurrent": 4}
     assert (first["budgets"], first["models"], first["tags"]) == (
@@ -50,21 +50,35 @@ def test_what_a_key_may_comes_over_and_the_rest_is_told() -> None:
     assert found.lost == [
         "checkout: what it has spent there ($1.25): budgets begin anew",
         "sk-...9zzz: aliases",
-        "sk-...9zzz: a budget of $3 for '12h': they are daily, weekly, monthly or total",
-        "sk-...9zzz: its team 't-1', with what holds for it",
         "old: it is blocked there",
     ]
-    for wrong in (b"{", b"[1]", b'{"keys": [{"name": "x"}]}'):
+    assert found.wider == {
+        "sk-...9zzz": "a budget of $3.0 for '12h': they are daily, weekly, monthly or total;"
+        " what its team 't-1' may and spends"
+    }
+    for wrong in (b"{", b"[1]", b'{"keys": [{"name": "x"}]}', b'[{"token": 1}]'):
         with pytest.raises(ValueError, match=r"JSON|key/list"):
             import_keys(wrong)
+
+
+def test_a_key_that_would_be_wider_here_is_not_made_unasked(tmp_path: Path) -> None:
+    strict = import_keys(LISTED.read_bytes())
+    assert [key["name"] for key in strict.keys] == ["checkout"]
+    for bound in ("permissions", "model_max_budget", "allowed_routes", "guardrails", "object_permission"):
+        row = {"token": "0" * 64, "key_alias": "k", bound: {"some": "thing"}}
+        assert import_keys(json.dumps([row]).encode()).keys == []
+    code, out, err = run(tmp_path, "import", "litellm-keys", str(listed(tmp_path)))
+    assert (code, out.strip()) == (1, "1 keys made of 2"), err
+    assert "sk-...9zzz: it would be wider here: a budget of $3.0 for '12h'" in err
 
 
 @pytest.mark.timeout(120)
 def test_a_client_goes_on_with_the_secret_that_it_has(tmp_path: Path) -> None:
     gateway = ServedGateway(tmp_path)
     try:
-        code, out, err = run(tmp_path, "import", "litellm-keys", str(listed(tmp_path)))
+        code, out, err = run(tmp_path, "import", "litellm-keys", str(listed(tmp_path)), "--wider")
         assert (code, out.strip()) == (0, "2 keys made of 2"), err
+        assert "wider than there: sk-...9zzz: a budget" in err
         assert "old: it is blocked there" in err
         status, headers, _ = gateway.chat(SECRET)
         assert (status, headers["x-ratelimit-limit-requests"]) == (200, "120")
@@ -72,7 +86,7 @@ def test_a_client_goes_on_with_the_secret_that_it_has(tmp_path: Path) -> None:
         assert gateway.chat(SECRET, "reliable")[0] == 403
         (budget,) = gateway.ask_admin("/budgets")
         assert (budget["name"], budget["period"], float(budget["limit_usd"])) == ("checkout", "monthly", 50.0)
-        code, out, err = run(tmp_path, "import", "litellm-keys", str(tmp_path / "keys.json"))
+        code, out, err = run(tmp_path, "import", "litellm-keys", str(tmp_path / "keys.json"), "--wider")
         assert (code, out.strip()) == (1, "0 keys made of 2")
         assert "there is a key with this hash already" in err
         assert {row["action"] for row in gateway.ask_admin("/audit")} == {"key.adopt"}
@@ -87,7 +101,7 @@ def test_a_client_goes_on_with_the_secret_that_it_has(tmp_path: Path) -> None:
 
 
 def test_keys_are_made_in_the_store_where_no_gateway_runs(tmp_path: Path) -> None:
-    code, out, _ = run(tmp_path, "import", "litellm-keys", str(listed(tmp_path)), "--json")
+    code, out, _ = run(tmp_path, "import", "litellm-keys", str(listed(tmp_path)), "--wider", "--json")
     assert code == 0
     assert [key["name"] for key in json.loads(out)["made"]] == ["checkout", "sk-...9zzz"]
     assert "secret" not in json.loads(out)["made"][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +34,9 @@ def litellm(
     if output is not None:
         if output.exists() and not force:
             fail(f"{output} exists already (use --force to replace it)")
-        output.write_text(made.text, encoding="utf-8")
+        # It may hold keys that stood in theirs: for its owner's eyes.
+        with open(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as written:
+            written.write(made.text)
     if json:
         show_json({"config": made.text, "lost": made.lost, "changed": made.changed})
         return
@@ -51,31 +54,37 @@ def litellm_keys(
     file: Annotated[Path, typer.Argument(help="The answer of its GET /key/list?return_full_object=true, as JSON.")],
     config: Annotated[Path | None, typer.Option(help="Configuration; left out: headgate.yaml if it is there.")] = None,
     data_dir: Annotated[Path, typer.Option(help="The gateway's data directory.")] = Path(".headgate"),
+    wider: Annotated[bool, typer.Option(help="Also keys that may do more here than there.")] = False,
     json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Makes LiteLLM's virtual keys here, with their limits and budgets: whoever has one goes on using it."""
+    """Makes LiteLLM's virtual keys here, with their limits and budgets: whoever has one goes on using it. A key whose
+    bounds cannot all be said here is not made, unless with --wider."""
     from headgate.cli.admin import Refused
     from headgate.cli.keys import Keys
     from headgate.config.importers.litellm import import_keys
 
     try:
-        found = import_keys(file.read_bytes())
+        found = import_keys(file.read_bytes(), wider=wider)
     except OSError as error:
         fail(f"cannot read {file}: {error.strerror}")
     except ValueError as error:
         fail(f"{file}: {error}")
-    keys, made, refused = Keys(data_dir, config), [], []
+    keys, made = Keys(data_dir, config), []
+    refused = [] if wider else [f"{name}: it would be wider here: {why} (--wider)" for name, why in found.wider.items()]
     for key in found.keys:
         try:
             made.append(keys.request("POST", "", key))
         except Refused as error:
             refused.append(f"{key['name']}: {error}")
     if json:
-        show_json({"made": made, "refused": refused, "lost": found.lost})
+        show_json({"made": made, "refused": refused, "lost": found.lost, "wider": found.wider})
     else:
         for title, lines in (("not made", refused), ("not carried over", found.lost)):
             for line in lines:
                 sys.stderr.write(f"{title}: {plain(line)}\n")
-        say(f"{len(made)} keys made of {len(found.keys)}")
+        if wider:
+            for name, why in found.wider.items():
+                sys.stderr.write(f"wider than there: {plain(f'{name}: {why}')}\n")
+        say(f"{len(made)} keys made of {len(made) + len(refused)}")
     if refused:
         raise SystemExit(1)

@@ -13,40 +13,63 @@ from headgate.config.importers.litellm.convert import RATES, period_of
 
 _EVERYTHING = frozenset({"all-team-models", "all-proxy-models"})
 _NOTHING = "no-default-models"
-_LOST = ("aliases", "config", "permissions", "model_max_budget", "allowed_routes", "guardrails", "object_permission")
-"""Of a key: what we cannot hold it to; told where it says anything."""
+_LOST = ("aliases", "config")
+"""Of a key: what we cannot say; told where it says anything."""
+_BOUNDS = ("permissions", "model_max_budget", "allowed_routes", "guardrails", "object_permission")
+"""Of a key: what we cannot hold it to."""
 
 
 class ImportedKeys(msgspec.Struct, frozen=True):
-    """`keys`: what the admin API takes to make them. `lost`: in words."""
+    """`keys`: what the admin API takes to make them. `lost`: in words. `wider`: by name, why a key may do more here than
+    there; such a key is among `keys` only if that was asked for."""
 
     keys: list[dict[str, Any]]
     lost: list[str]
+    wider: dict[str, str]
 
 
-def import_keys(data: bytes) -> ImportedKeys:
-    """Raises ValueError where it is no such list."""
+def import_keys(data: bytes, *, wider: bool = False) -> ImportedKeys:
+    """`wider`: also the keys that no bound of ours holds to all that theirs does. Raises ValueError where it is no such
+    list."""
     try:
         found = msgspec.json.decode(data)
     except msgspec.DecodeError as error:
         raise ValueError(f"not JSON: {error}") from error
     rows = found.get("keys") if isinstance(found, dict) else found
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "token" in row for row in rows):
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and isinstance(row.get("token"), str) for row in rows
+    ):
         raise ValueError("expected the answer of LiteLLM's GET /key/list?return_full_object=true")
-    out = ImportedKeys([], [])
+    out = ImportedKeys([], [], {})
     for row in rows:
-        name = row.get("key_alias") or row.get("key_name") or row["token"][:8]
+        name = str(row.get("key_alias") or row.get("key_name") or row["token"][:8])
         if row.get("blocked"):
             out.lost.append(f"{name}: it is blocked there")
             continue
-        out.keys.append(_key(str(name), row, out.lost))
+        key = _key(name, row, out.lost)
+        if reasons := _unbound(row):
+            out.wider[name] = "; ".join(reasons)
+        if wider or not reasons:
+            out.keys.append(key)
     return out
+
+
+def _unbound(row: dict[str, Any]) -> list[str]:
+    """What holds for the key there and would not here."""
+    reasons = [f"{field} cannot be said here" for field in _BOUNDS if row.get(field)]
+    if row.get("max_budget") is not None and period_of(row.get("budget_duration")) is None:
+        reasons.append(
+            f"a budget of ${row['max_budget']} for {row['budget_duration']!r}: they are daily, weekly, monthly or total"
+        )
+    if row.get("team_id"):
+        reasons.append(f"what its team {row['team_id']!r} may and spends")
+    return reasons
 
 
 def _key(name: str, row: dict[str, Any], lost: list[str]) -> dict[str, Any]:
     lost += [f"{name}: {field}" for field in _LOST if row.get(field)]
     if row.get("spend"):
-        lost.append(f"{name}: what it has spent there (${row['spend']:g}): budgets begin anew")
+        lost.append(f"{name}: what it has spent there (${row['spend']}): budgets begin anew")
     models = [model for model in row.get("models") or [] if model not in _EVERYTHING]
     key: dict[str, Any] = {
         "name": name,
@@ -57,20 +80,11 @@ def _key(name: str, row: dict[str, Any], lost: list[str]) -> dict[str, Any]:
         "models": [model for model in models if model != _NOTHING] if models else None,
         "expires": row.get("expires"),
         "limits": {ours: int(row[theirs]) for theirs, ours in RATES.items() if row.get(theirs) is not None},
-        "budgets": _budgets(name, row, lost),
+        "budgets": _budgets(row),
     }
-    if row.get("team_id"):
-        lost.append(f"{name}: its team {row['team_id']!r}, with what holds for it")
     return {field: value for field, value in key.items() if value or (field == "models" and value is not None)}
 
 
-def _budgets(name: str, row: dict[str, Any], lost: list[str]) -> dict[str, Any]:
+def _budgets(row: dict[str, Any]) -> dict[str, Any]:
     most, period = row.get("max_budget"), period_of(row.get("budget_duration"))
-    if most is None:
-        return {}
-    if period is None:
-        lost.append(
-            f"{name}: a budget of ${most:g} for {row['budget_duration']!r}: they are daily, weekly, monthly or total"
-        )
-        return {}
-    return {period: str(most)}
+    return {} if most is None or period is None else {period: str(most)}
