@@ -11,7 +11,7 @@ import pytest
 from headgate.strategies.route.classify import LABELS, UNKNOWN, Asked
 from headgate.strategies.route.keyword import Keyword
 from headgate.strategies.route.learned import Learned, classify
-from headgate.strategies.route.lexicon import lexicon, notions_of, tokens_of
+from headgate.strategies.route.lexicon import SILENT, in_words, lexicon, notions_of, tokens_of
 from support.probe import probe
 from support.tasks import prompts, rows
 
@@ -123,7 +123,13 @@ def test_probabilities_sum_to_one_and_the_reasons_are_readable():
     task = classify("Summarize this article: the bridge was closed on Tuesday.")
     assert task.label == "summary"
     assert sum(task.labels.values()) == pytest.approx(1, abs=1e-5)
-    assert "says SUMMARIZE" in task.signals or any("SUMMARIZE" in signal for signal in task.signals)
+    assert any("“summar…”" in signal for signal in task.signals)
+    assert not any(notion in signal for signal in task.signals for notion in lexicon().notions), "codes are for us"
+
+
+def test_every_notion_has_a_name_for_people():
+    for notion in set(lexicon().notions) - {SILENT}:
+        assert in_words(f"says {notion}") == f"words like “{lexicon().examples[notion]}”"
 
 
 def test_a_conversation_keeps_its_task_until_another_is_asked_for():

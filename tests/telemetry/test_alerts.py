@@ -169,6 +169,13 @@ def test_what_may_not_be_configured():
     assert open_alerts(load_text("alerts: {}", "t", ENV).config.alerts) is None
 
 
+def test_the_webhooks_address_is_shown_nowhere():
+    text = "alerts: {webhook: {url: 'https://hooks.example.org/services/T0/canary'}}\n"
+    config = load_text(text, "alerts", {}).config
+    assert "canary" not in repr(config)
+    assert "canary" not in config.model_dump_json()
+
+
 def test_a_process_tells_of_a_breaker_and_serves_on_while_the_webhook_hangs(tmp_path):
     elsewhere = Loop()
     fake = elsewhere.call(FakeUpstream)

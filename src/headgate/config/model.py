@@ -237,7 +237,8 @@ class Server(Section):
 class AlertWebhook(Section):
     """Where alerts are posted as JSON. Redirects are not followed."""
 
-    url: str
+    url: Secret
+    """Whole: many services (Slack, Teams) put their secret into it, so it is shown nowhere."""
     secret: Secret | None = None
     """Signs every body (`x-headgate-signature: sha256=...`, HMAC-SHA-256). Never empty."""
     networks: list[str] = []

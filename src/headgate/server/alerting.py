@@ -24,7 +24,7 @@ def open_alerts(section: Section) -> Hook | None:
         return None
     secret = section.webhook.secret
     hook = Webhook(
-        url=section.webhook.url,
+        url=section.webhook.url.reveal(),
         secret=None if secret is None else secret.reveal(),
         networks=tuple(section.webhook.networks),
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from headgate.strategies.route.classify import LABELS, UNKNOWN, Asked, Level, Task
 from headgate.strategies.route.features import Features, features_of, known_words
+from headgate.strategies.route.lexicon import in_words
 
 FILE = "tasks.npz"
 REMEMBERED = 2048
@@ -44,7 +45,7 @@ class Model(msgspec.Struct, frozen=True):
         rows = self.weights[features.ids[: len(features.names)]]
         push = rows[:, label] - rows.mean(axis=1)
         best = np.argsort(-push)[:SHOWN]
-        return [features.names[at] for at in best if push[at] > 0]
+        return [in_words(features.names[at]) for at in best if push[at] > 0]
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 import msgspec
@@ -16,6 +16,7 @@ _TOKEN = re.compile(
     r"[a-z]+(?:[-'.][a-z]+)*[+#]*|[\u4e00-\u9fff\u3040-\u30ff]+|[\uac00-\ud7a3]+|[\u3131-\u318e]+|[\u0400-\u04ff]+(?:-[\u0400-\u04ff]+)*"
     r"|[\u0600-\u06ff]+|[\u0900-\u097f]+|\d+"
 )
+_NOTION = re.compile(r"\b[A-Z]+\b")
 _CJK = re.compile(r"[\u4e00-\u9fff\u3040-\u30ff]")
 _HANGUL = re.compile(r"[\uac00-\ud7a3]")
 SHORTEST_PREFIX = 3
@@ -30,6 +31,8 @@ class Lexicon(msgspec.Struct, frozen=True):
     running: dict[str, tuple[str, ...]]
     """Forms found inside running Chinese and Japanese text."""
     longest: int
+    examples: dict[str, str]
+    """Of each notion its first English form: what it is called in front of people."""
 
 
 def fold(text: str) -> str:
@@ -54,18 +57,30 @@ def parse_lexicon(text: str) -> Lexicon:
     prefixes: dict[str, list[str]] = {}
     running: dict[str, list[str]] = {}
     notions: list[str] = []
+    examples: dict[str, str] = {}
     for line in text.splitlines():
         if line.startswith("["):
             notions.append(line[1 : line.index("]")])
         elif line and not line.startswith("#"):
-            _, _, forms = line.partition(":")
+            language, _, forms = line.partition(":")
+            if language == "en":
+                first = forms.split(maxsplit=1)[0]
+                examples.setdefault(notions[-1], first.replace("_", " ").replace("*", "…"))
             for form in fold(forms).split():
                 plain = form.rstrip("*")
                 table = prefixes if form.endswith("*") else running if _CJK.match(plain) else words
                 if (noted := table.setdefault(plain, [])) is not None and notions[-1] not in noted:
                     noted.append(notions[-1])
     frozen = [{form: tuple(named) for form, named in table.items()} for table in (words, prefixes, running)]
-    return Lexicon(tuple(notions), *frozen, longest=max(len(form) for form in running))
+    return Lexicon(tuple(notions), *frozen, longest=max(len(form) for form in running), examples=examples)
+
+
+@lru_cache(maxsize=4096)
+def in_words(feature: str) -> str:
+    """A feature's name for people: `says ALGO` → `words like “array”`."""
+    examples = lexicon().examples
+    spoken = _NOTION.sub(lambda found: f"“{examples[found[0]]}”" if found[0] in examples else found[0], feature)
+    return f"words like {spoken[5:]}" if spoken.startswith("says “") else spoken
 
 
 def notions_of(tokens: list[str]) -> list[str]:
