@@ -306,16 +306,20 @@ def fault(kind: FaultKind, message: str, **more: Any) -> UpstreamFault:
 
 
 class AllModelsUnavailable(HeadgateError):
-    """Every target failed. `attempts` are the trace's attempt views, safe to show."""
+    """Every target failed. `attempts` are the trace's attempt views, safe to show. `kind`: what each of them failed with,
+    where a strategy above has to tell it from an outage."""
 
     status = 503
     type = "server_error"
     code = "all_models_unavailable"
     blame = "upstream"
 
-    def __init__(self, message: str, attempts: Sequence[Any] = (), **more: Any) -> None:
+    def __init__(
+        self, message: str, attempts: Sequence[Any] = (), *, kind: FaultKind | None = None, **more: Any
+    ) -> None:
         super().__init__(message, **more)
         self.attempts = attempts
+        self.kind = kind
 
 
 def http_status(error: HeadgateError) -> int:

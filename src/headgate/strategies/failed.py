@@ -39,3 +39,14 @@ def all_failed(name: str, failures: Sequence[HeadgateError], run: Run, *, said: 
         should_retry=False if run.trace.calls else None,
         retry_after=min(waits, default=None),
     )
+
+
+def all_refused(name: str, run: Run) -> HeadgateError:
+    """503 with the attempts: nobody was down, but nobody will answer this. `kind` tells strategies above that it is the
+    providers' answer, which is not routed around unasked."""
+    return AllModelsUnavailable(
+        f"every model of {name!r} refused to answer: content policy",
+        run.trace.attempts,
+        kind="content_policy",
+        should_retry=False,
+    )

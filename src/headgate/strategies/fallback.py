@@ -154,9 +154,10 @@ class Fallback:
             except FINAL:
                 raise
             except (UpstreamFault, Overloaded, AllModelsUnavailable, UnsupportedFeature) as error:
-                if isinstance(error, UpstreamFault) and error.kind not in self.move_on:
+                kind = error.kind if isinstance(error, UpstreamFault | AllModelsUnavailable) else None
+                if kind is not None and kind not in self.move_on:
                     raise
-                if isinstance(error, UpstreamFault) and error.kind == "context_length":
+                if kind == "context_length":
                     too_long = _context(run, name)
                 failures.append(error)
                 run.decide("fallback", _after(order, place), over=[name], because=f"{name}: {_why(error)}")

@@ -19,6 +19,7 @@ models:
   a: {provider: openai, upstream: a, price: {input: 1, output: 1}, max_output: 1000}
   b: {provider: openai, upstream: b, price: {input: 1, output: 1}, max_output: 1000}
   c: {provider: openai, upstream: c, price: {input: 1, output: 1}, max_output: 1000}
+  d: {provider: openai, upstream: d, price: {input: 1, output: 1}, max_output: 1000}
   j: {provider: openai, upstream: j, price: {input: 1, output: 1}, max_output: 1000}
   plain: {ensemble: {members: {a: 0.4, b: 0.35, c: 0.25}, grace: 2s}}
   timed: {ensemble: {members: {a: 0.4, b: 0.35, c: 0.25}, grace: 2s, budget: {deadline: 5s}}}
@@ -32,6 +33,8 @@ models:
   fused: {ensemble: {mode: fuse, members: {a: 0.4, b: 0.35, c: 0.25}}}
   nested: {ensemble: {members: {chain: 0.6, c: 0.4}}}
   chain: {fallback: [a, b]}
+  after: {fallback: [plain, d]}
+  around: {fallback: {order: [plain, d], move_on: [content_policy]}}
   capped: {ensemble: {members: {a: 0.4, b: 0.35, c: 0.25}, judge: j, budget: {max_cost: 0.01}}}
 """
 HANG = [s.Hang()]
@@ -127,6 +130,105 @@ def test_no_valid_answer_is_503_with_the_attempts_and_429_where_all_were_rate_li
         it = gateway(a=busy, b=busy, c=busy)
         heard = await it.ask("plain", headers={"x-headgate-timeout": "3s"})
         assert (heard.status, heard.headers["retry-after"]) == (429, "7")
+        check(it)
+
+    virtually(main)
+
+
+REFUSAL = s.reply_json(
+    200,
+    {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": None, "refusal": "I will not say."},
+            }
+        ],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+    },
+)
+POLICY = s.reply_json(
+    400,
+    {"error": {"message": "violates our policy", "code": "content_policy_violation", "type": "invalid_request_error"}},
+)
+
+
+@pytest.mark.parametrize("said", [(REFUSAL, REFUSAL, REFUSAL), (POLICY, REFUSAL, REFUSAL)])
+def test_where_everybody_refuses_the_error_says_so_and_a_chain_does_not_go_round_it(said):
+    async def main() -> None:
+        it = gateway(**dict(zip("abc", said, strict=True)), d=answer("I will."))
+        heard = await it.ask("plain")
+        assert (heard.status, heard.error["code"]) == (503, "all_models_unavailable")
+        assert "refused to answer: content policy" in heard.error["message"]
+        assert {a["model"] for a in heard.details["attempts"]} == {"a", "b", "c"}
+        assert heard.headers["x-should-retry"] == "false"
+        trace = it.house.recent(1)[0][0]
+        assert any(d.kind == "ensemble" and "refused" in d.because for d in trace.decisions)
+        assert trace.facts["ensemble"]["winner"] is None
+        assert (await it.ask("after")).error["code"] == "all_models_unavailable"
+        assert not it.fake.calls_of("d")
+        assert (await it.ask("around")).text == "I will."
+        check(it)
+
+    virtually(main)
+
+
+def cut(text: str, tokens: int) -> list[s.Step]:
+    message = {"role": "assistant", "content": text}
+    return s.reply_json(
+        200,
+        {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "choices": [{"index": 0, "finish_reason": "length", "message": message}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": tokens, "total_tokens": 10 + tokens},
+        },
+    )
+
+
+@pytest.mark.parametrize("model", ["plain", "voted", "judged", "fused"])
+def test_an_answer_as_long_as_the_request_lets_it_be_stands_where_nobody_gave_a_whole_one(model):
+    async def main() -> None:
+        it = gateway(a=cut("The answer is 3", 10), b=cut("The answer is", 10), c=answer("391."), j=answer("7"))
+        heard = await it.ask(model, max_tokens=10)
+        assert heard.text == "391."
+        assert members(heard)["a"]["outcome"] == "cut off at the request's max_tokens"
+        it.fake.on("c", cut("I think", 9))
+        heard = await it.ask(model, max_tokens=10)
+        assert heard.text == "The answer is 3"
+        assert heard.json()["choices"][0]["finish_reason"] == "length"
+        assert heard.details["ensemble"]["winner"] == "a"
+        assert "agreement" not in heard.details["ensemble"]
+        assert len(it.fake.calls_of("j")) == 0
+        check(it)
+
+    virtually(main)
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "said"),
+    [
+        ("plain", {}, cut("The answer is 3", 10)),
+        ("capped", {}, cut("The answer is 3", 4096)),
+        ("plain", {"max_tokens": 100}, cut("The answer is 3", 10)),
+        ("plain", {"max_tokens": 10}, cut("", 10)),
+        ("plain", {"max_tokens": 10, "response_format": {"type": "json_object"}}, cut('{"answer": 3', 10)),
+    ],
+    ids=["no bound", "the ensemble's own bound", "short of the bound", "no words", "half an object"],
+)
+def test_an_answer_cut_off_by_anything_else_is_none(model, more, said):
+    async def main() -> None:
+        it = gateway(a=said, b=said, c=said)
+        heard = await it.ask(model, **more)
+        assert (heard.status, heard.error["code"]) == (503, "all_models_unavailable")
+        assert {a["outcome"] for a in heard.details["attempts"]} == {"ok"}
         check(it)
 
     virtually(main)

@@ -8,13 +8,17 @@ import msgspec
 
 from headgate.core.chat import ChatRequest, Part, Refusal, ToolCall, text_of
 from headgate.core.envelope import Envelope
-from headgate.core.errors import HeadgateError
+from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.events import ChatAnswer
 from headgate.core.money import dollars
+from headgate.core.usage import Usage
 from headgate.strategies.schema import breaks_schema, breaks_tools
 
 SHOWN = 2000
 """Characters of a candidate's text that the `headgate` object shows."""
+REFUSED = "refused"
+AS_ASKED = "cut off at the request's max_tokens"
+"""Short of a whole answer, but as long as it was asked to be: it stands where nobody gave a whole one."""
 
 
 class Candidate(msgspec.Struct):
@@ -79,13 +83,29 @@ def apply_rules(candidate: Candidate, request: ChatRequest) -> None:
     if candidate.out is not None or candidate.answer is None:
         return
     choice = candidate.answer.choices[0] if candidate.answer.choices else None
+    cut = choice is not None and choice.finish == "length"
+    as_asked = cut and _reached(candidate.answer.usage, request.max_tokens)
     if choice is None or (not candidate.text.strip() and not candidate.calls):
-        candidate.out = "empty"
+        candidate.out = f"empty, {AS_ASKED}" if as_asked else "empty"
     elif choice.finish in ("refusal", "content_filter") or any(isinstance(part, Refusal) for part in choice.parts):
-        candidate.out = "refused"
-    elif choice.finish == "length":
+        candidate.out = REFUSED
+    elif cut and not as_asked:
         candidate.out = "truncated"
     elif (problem := breaks_schema(request, candidate.answer)) is not None:
         candidate.out = f"breaks the schema: {problem}"
     elif candidate.calls and request.tools and (problem := breaks_tools(request, candidate.calls)) is not None:
         candidate.out = f"cannot be called: {problem}"
+    elif as_asked:
+        candidate.out = AS_ASKED
+
+
+def refused(candidate: Candidate) -> bool:
+    """For its content: in the answer, or by the provider with an error."""
+    error = candidate.error
+    return candidate.out == REFUSED or (isinstance(error, UpstreamFault) and error.kind == "content_policy")
+
+
+def _reached(usage: Usage | None, bound: int | None) -> bool:
+    """An answer was as long as the request let it be. Within a tenth: what a provider holds back at the end (half of a
+    character, the beginning of a stop sequence) it may not count. Without a count the bound is taken for the reason."""
+    return bound is not None and (usage is None or usage.estimated or usage.output * 10 >= bound * 9)

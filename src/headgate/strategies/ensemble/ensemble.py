@@ -9,20 +9,20 @@ from typing import Any, Literal
 import msgspec
 
 from headgate.core.answer import Answer, CompleteAnswer
-from headgate.core.chat import Text
+from headgate.core.chat import ChatRequest, Text
 from headgate.core.errors import DeadlineExceeded, HeadgateError, UpstreamFault
 from headgate.core.events import ChatAnswer
 from headgate.core.money import dollars
 from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
 from headgate.core.usage import Usage
-from headgate.strategies.ensemble.candidates import Candidate, apply_rules
+from headgate.strategies.ensemble.candidates import AS_ASKED, Candidate, apply_rules, refused
 from headgate.strategies.ensemble.canonical import as_json, canonical
 from headgate.strategies.ensemble.fuse import fuse
 from headgate.strategies.ensemble.judge import Judge
 from headgate.strategies.ensemble.panel import Member, Panel, incumbent_of, seat
 from headgate.strategies.ensemble.vote import DEFENDED, OVERRULE, agree, call_key, elect, elect_object
-from headgate.strategies.failed import all_failed
+from headgate.strategies.failed import all_failed, all_refused
 from headgate.strategies.schema import breaks_schema
 
 ENOUGH = 2
@@ -137,10 +137,17 @@ class Ensemble:
         inner = run.child(envelope=run.envelope.child(deadline=ends, money=self.max_cost))
         await run.progress(f"asking {len(plan.data)} models: {', '.join(plan.order)}")
         candidates = await self._ask_all(request, inner, plan.data)
-        valid = [candidate for candidate in candidates if candidate.valid] or _least_bad(candidates)
-        if not valid:
-            raise self._nobody(candidates, plan, run)
-        winner, rule, agreement = await self._choose(request, inner, valid)
+        valid = [candidate for candidate in candidates if candidate.valid]
+        short = [candidate for candidate in candidates if candidate.out == AS_ASKED]
+        if not valid and not short:
+            error, rule = self._nobody(candidates, plan, run)
+            run.decide("ensemble", None, over=plan.order, because=rule)
+            self._tell(inner, candidates, None, rule, None)
+            raise error
+        if valid:
+            winner, rule, agreement = await self._choose(request, inner, valid)
+        else:
+            winner, rule, agreement = short[0], "no whole answer within the request's max_tokens: by weight", None
         over = [candidate.model for candidate in candidates if candidate is not winner]
         run.decide("ensemble", winner.model, over=over, because=rule)
         self._tell(inner, candidates, winner, rule, agreement)
@@ -153,16 +160,16 @@ class Ensemble:
 
     async def _ask_all(self, request: Request, run: Run, panel: list[Member]) -> list[Candidate]:
         """Everybody at once. Once two valid answers are there the rest get the grace; whoever is late is cancelled."""
-        asked = self._for_members(request)
+        asked, content = self._for_members(request), request.content()
         candidates = [Candidate(m.name, m.weight, m is self.incumbent) for m in panel]
         async with asyncio.TaskGroup() as tasks:
-            running = {tasks.create_task(self._ask_one(asked, run, candidate)) for candidate in candidates}
+            running = {tasks.create_task(self._ask_one(asked, content, run, candidate)) for candidate in candidates}
             until = run.clock.monotonic() + run.envelope.remaining(run.clock.monotonic())
             graced = False
             while running:
                 wait = max(0.0, until - run.clock.monotonic())
                 done, running = await asyncio.wait(running, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-                if not graced and sum(c.valid for c in candidates) >= ENOUGH:
+                if not graced and sum(c.valid or c.out == AS_ASKED for c in candidates) >= ENOUGH:
                     graced, until = True, min(until, run.clock.monotonic() + self.grace)
                 if not done:
                     for task in running:
@@ -183,7 +190,8 @@ class Ensemble:
             fields["temperature"] = self.temperature
         return asked.edited(**fields) if fields else asked
 
-    async def _ask_one(self, request: Request, run: Run, candidate: Candidate) -> None:
+    async def _ask_one(self, request: Request, content: ChatRequest, run: Run, candidate: Candidate) -> None:
+        """`content`: what the client asked for, by which the rules measure."""
         began = run.clock.monotonic()
         candidate.purse = run.envelope.child()
         try:
@@ -198,20 +206,23 @@ class Ensemble:
             candidate.out, candidate.error = f"failed: {kind}", error
         finally:
             candidate.latency_ms = round((run.clock.monotonic() - began) * 1000, 1)
-        apply_rules(candidate, request.content())
+        apply_rules(candidate, content)
 
-    def _nobody(self, candidates: list[Candidate], plan: Plan, run: Run) -> HeadgateError:
-        """No valid answer: the client's own error where all members say that it is one, else 503 with the attempts."""
+    def _nobody(self, candidates: list[Candidate], plan: Plan, run: Run) -> tuple[HeadgateError, str]:
+        """No valid answer: (the error, why). The client's own error where all members say that it is one, else 503 with the
+        attempts."""
         errors = [candidate.error for candidate in candidates if candidate.error is not None]
         ours = [e for e in errors if e.blame == "client" or (isinstance(e, UpstreamFault) and e.kind in _CLIENTS)]
         if errors and len(ours) == len(candidates):
-            return ours[0]
+            return ours[0], "every member says that the request is at fault"
         if run.envelope.remaining(run.clock.monotonic()) <= 0:
-            return DeadlineExceeded("the request's deadline has passed")
+            return DeadlineExceeded("the request's deadline has passed"), "the deadline passed without a valid answer"
+        if candidates and all(map(refused, candidates)):
+            return all_refused(self.name, run), "every member refused for its content policy"
         said = [f"{c.model}: {c.out}" for c in candidates if c.error is None]
         if not candidates:
             said = [f"{name}: {reason}" for name, reason in plan.reasons.items()]
-        return all_failed(self.name, errors, run, said=said)
+        return all_failed(self.name, errors, run, said=said), "no member gave a valid answer"
 
     async def _choose(self, request: Request, run: Run, valid: list[Candidate]) -> Choice:
         if any(candidate.calls for candidate in valid) and request.content().tools:
@@ -265,11 +276,11 @@ class Ensemble:
         return max(better, key=lambda c: c.weight), "preferred to the incumbent in both orders"
 
     def _tell(
-        self, run: Run, candidates: list[Candidate], winner: Candidate, rule: str, agreement: float | None
+        self, run: Run, candidates: list[Candidate], winner: Candidate | None, rule: str, agreement: float | None
     ) -> None:
         facts: dict[str, Any] = {
             "mode": self.mode,
-            "winner": winner.model,
+            "winner": winner.model if winner is not None else None,
             "rule": rule,
             "scores": {c.model: round(c.score, 3) for c in candidates if c.score is not None},
             "members": [candidate.shown() for candidate in candidates],
@@ -282,15 +293,6 @@ class Ensemble:
             style = "pairwise" if self.pairwise else "score"
             facts["judge"] = {"model": self.judge.model, "style": style, "calls": len(calls), "cost_usd": dollars(cost)}
         run.trace.facts["ensemble"] = facts
-
-
-def _least_bad(candidates: list[Candidate]) -> list[Candidate]:
-    """With no valid answer, one that was cut short is still an answer, and so is a refusal: what a single model gives."""
-    for out in ("truncated", "refused"):
-        found = [c for c in candidates if c.out == out]
-        if found:
-            return found[:1]
-    return []
 
 
 def _call(valid: list[Candidate]) -> Choice:
