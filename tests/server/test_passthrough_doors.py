@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 from collections.abc import Iterator
@@ -10,9 +11,9 @@ from typing import Any
 import openai
 import pytest
 
+from support.canned import Provider
 from support.corpus import rows
 from support.gateway import Loop, RunningGateway
-from support.rawserver import Peer, RawServer
 
 CONFIG = """
 providers:
@@ -23,28 +24,7 @@ models:
   talker: {provider: chatty, upstream: deepseek-chat}
   chain: {fallback: [talker, house]}
 """
-Answer = tuple[int, str, bytes]
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
-
-
-class Provider:
-    """Answers every request with what is in `answers` by path, and keeps (method, path, headers, body)."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Answer] = {}
-        self.seen: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.server = RawServer(self._talk)
-
-    async def _talk(self, peer: Peer) -> None:
-        while True:
-            head, body = await peer.request()
-            first, *lines = head.decode("latin-1").strip().split("\r\n")
-            method, path, _ = first.split(" ")
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-            self.seen.append((method, path, headers, body))
-            status, kind, answer = self.answers[path.removeprefix("/v1").partition("?")[0]]
-            said = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(answer)}\r\n\r\n"
-            await peer.send(said.encode() + answer)
 
 
 class Stage:
@@ -289,6 +269,6 @@ def test_another_keys_files_do_not_exist(stage):
     try:
         request = Request("GET", "/v1/files/file-1", "", {}, [])
         with pytest.raises(NotFound):
-            _home(plane, request, Principal(key_id="another"), "files", "file-1")
+            asyncio.run(_home(plane, request, Principal(key_id="another"), "files", "file-1"))
     finally:
         plane.house.governor = open_governor

@@ -15,6 +15,7 @@ from headgate.core.records import (
     AuditRecord,
     CallRow,
     FeedbackRecord,
+    HomeRow,
     JournalEntry,
     KeyRecord,
     LearnedRow,
@@ -203,8 +204,18 @@ class Store(Protocol):
         has changed, where one of them is not there any more: another process has taken it over."""
         ...
 
+    # -- objects that providers keep
+    async def put_homes(self, rows: Sequence[HomeRow]) -> None:
+        """Replaces what was known of the same (key, object)."""
+        ...
+
+    async def homes(self, object_ids: Sequence[str], *, key_id: str) -> Sequence[HomeRow]:
+        """Those of these objects that are the key's own."""
+        ...
+
     async def prune(self, before: float) -> int:
-        """Drops rows of days before (rollups stay). Never blocks the writer for long. Returns days dropped."""
+        """Drops rows of days before (rollups stay), and homes that had expired by then. Never blocks the writer for
+        long. Returns days dropped."""
         ...
 
     async def aclose(self) -> None: ...

@@ -199,6 +199,18 @@ class LearnedRow(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
+class HomeRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider keeps this object (a response, a file, a batch) for this key. `deployment`: a hash of its fingerprint;
+    `expires`: when the provider has dropped it."""
+
+    key_id: str
+    object_id: str
+    model: str
+    provider: str
+    deployment: str
+    expires: float
+
+
 class MixRow(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over the requests of one value of each dimension asked for. Money in nano-US$, times in seconds."""
 

@@ -18,6 +18,7 @@ from headgate.core.pulse import Pulse
 from headgate.core.records import FeedbackRecord, RequestRecord
 from headgate.core.trace import AttemptView, Trace
 from headgate.engine.archive import bodies_of, pack, unpack
+from headgate.engine.homes import Homes
 from headgate.engine.snapshot import Snapshot
 from headgate.net.transport.protocol import Transport
 from headgate.stores.rows import matches
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 TRACES = 2000
 UNPRICED = 1000
-HOMES = 50_000
-"""Responses, files and batches whose account is remembered, so that `previous_response_id` finds who holds it."""
 
 
 class House:
@@ -49,9 +48,10 @@ class House:
         archive: Store | None = None,
         contents: bool = False,
         bodies: bool = False,
+        is_fleet: bool = False,
     ) -> None:
         """`archive`: where requests of earlier lives are found; `contents`: keep what agents' steps said there;
-        `bodies`: and what clients sent and were answered."""
+        `bodies`: and what clients sent and were answered; `is_fleet`: other processes write there too."""
         self.snapshot = snapshot
         self.transport = transport
         self.ledger = ledger
@@ -68,7 +68,7 @@ class House:
         self.on_event: list[Callable[[str, dict[str, object]], None]] = []
         self.inflight = 0
         self.draining = False
-        self._homes: OrderedDict[tuple[str, str], tuple[str, Deployment]] = OrderedDict()
+        self.homes = Homes(archive, lambda: self.snapshot, shared=is_fleet, clock=clock)
         self.overhear: Callable[[Exchange], Answer] | None = None
         """Given each answered exchange: what is passed on in the place of its answer."""
         self.on_feedback: list[Callable[[Trace, RequestRecord, float, str], None]] = []
@@ -78,7 +78,7 @@ class House:
 
     def attempt_closed(self, view: AttemptView, trace: Trace, deployment: Deployment, upstream_id: str | None) -> None:
         if upstream_id is not None and upstream_id.startswith("resp_"):
-            self.remember(trace.key_id, upstream_id, view.model, deployment)
+            self.homes.remember(trace.key_id, upstream_id, view.model, deployment)
         if view.cost is None and view.model not in self._unpriced and len(self._unpriced) < UNPRICED:
             self._unpriced.add(view.model)
             self.event("price_unknown", {"model": view.model, "deployment": view.deployment})
@@ -116,16 +116,6 @@ class House:
             return None
         record = await self.archive.request(id, key_id=None)
         return None if record is None else bodies_of(record)
-
-    def remember(self, key_id: str, object_id: str, model: str, deployment: Deployment) -> None:
-        """A provider keeps this object (a response, a file, a batch) for this key."""
-        self._homes[key_id, object_id] = (model, deployment)
-        if len(self._homes) > HOMES:
-            self._homes.popitem(last=False)
-
-    def home_of(self, object_id: str, key_id: str) -> tuple[str, Deployment] | None:
-        """(model, deployment) that holds this object for this key; other keys' objects do not exist."""
-        return self._homes.get((key_id, object_id))
 
     async def keep_feedback(
         self, trace: Trace, record: RequestRecord, score: float, comment: str, *, by: str | None = None

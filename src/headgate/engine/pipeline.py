@@ -17,7 +17,6 @@ from headgate.core.errors import (
     BudgetExceeded,
     HeadgateError,
     InternalError,
-    NotFound,
     Overloaded,
     UpstreamFault,
     http_status,
@@ -31,6 +30,7 @@ from headgate.core.request import Request
 from headgate.core.strategy import Plan
 from headgate.core.trace import Trace
 from headgate.core.usage import Usage
+from headgate.engine.homes import UnknownHome
 from headgate.engine.house import House
 from headgate.engine.options import affinity_of, read_options
 from headgate.engine.overheard import Overheard, kept
@@ -86,7 +86,7 @@ async def open_exchange(house: House, inbound: Inbound) -> Exchange:
     if house.pulse.sheds(principal.priority):
         house.event("shed", {"reason": "lag", "lag_s": round(house.pulse.lag, 3), "priority": principal.priority})
         raise Overloaded("the gateway is too busy to take more", retry_after=1.0)
-    return await enter(house, inbound, prepare(house, inbound, principal, started, started_at))
+    return await enter(house, inbound, await prepare_anywhere(house, inbound, principal, started, started_at))
 
 
 async def enter(house: House, inbound: Inbound, prepared: Prepared) -> Exchange:
@@ -129,6 +129,18 @@ def _spare_the_client(error: HeadgateError) -> None:
         error.should_retry = False
 
 
+async def prepare_anywhere(
+    house: House, inbound: Inbound, principal: Principal, started: float, started_at: float
+) -> Prepared:
+    """As `prepare`, and the store is asked where a stored response is that this process has not seen."""
+    try:
+        return prepare(house, inbound, principal, started, started_at)
+    except UnknownHome as missing:
+        if await house.homes.find(missing.object_id, principal.key_id) is None:
+            raise
+    return prepare(house, inbound, principal, started, started_at)
+
+
 def prepare(house: House, inbound: Inbound, principal: Principal, started: float, started_at: float) -> Prepared:
     """Everything that needs no model and no money: also what `explain` is made of."""
     check_door(principal, inbound.door)
@@ -136,9 +148,11 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
     peek = inbound.dialect.peek(inbound.body, model=inbound.model, stream=inbound.stream)
     options = read_options(inbound.headers, peek.options, stream=peek.stream)
     resolved = snapshot.resolve(peek.model)
-    home = house.home_of(peek.state, principal.key_id) if peek.state is not None else None
+    home = house.homes.of(peek.state, principal.key_id) if peek.state is not None else None
     if peek.state is not None and home is None:
-        raise NotFound(f"there is no response {peek.state[:100]!r}", param="previous_response_id")
+        raise UnknownHome(
+            f"there is no response {peek.state[:100]!r}", object_id=peek.state, param="previous_response_id"
+        )
     check_allowed(principal, resolved.name, snapshot)
     if resolved.prefer or snapshot.sticky:
         affinity = affinity_of(principal.key_id, inbound.body) if snapshot.sticky else None

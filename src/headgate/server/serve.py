@@ -102,6 +102,7 @@ class Process:
             archive=self.books.store,
             contents=settings.contents,
             bodies=settings.bodies,
+            is_fleet=not settings.url.startswith("sqlite:"),
         )
         self.repeats = Repeats(shared or MemoryAnswers(), self.books.journal.holder, on_event=self._event)
         self.plane = DataPlane(self.house, local=local, on_error=self._note_error, repeats=self.repeats)
@@ -155,6 +156,7 @@ class Process:
             await self._serve(ready)
         finally:
             await self.keeper.end()
+            await self.house.homes.flush()
             await self.books.close()
             self.log.close()
 
@@ -192,6 +194,7 @@ class Process:
             watching.append(tasks.create_task(self.keeper.watch()))
             watching.append(tasks.create_task(self.judging.run()))
             watching.append(tasks.create_task(self.repeats.run()))
+            watching.append(tasks.create_task(self.house.homes.run()))
             if self._hook is not None:
                 watching.append(tasks.create_task(self._hook.alerts.run()))
             if self.fleet is not None:

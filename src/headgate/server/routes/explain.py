@@ -9,7 +9,7 @@ import msgspec
 from headgate.core.errors import HeadgateError
 from headgate.core.money import dollars
 from headgate.core.strategy import Plan
-from headgate.engine.pipeline import Prepared, prepare
+from headgate.engine.pipeline import Prepared, prepare_anywhere
 from headgate.server.doors import Match
 from headgate.server.http import JSON, Request, Responder
 
@@ -21,8 +21,8 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     house = plane.house
     inbound = plane.inbound(request, match, request_id)
     principal = house.governor.authenticate(inbound.credentials)
-    prepared = prepare(house, inbound, principal, house.clock.monotonic(), house.clock.time())
-    await responder.reply(200, [*JSON, ("x-request-id", request_id)], msgspec.json.encode(explanation(prepared)))
+    found = await prepare_anywhere(house, inbound, principal, house.clock.monotonic(), house.clock.time())
+    await responder.reply(200, [*JSON, ("x-request-id", request_id)], msgspec.json.encode(explanation(found)))
 
 
 def explanation(prepared: Prepared) -> dict[str, Any]:

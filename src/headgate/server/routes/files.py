@@ -1,8 +1,8 @@
 """`/v1/files` and `/v1/batches`: objects that live at a provider, passed through as bytes.
 
-They name no model. The provider is the one that holds the object named (remembered by key and id), else the one named by
-`?provider=`, else the only one configured that has these doors. Another key's objects do not exist: their ids are 404 and
-are left out of lists. What a batch costs is known to its provider alone: its row says "unknown".
+They name no model. The provider is the one that holds the object named (known by key and id, to all processes of a store),
+else the one named by `?provider=`, else the only one configured that has these doors. Another key's objects do not exist:
+their ids are 404 and are left out of lists. What a batch costs is known to its provider alone: its row says "unknown".
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     id, _, action = (match.id or "").partition("/")
     if (door, request.method, action if match.id else None) not in _ALLOWED or (id and not _ID.fullmatch(id)):
         raise MethodNotAllowed("there is no such operation on " + door)
-    deployment = _home(plane, request, principal, door, id)
+    deployment = await _home(plane, request, principal, door, id)
     started, at = house.clock.monotonic(), house.clock.time()
     grant = await house.governor.admit(
         principal, model=deployment.name, door=door, tags=(), input_tokens=0, output_tokens=0, worst_case=0, at=at
@@ -75,12 +75,12 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     finally:
         grant.settle(cost=0, tokens=0)
         _record(plane, request, principal, deployment, door, request_id, started, error)
-    body = _remembered(plane, principal, deployment, body, listed=match.id is None and request.method == "GET")
+    body = await _remembered(plane, principal, deployment, body, listed=match.id is None and request.method == "GET")
     kind = (found.header(b"content-type") or b"application/octet-stream").decode("latin-1")
     await responder.reply(found.status, [("content-type", kind), ("x-request-id", request_id), *grant.headers], body)
 
 
-def _home(plane: DataPlane, request: Request, principal: Principal, door: str, id: str) -> Deployment:
+async def _home(plane: DataPlane, request: Request, principal: Principal, door: str, id: str) -> Deployment:
     """Where the request belongs. Raises NotFound or InvalidRequest."""
     house = plane.house
     if door == "batches" and request.method == "POST" and not id:
@@ -89,7 +89,7 @@ def _home(plane: DataPlane, request: Request, principal: Principal, door: str, i
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest("a batch names its input_file_id", param="input_file_id") from error
     if id:
-        if (home := house.home_of(id, principal.key_id)) is not None:
+        if (home := await house.homes.find(id, principal.key_id)) is not None:
             return home[1]
         if not house.governor.open:
             raise NotFound(f"there is no such object in {door}: {id[:100]!r}")
@@ -136,7 +136,9 @@ async def _ask(
     return found, body
 
 
-def _remembered(plane: DataPlane, principal: Principal, deployment: Deployment, body: bytes, *, listed: bool) -> bytes:
+async def _remembered(
+    plane: DataPlane, principal: Principal, deployment: Deployment, body: bytes, *, listed: bool
+) -> bytes:
     """What was made is this key's from now on; a list shows a key its own objects only."""
     house = plane.house
     try:
@@ -148,11 +150,13 @@ def _remembered(plane: DataPlane, principal: Principal, deployment: Deployment, 
     if not listed:
         for name in ("id", "output_file_id", "error_file_id"):
             if isinstance(raw.get(name), str):
-                house.remember(principal.key_id, raw[name], deployment.name, deployment)
+                house.homes.remember(principal.key_id, raw[name], deployment.name, deployment)
         return body
     if house.governor.open or not isinstance(raw.get("data"), list):
         return body
-    mine = [one for one in raw["data"] if isinstance(one, dict) and house.home_of(str(one.get("id")), principal.key_id)]
+    listed_objects = [one for one in raw["data"] if isinstance(one, dict)]
+    await house.homes.look([str(one.get("id")) for one in listed_objects], principal.key_id)
+    mine = [one for one in listed_objects if house.homes.of(str(one.get("id")), principal.key_id)]
     return msgspec.json.encode({**raw, "data": mine})
 
 

@@ -1,6 +1,6 @@
 """`GET/DELETE /v1/responses/{id}` and `POST …/cancel`: server-side state lives at the provider that made it.
 
-Which deployment that was is remembered by (key, response id); another key's ids do not exist."""
+Which deployment that was is known by (key, response id), to all processes of a store; another key's ids do not exist."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     wanted = {"GET": "", "HEAD": "", "DELETE": "", "POST": "cancel"}.get(request.method)
     if wanted is None or action not in ("", "cancel") or (action == "cancel") != (request.method == "POST"):
         raise MethodNotAllowed("GET or DELETE a response, or POST to its cancel")
-    home = house.home_of(response_id, principal.key_id)
+    home = await house.homes.find(response_id, principal.key_id)
     deployment = home[1] if home is not None else None
     if deployment is None or "openai_responses" not in deployment.endpoints:
         raise NotFound("there is no such response")

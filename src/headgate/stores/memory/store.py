@@ -16,6 +16,7 @@ from headgate.core.records import (
     AuditRecord,
     CallRow,
     FeedbackRecord,
+    HomeRow,
     JournalEntry,
     KeyRecord,
     LearnedRow,
@@ -53,6 +54,7 @@ class MemoryStore:
         self._audits: list[AuditRecord] = []
         self._feedback: dict[str, FeedbackRecord] = {}
         self._learned: dict[tuple[str, str], LearnedRow] = {}
+        self._homes: dict[tuple[str, str], HomeRow] = {}
         self._version = 0
         self._kept = ""
         """The first day whose rows are kept."""
@@ -243,6 +245,12 @@ class MemoryStore:
         self._learned[row.entry, row.holder] = row
         return True
 
+    async def put_homes(self, rows: Sequence[HomeRow]) -> None:
+        self._homes |= {(row.key_id, row.object_id): row for row in rows}
+
+    async def homes(self, object_ids: Sequence[str], *, key_id: str) -> Sequence[HomeRow]:
+        return [row for id in object_ids if (row := self._homes.get((key_id, id))) is not None]
+
     async def requests(
         self, *, limit: int, before: float | None = None, where: dict[str, str] | None = None
     ) -> Sequence[RequestRecord]:
@@ -264,6 +272,7 @@ class MemoryStore:
         return [(e.intent, e.outcome) for e in sorted(rows, key=lambda e: (e.intent.at, e.intent.id))]
 
     async def prune(self, before: float) -> int:
+        self._homes = {name: row for name, row in self._homes.items() if row.expires >= before}
         start = day_of(before)
         days = [e.day for e in self._attempts.values()] + [day_of(r.at) for r in self._requests.values()]
         first = min(days, default=start)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from headgate.core import failpoints
-from headgate.core.records import AttemptIntent, AttemptOutcome, JournalEntry, LearnedRow, Lease
+from headgate.core.records import AttemptIntent, AttemptOutcome, HomeRow, JournalEntry, LearnedRow, Lease
 from headgate.stores.booking import USAGE_KEY, USAGE_SUMS, Booking, day_of
 from headgate.stores.rows import (
     ATTEMPT_COLUMNS,
@@ -250,6 +250,25 @@ async def drop_partition(connection: Any, name: str, before: float) -> bool:
         "UPDATE facts SET value = greatest(value, $1) WHERE name = 'rows_from_day'", int(before // 86400)
     )
     return True
+
+
+# -- objects that providers keep -------------------------------------------------------------------------------------------
+async def put_homes(connection: Any, rows: Sequence[HomeRow]) -> None:
+    await connection.executemany(
+        "INSERT INTO homes (key_id, object_id, model, provider, deployment, expires) VALUES ($1, $2, $3, $4, $5, $6)"
+        " ON CONFLICT (key_id, object_id) DO UPDATE SET model = excluded.model, provider = excluded.provider,"
+        " deployment = excluded.deployment, expires = excluded.expires",
+        # in one order, so that two processes never wait for each other
+        sorted([clean(value) for value in msgspec.structs.astuple(row)] for row in rows),
+    )
+
+
+async def drop_homes(connection: Any, before: float) -> bool:
+    """Whether there may be more."""
+    gone = await connection.execute(
+        "DELETE FROM homes WHERE ctid = ANY(ARRAY(SELECT ctid FROM homes WHERE expires < $1 LIMIT 5000))", before
+    )
+    return gone != "DELETE 0"
 
 
 # -- learning --------------------------------------------------------------------------------------------------------------

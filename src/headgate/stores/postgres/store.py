@@ -16,6 +16,7 @@ from headgate.core.records import (
     AuditRecord,
     CallRow,
     FeedbackRecord,
+    HomeRow,
     JournalEntry,
     KeyRecord,
     LearnedRow,
@@ -96,6 +97,8 @@ class PostgresStore:
         return await self._link.write(lambda c: books.end_holder(c, holder, charge))
 
     async def prune(self, before: float) -> int:
+        while await self._link.write(lambda c: books.drop_homes(c, before)):
+            pass  # a few at a time
         days: set[str] = set()
         for name in await self._link.read(lambda c: books.old_partitions(c, day_of(before))):
             try:
@@ -214,6 +217,15 @@ class PostgresStore:
 
     async def swap_learned(self, row: LearnedRow, *, over: Sequence[str]) -> bool:
         return await self._link.write(lambda c: books.swap_learned(c, row, over))
+
+    # -- objects that providers keep -----------------------------------------------------------------------------------
+    async def put_homes(self, rows: Sequence[HomeRow]) -> None:
+        await self._link.write(lambda c: books.put_homes(c, rows))
+
+    async def homes(self, object_ids: Sequence[str], *, key_id: str) -> Sequence[HomeRow]:
+        names = [books.clean(id) for id in object_ids]
+        sql = "SELECT * FROM homes WHERE key_id = $1 AND object_id = ANY($2)"
+        return [HomeRow(**dict(row)) for row in await self._link.read(lambda c: c.fetch(sql, key_id, names))]
 
     async def aclose(self) -> None:
         await self._link.close()

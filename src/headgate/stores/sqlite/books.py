@@ -9,7 +9,15 @@ from typing import Any
 import msgspec
 
 from headgate.core import failpoints
-from headgate.core.records import AttemptIntent, AttemptOutcome, FeedbackRecord, JournalEntry, LearnedRow, Lease
+from headgate.core.records import (
+    AttemptIntent,
+    AttemptOutcome,
+    FeedbackRecord,
+    HomeRow,
+    JournalEntry,
+    LearnedRow,
+    Lease,
+)
 from headgate.stores.booking import USAGE_KEY, USAGE_SUMS, Booking
 from headgate.stores.rows import (
     ATTEMPT_COLUMNS,
@@ -147,6 +155,13 @@ def end_holder(connection: sqlite3.Connection, holder: str, charge: bool) -> int
     return amount
 
 
+def put_homes(connection: sqlite3.Connection, rows: Sequence[HomeRow]) -> None:
+    connection.executemany(
+        "INSERT OR REPLACE INTO homes (key_id, object_id, model, provider, deployment, expires) VALUES (?, ?, ?, ?, ?, ?)",
+        [msgspec.structs.astuple(row) for row in rows],
+    )
+
+
 # -- retention -------------------------------------------------------------------------------------------------------------
 PRUNED_AT_ONCE = 500
 
@@ -161,6 +176,9 @@ def prune_some(connection: sqlite3.Connection, before: float) -> int:
     gone += connection.execute(
         "DELETE FROM requests WHERE rowid IN (SELECT rowid FROM requests WHERE at < ? LIMIT ?)",
         (before, PRUNED_AT_ONCE),
+    ).rowcount
+    gone += connection.execute(
+        "DELETE FROM homes WHERE rowid IN (SELECT rowid FROM homes WHERE expires < ? LIMIT ?)", (before, PRUNED_AT_ONCE)
     ).rowcount
     connection.execute("DELETE FROM feedback WHERE at < ?", (before,))
     return gone

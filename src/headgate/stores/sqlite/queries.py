@@ -12,6 +12,7 @@ from headgate.core.records import (
     AttemptOutcome,
     CallRow,
     FeedbackRecord,
+    HomeRow,
     LearnedRow,
     MixRow,
     RequestRecord,
@@ -72,6 +73,15 @@ def calls(connection: sqlite3.Connection, since: float, until: float, where: Map
 def feedback(connection: sqlite3.Connection, limit: int, since: float) -> list[FeedbackRecord]:
     rows = connection.execute("SELECT body FROM feedback WHERE at >= ? ORDER BY at DESC LIMIT ?", (since, limit))
     return [msgspec.json.decode(body, type=FeedbackRecord) for (body,) in rows]
+
+
+def homes(connection: sqlite3.Connection, object_ids: Sequence[str], key_id: str) -> list[HomeRow]:
+    rows = connection.execute(
+        "SELECT key_id, object_id, model, provider, deployment, expires FROM homes"
+        " WHERE key_id = ? AND object_id IN (SELECT value FROM json_each(?))",
+        (key_id, msgspec.json.encode(object_ids).decode()),
+    )
+    return [HomeRow(**dict(zip(HomeRow.__struct_fields__, row, strict=True))) for row in rows]
 
 
 def learned(connection: sqlite3.Connection) -> list[LearnedRow]:

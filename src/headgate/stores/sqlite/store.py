@@ -15,6 +15,7 @@ from headgate.core.records import (
     AuditRecord,
     CallRow,
     FeedbackRecord,
+    HomeRow,
     JournalEntry,
     KeyRecord,
     LearnedRow,
@@ -63,6 +64,9 @@ class SqliteReader:
 
     async def learned(self) -> Sequence[LearnedRow]:
         return await self._readers.do(queries.learned)
+
+    async def homes(self, object_ids: Sequence[str], *, key_id: str) -> Sequence[HomeRow]:
+        return await self._readers.do(lambda c: queries.homes(c, object_ids, key_id))
 
     async def usage(
         self, *, since: float, until: float, by: Sequence[str], where: dict[str, str]
@@ -166,6 +170,9 @@ class SqliteStore(SqliteReader):
 
     async def swap_learned(self, row: LearnedRow, *, over: Sequence[str]) -> bool:
         return await self._writer.do(lambda c: books.swap_learned(c, row, over))
+
+    async def put_homes(self, rows: Sequence[HomeRow]) -> None:
+        await self._writer.do(lambda c: books.put_homes(c, rows))
 
     async def audit(self, record: AuditRecord) -> None:
         row = (record.at, msgspec.json.encode(record).decode())
