@@ -321,6 +321,23 @@ async def test_soft_budgets_only_tell_once_per_mark():
     assert told == [("budget_reached", 1.0, "0.100000")]
 
 
+async def test_a_budget_that_tells_and_one_that_holds_have_marks_of_their_own_in_one_window():
+    fleet = await Fleet(hard(20 * CENT, "total"), BudgetSpec(limit=10 * CENT, period="total", hard=False)).start()
+    for n in range(4):
+        grant = await fleet.admit(5 * CENT)
+        grant.settle(cost=5 * CENT, tokens=0)
+        await fleet.store.apply(
+            [intent(f"at_{n}", key_id=fleet.made.record.id), outcome(f"at_{n}", cost=5 * CENT)], holder="h0"
+        )
+        fleet.clock.now += 2.1
+        await fleet.one.book.tend()
+    told = [(kind, facts["hard"], facts["spent_usd"]) for kind, facts in fleet.events]
+    assert told == [
+        ("budget_reached", False, "0.100000"),
+        ("budget_reached", True, "0.200000"),
+    ], "the second mark of one is not the first of the other"
+
+
 async def test_model_budgets_and_limits_are_faults_that_let_the_next_target_try():
     fleet = await Fleet(
         model_budgets={"dear": (hard(CENT),)},

@@ -339,10 +339,15 @@ def test_a_key_of_a_zone_never_leaves_it_whatever_strategy_leads_there(stage):
     for name in ("reliable", "auto"):  # somewhere down their chain is a model of the zone
         status, headers, _ = stage.chat(key, name)
         assert (status, headers["x-headgate-model"]) == (200, "llama-4"), name
-    for name in ("careful", "agent"):
-        for path, given in DOORS.items():
-            if "model" in given:
-                assert stage.ask(path, {**given, "model": name}, key)[0] in (200, 403, 503), name
+    for path, given in DOORS.items():
+        if "model" in given:
+            status, _, body = stage.ask(path, {**given, "model": "careful"}, key)
+            assert status == 403, "its judge is of the zone, but none of its members: nothing about that is temporary"
+            assert "zone" in str(body)
+            assert stage.ask(path, {**given, "model": "agent"}, key)[0] == 403, "its planner is outside"
+    listed = {one["id"] for one in stage.ask("/v1/models", None, key)[2]["data"]}
+    assert {"llama-4", "reliable", "auto"} <= listed
+    assert not listed & {"careful", "agent", "claude-4.7", "gpt-5.5"}
     ledger = stage.gateway.ledger
     assert {i.model for i in ledger.intents if i.key_id == id} == {"llama-4"}
 

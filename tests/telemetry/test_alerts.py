@@ -196,6 +196,32 @@ def test_a_process_tells_of_a_breaker_and_serves_on_while_the_webhook_hangs(tmp_
         elsewhere.close()
 
 
+def test_a_process_tells_of_a_soft_budget_and_refuses_nothing(tmp_path):
+    elsewhere = Loop()
+    fake = elsewhere.call(FakeUpstream)
+    elsewhere.run(fake.start())
+    fake.on("*", FINE)
+    hook = f"alerts: {{webhook: {{url: '{fake.base_url}/hook', networks: [127.0.0.0/8]}}}}\n"
+    served = ServedGateway(tmp_path, hook)
+    try:
+        made = served.ask_admin("/keys", {"name": "soft", "budgets": {"daily": {"limit": 0.005, "hard": False}}})
+        deadline = time.monotonic() + 60
+        seen: list[dict] = []
+        while [one["alert"] for one in seen] != ["budget_near", "budget_reached"] and time.monotonic() < deadline:
+            assert served.chat(made["secret"])[0] == 200
+            time.sleep(0.05)
+            seen = [json.loads(call.body) for call in list(fake.calls)]
+        assert [one["alert"] for one in seen][-1] == "budget_reached"
+        for one in seen:
+            facts = one["facts"]
+            assert (facts["scope"], facts["period"], facts["hard"]) == (f"key:{made['id']}", "daily", False)
+            assert float(facts["spent_usd"]) >= facts["share"] * float(facts["limit_usd"])
+    finally:
+        served.close()
+        elsewhere.run(fake.aclose())
+        elsewhere.close()
+
+
 def test_a_name_that_is_refused_is_an_error_of_egress():
     hook = Webhook(url="http://127.0.0.1 /", networks=())
     with pytest.raises(EgressRefused):

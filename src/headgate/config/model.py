@@ -26,8 +26,8 @@ MOVE_ON_WORDS = (
 
 AlertKind = Literal[
     "health", "misconfigured", "shed", "failover", "fallback", "rescue", "hedge", "slept", "price_unknown",
-    "budget_reached", "budget_store_lost", "budget_store_back", "store_lost", "store_back", "shared_store_lost",
-    "shared_store_back", "repeats_lost",
+    "budget_near", "budget_reached", "budget_store_lost", "budget_store_back", "store_lost", "store_back",
+    "shared_store_lost", "shared_store_back", "repeats_lost",
 ]  # fmt: skip
 
 
@@ -263,7 +263,9 @@ class Alerts(Section):
     """Events that an operator is told of. Read at the start of the process."""
 
     webhook: AlertWebhook | None = None
-    on: list[AlertKind] = ["health", "misconfigured", "shed", "budget_reached", "store_lost", "shared_store_lost"]
+    on: list[AlertKind] = [
+        "health", "misconfigured", "shed", "budget_near", "budget_reached", "store_lost", "shared_store_lost",
+    ]  # fmt: skip
     """Which events; the log and the metrics have all of them."""
     every: Duration = 60.0
     """The same alert of the same subject is sent once in this time, and says how often it came."""

@@ -118,14 +118,26 @@ class Snapshot:
         return [name for name in names if may_use(principal, name, self)]
 
 
+ASIDE = frozenset({"judge", "validator", "classifier", "shadow"})
+"""Roles of entries that never answer a client themselves."""
+
+
 def may_use(principal: Principal, name: str, snapshot: Snapshot) -> bool:
-    for allowed in (principal.models, principal.team_models):
-        if allowed is not None and not _is_among(name, allowed):
-            return False
-    if principal.zone is None:
-        return True
-    model = snapshot.model(name)
-    return model is None or model.zone == principal.zone
+    return _is_named(principal, name) and (principal.zone is None or _reaches(snapshot, name, principal.zone))
+
+
+def _is_named(principal: Principal, name: str) -> bool:
+    return all(allowed is None or _is_among(name, allowed) for allowed in (principal.models, principal.team_models))
+
+
+def _reaches(snapshot: Snapshot, name: str, zone: str) -> bool:
+    """Whether a model of the zone may answer what is asked of this entry."""
+    if (model := snapshot.model(name)) is not None:
+        return model.zone == zone
+    entry = snapshot.entries.get(name)
+    answering = [ref for ref in (entry.refs() if entry is not None else ()) if ref.role not in ASIDE]
+    needed = [ref for ref in answering if ref.role == "planner"]  # without it nothing begins
+    return any(_reaches(snapshot, ref.name, zone) for ref in needed or answering)
 
 
 def _is_among(name: str, allowed: frozenset[str]) -> bool:
@@ -140,10 +152,15 @@ def check_door(principal: Principal, door: str) -> None:
 
 def check_allowed(principal: Principal, name: str, snapshot: Snapshot) -> None:
     """The name that a client asks for. What a strategy calls in its turn is the operator's choice, zones excepted."""
-    if not may_use(principal, name, snapshot):
-        raise PermissionDenied(
-            f"This key may not use the model {name[:100]!r}.", code="model_not_allowed", param="model"
+    if may_use(principal, name, snapshot):
+        return
+    message = f"This key may not use the model {name[:100]!r}."
+    if _is_named(principal, name):
+        message = (
+            f"This key is confined to models of the zone {principal.zone!r}; {name[:100]!r} is not one and has none that"
+            " could answer."
         )
+    raise PermissionDenied(message, code="model_not_allowed", param="model")
 
 
 def check_zone(principal: Principal, model: Model) -> None:

@@ -104,7 +104,8 @@ class Window:
         self.is_blind = False
         """The store was lost at the last question: `room` is what it said before."""
         self.asking: asyncio.Task[None] | None = None
-        self.told = 0.0
+        self.told = {True: 0.0, False: 0.0}
+        """The highest mark that was told, by whether it is the hard budget's."""
 
     @property
     def left(self) -> int:
@@ -284,7 +285,7 @@ class BudgetBook:
                 await self._drop(window)
             elif window.asking is None and window.left < window.slice() // 2 and window.room > 0:
                 await self._lease(window, window.slice())
-            elif now - window.renewed_at > RENEW_EVERY:
+            elif now - window.renewed_at > (RENEW_EVERY if window.soft is None or idle else LOOK_EVERY):
                 await self._lease(window, 0)
 
     def held(self) -> int:
@@ -320,8 +321,8 @@ class BudgetBook:
             if not limit:
                 continue
             mark = next((mark for mark in WARN_AT if window.spent >= mark * limit), 0.0)
-            if mark > window.told:
-                window.told = mark
+            if mark > window.told[hard]:
+                window.told[hard] = mark
                 facts = {"scope": window.scope, "period": window.period, "hard": hard, "share": mark}
                 money = {"limit_usd": dollars(limit), "spent_usd": dollars(window.spent)}
                 self._on_event("budget_reached" if mark == 1.0 else "budget_near", {**facts, **money})

@@ -29,7 +29,20 @@ SECONDS = 5.0
 """Longest time for one try."""
 SUBJECTS = 1000
 """Alerts whose last time is remembered."""
-_SUBJECT = ("deployment", "model", "state", "error", "reason", "scope", "budget", "key", "team", "detail")
+_SUBJECT = (
+    "deployment",
+    "model",
+    "state",
+    "error",
+    "reason",
+    "scope",
+    "period",
+    "hard",
+    "budget",
+    "key",
+    "team",
+    "detail",
+)
 SIGNATURE = "x-headgate-signature"
 
 
