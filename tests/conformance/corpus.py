@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from conformance.extract import format_of
+from conformance.extract import STREAMS, format_of
 from support.corpus import rows
 
 STEP = 1 if os.environ.get("HEADGATE_CONFORMANCE") == "all" else 29
@@ -25,5 +25,5 @@ def provider_of(fmt: str, row: dict[str, Any], door: str | None = None) -> str:
 
 
 def chosen(fmt: str) -> list[dict[str, Any]]:
-    found = [r for r in rows() if format_of(r["api"]) == fmt and r["response"]["kind"] in ("json", "sse")]
+    found = [r for r in rows() if format_of(r["api"]) == fmt and r["response"]["kind"] in ("json", *STREAMS)]
     return found[::STEP]

@@ -44,6 +44,10 @@ def canonical(arguments: Any) -> str:
     return json.dumps(arguments, sort_keys=True)
 
 
+STREAMS = ("sse", "json_array")
+"""Kinds of recordings: as server-sent events, and as the array that Gemini sends without `alt=sse`."""
+
+
 def frames(body: str) -> list[dict[str, Any]]:
     out = []
     for line in body.replace("\r\n", "\n").split("\n"):
@@ -54,7 +58,9 @@ def frames(body: str) -> list[dict[str, Any]]:
 
 def said(fmt: str, kind: str, body: str) -> Said | None:
     """None where the recording holds no finished answer of one choice (an error, a cut stream, n > 1)."""
-    return globals()[f"_{fmt}"](frames(body) if kind == "sse" else [json.loads(body)], kind == "sse")
+    whole = json.loads(body) if kind != "sse" else None
+    chunks = frames(body) if kind == "sse" else whole if kind == "json_array" else [whole]
+    return globals()[f"_{fmt}"](chunks, kind != "json")
 
 
 def _openai_chat(chunks: list[dict[str, Any]], stream: bool) -> Said | None:

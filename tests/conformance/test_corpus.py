@@ -12,7 +12,7 @@ import pytest
 from conformance import features, grid
 from conformance.clients import Doors
 from conformance.corpus import STEP, chosen, provider_of
-from conformance.extract import FORMATS, Said, said
+from conformance.extract import FORMATS, STREAMS, Said, said
 
 LOSSES = {
     # feature → how its loss may be named
@@ -39,7 +39,7 @@ def test_every_other_door_is_understood_by_its_sdk(stage, fmt, door):
         model = f"{provider_of(fmt, row, door)}/{stage.sim.replay.register(row).model}"
         found.pairs += 1
         try:
-            got = doors.ask(door, model, kind == "sse")
+            got = doors.ask(door, model, kind in STREAMS)
         except Exception as error:  # noqa: BLE001  whatever the SDK raises is the finding
             wrong.append(f"{row['id']}: {type(error).__name__}: {str(error)[:250]}")
             continue

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from conformance import features, grid
-from conformance.extract import FORMATS, format_of, said
+from conformance.extract import FORMATS, STREAMS, format_of, said
 from support.corpus import rows
 
 
@@ -17,7 +17,7 @@ def test_the_page_counts_every_recorded_answer(fmt):
     for row in rows():
         answer = row["response"]
         kind = answer["kind"]
-        if format_of(row["api"]) != fmt or answer["status"] != 200 or kind not in ("json", "sse"):
+        if format_of(row["api"]) != fmt or answer["status"] != 200 or kind not in ("json", *STREAMS):
             continue
         body = answer["body"] or ""
         if (want := said(fmt, kind, body)) is not None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from conformance.corpus import STEP, chosen, provider_of
-from conformance.extract import FORMATS, Said, canonical, said
+from conformance.extract import FORMATS, STREAMS, Said, canonical, said
 
 NODE = Path(__file__).parents[1] / "node"
 SAMPLE = 1 if STEP == 1 else 3
@@ -48,7 +48,7 @@ def test_the_node_sdks_read_what_was_recorded(stage, node, fmt):
                 continue
             model = f"{provider_of(fmt, row, door)}/{key}"
             wanted[reader, model] = row["id"], want
-            asked.append(json.dumps({"model": model, "stream": row["response"]["kind"] == "sse", "readers": [reader]}))
+            asked.append(json.dumps({"model": model, "stream": row["response"]["kind"] in STREAMS, "readers": [reader]}))
     done = subprocess.run(
         ["node", "corpus.mjs", stage.url],
         cwd=node,

@@ -12,7 +12,7 @@ import pytest
 
 from conformance import grid
 from conformance.corpus import STEP, chosen, provider_of
-from conformance.extract import FORMATS, said
+from conformance.extract import FORMATS, STREAMS, frames, said
 from support.corpus import rows
 
 
@@ -36,7 +36,11 @@ def test_own_door_gives_the_recorded_bytes(stage, fmt):
         status, got = post(stage.url, *own_door(fmt, row, model))
         stage.sim.replay.forget(row["id"])
         want = wanted(fmt, row)
-        if status == 200 and got.strip() == want.strip():
+        if row["response"]["kind"] == "json_array":  # in the form that the gateway asks for: chunk by chunk the same
+            equal = frames(got.decode()) == json.loads(want)
+        else:
+            equal = got.strip() == want.strip()
+        if status == 200 and equal:
             found.same += 1
         else:
             wrong.append(f"{row['id']}: {status}, {len(got)} bytes instead of {len(want)}: …{got[-200:]!r}")
@@ -84,7 +88,7 @@ def set_aside(fmt: str, row: dict[str, Any]) -> str | None:
 
 def own_door(fmt: str, row: dict[str, Any], model: str) -> tuple[str, dict[str, Any]]:
     """(path, body): the recorded request, addressed to its own recording."""
-    stream = row["response"]["kind"] == "sse"
+    stream = row["response"]["kind"] in STREAMS
     body = dict(row["request"]["body"])
     if fmt == "gemini":
         body.pop("model", None)

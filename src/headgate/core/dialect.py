@@ -124,7 +124,8 @@ class View(msgspec.Struct, kw_only=True):
     request: ChatRequest | None = None
     """For formats that echo the request (Responses). None where the request was never decoded."""
     array: bool = False
-    """Gemini without alt=sse: one JSON array instead of SSE."""
+    """Gemini without alt=sse: the elements of one JSON array instead of SSE. Its first bracket is the door's business, the
+    last one the renderer's."""
 
 
 class FrameSplitter(Protocol):
@@ -206,7 +207,7 @@ class Dialect(Protocol):
     def render_error(self, error: HeadgateError, request_id: str) -> bytes: ...
 
     def render_stream_error(self, error: HeadgateError, request_id: str) -> bytes:
-        """An in-band error frame for a stream that is already open."""
+        """An in-band error frame for a stream that is already open (an array's last element is `render_error`)."""
         ...
 
     def attach(self, body: bytes, details: Mapping[str, Any]) -> bytes:

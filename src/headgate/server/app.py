@@ -16,7 +16,7 @@ from headgate.server.doors import Match
 from headgate.server.errors import reply_error
 from headgate.server.http import JSON, Request, Responder
 from headgate.server.idempotency import HEADER, Repeats
-from headgate.server.relay import SSE, Heart, fail_opened, relay_stream, relay_whole, unexpected
+from headgate.server.relay import SSE, ArrayResponder, Heart, fail_opened, relay_stream, relay_whole, unexpected
 from headgate.server.routes import count, explain, files, models, operations, responses, traces
 from headgate.stores.memory import MemoryAnswers
 from headgate.telemetry.metrics import Metrics
@@ -162,6 +162,8 @@ class DataPlane:
         own = asyncio.current_task()
         inbound.client_left = lambda: responder.left and asyncio.current_task() is own
         heart: Heart | None = None
+        if match.array:
+            responder = ArrayResponder(responder)
         if match.stream or (match.stream is None and _may_stream(request.body)):
             form, beat = (JSON, b"\n") if match.array else (SSE, door.dialect.heartbeat)
             heart = Heart(responder, [*form, ("x-request-id", request_id)], beat)
@@ -215,7 +217,7 @@ async def _fail(
     """In the words of the door, in-band where the stream is open already."""
     dialect = doors.fallback_dialect(request.path, request.headers) if match is None else match.door.dialect
     if responder.started:
-        await fail_opened(error, responder, dialect, request_id)
+        await fail_opened(error, responder, dialect, request_id, array=match is not None and match.array)
     else:
         await reply_error(error, responder, dialect, request_id)
 

@@ -9,6 +9,7 @@ from headgate.core.answer import Answer, Piece
 from headgate.core.dialect import Dialect, EventRenderer, View
 from headgate.core.errors import HeadgateError, InternalError
 from headgate.core.events import CitationAdded, Collector, Event, Finished, PartAdded, ReasoningDelta, TextDelta
+from headgate.dialects.gemini.chunks import ARRAY_ENDS
 from headgate.dialects.portable import Restorer, restored
 from headgate.engine.pipeline import Exchange
 from headgate.server.http import JSON, Headers, Responder
@@ -24,6 +25,36 @@ BEAT = 10.0
 """Seconds of silence after which a heartbeat is sent; 15 is the longest silence that clients are promised."""
 LONGEST_NEWS = 300
 """Characters: cut in the middle of one, a line would be no UTF-8, and end the streams of SDKs that decode it."""
+
+
+class ArrayResponder:
+    """A responder of a stream that is one JSON array: whatever is written first, a heartbeat or an error too, comes after
+    the opening bracket."""
+
+    def __init__(self, inner: Responder) -> None:
+        self._inner = inner
+        self._opened = False
+        self.started = inner.started
+
+    @property
+    def left(self) -> bool:
+        return self._inner.left
+
+    async def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        self.started = True
+        await self._inner.reply(status, headers, body)
+
+    async def start(self, status: int, headers: Headers) -> None:
+        self.started = True
+        await self._inner.start(status, headers)
+
+    async def write(self, data: bytes) -> None:
+        if not self._opened and data:
+            self._opened, data = True, b"[" + data
+        await self._inner.write(data)
+
+    async def finish(self) -> None:
+        await self._inner.finish()
 
 
 class Heart:
@@ -179,7 +210,7 @@ class _Writer:
         if self._renderer is not None:
             await self.write(self._renderer.fail(error))
         else:
-            await self.write(self._dialect.render_stream_error(error, request_id))
+            await self.write(in_band(error, self._dialect, request_id, array=self._exchange.request.array))
 
 
 def _may_be_lost(event: Event) -> bool:
@@ -200,10 +231,19 @@ def stream_headers(exchange: Exchange) -> Headers:
     return [*SSE, *exchange.headers()]
 
 
-async def fail_opened(error: HeadgateError, responder: Responder, dialect: Dialect, request_id: str) -> None:
-    """An error after the stream was opened early: in-band, since the status is spent."""
-    await responder.write(dialect.render_stream_error(error, request_id))
+async def fail_opened(
+    error: HeadgateError, responder: Responder, dialect: Dialect, request_id: str, *, array: bool
+) -> None:
+    """An error after the stream was opened: in-band, since the status is spent."""
+    await responder.write(in_band(error, dialect, request_id, array=array))
     await responder.finish()
+
+
+def in_band(error: HeadgateError, dialect: Dialect, request_id: str, *, array: bool) -> bytes:
+    """The end of an open stream that fails: a frame, or the last element of an array."""
+    if array:
+        return dialect.render_error(error, request_id) + ARRAY_ENDS
+    return dialect.render_stream_error(error, request_id)
 
 
 def unexpected(error: Exception) -> HeadgateError:

@@ -30,6 +30,7 @@ from headgate.dialects.gemini.usage import parse_usage, render_logprobs, render_
 from headgate.dialects.gemini.writer import PartWriter
 from headgate.dialects.jsonio import encode
 
+ARRAY_ENDS = b"\r\n]"
 _Parts = dict[int, list[dict[str, Any]]]
 
 
@@ -48,7 +49,6 @@ class EventRenderer:
         self._logprobs: dict[int, list[Any]] = {}
         self._ends: list[Finished] = []
         self._used: Used | None = None
-        self._opened = False
 
     def feed(self, events: Sequence[Event]) -> bytes:
         parts: _Parts = {}
@@ -78,10 +78,10 @@ class EventRenderer:
             last["usageMetadata"] = usage
         if details is not None:
             last["headgate"] = details
-        return self._frame(last) + self._end_mark()
+        return self._frame(last, ends=True)
 
     def fail(self, error: HeadgateError) -> bytes:
-        return self._frame(render_error(error, self._view.id)) + self._end_mark()
+        return self._frame(render_error(error, self._view.id), ends=True)
 
     def _take(self, event: Event, parts: _Parts) -> None:
         if self._calls and not isinstance(event, ToolCallStarted | ToolCallDelta):
@@ -154,15 +154,11 @@ class EventRenderer:
         rest = {key: value for key, value in self._rest.items() if key != "promptFeedback"}
         return {"candidates": candidates, **rest, "modelVersion": self._model, "responseId": self._id}
 
-    def _frame(self, wire: dict[str, Any]) -> bytes:
+    def _frame(self, wire: dict[str, Any], *, ends: bool = False) -> bytes:
+        """In an array all chunks but the last end with a comma: whatever comes next, an error too, may follow."""
         if not self._view.array:
             return sse_frame(wire)
-        lead = b",\r\n" if self._opened else b"["
-        self._opened = True
-        return lead + encode(wire)
-
-    def _end_mark(self) -> bytes:
-        return b"\n]" if self._view.array else b""
+        return encode(wire) + (ARRAY_ENDS if ends else b",\r\n")
 
 
 def sse_frame(wire: dict[str, Any]) -> bytes:
