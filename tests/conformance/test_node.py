@@ -48,7 +48,9 @@ def test_the_node_sdks_read_what_was_recorded(stage, node, fmt):
                 continue
             model = f"{provider_of(fmt, row, door)}/{key}"
             wanted[reader, model] = row["id"], want
-            asked.append(json.dumps({"model": model, "stream": row["response"]["kind"] in STREAMS, "readers": [reader]}))
+            asked.append(
+                json.dumps({"model": model, "stream": row["response"]["kind"] in STREAMS, "readers": [reader]})
+            )
     done = subprocess.run(
         ["node", "corpus.mjs", stage.url],
         cwd=node,

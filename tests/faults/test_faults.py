@@ -93,12 +93,17 @@ def test_a_broken_body_moves_on(stage, mode):
     assert (status, headers["x-headgate-model"]) == (200, "gpt-5.5")
 
 
-def test_missing_usage_is_estimated_and_flagged(stage):
-    stage.break_model("gpt-5.5", "no_usage")
-    status, _, body = ask(stage, "gpt-5.5", stream=True)
-    _, finished, error, details = told(body)
+@pytest.mark.parametrize("model", ["gpt-5.5", "claude-4.7", "gemini-3.0", "llama-4"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_missing_usage_is_estimated_and_flagged(stage, model, stream):
+    """In each of the providers' formats: never counted as nothing."""
+    stage.break_model(model, "no_usage")
+    status, _, body = ask(stage, model, stream=stream)
+    finished, error, details = told(body)[1:] if stream else (True, None, json.loads(body)["headgate"])
     assert (status, finished, error) == (200, True, None)
-    assert details["attempts"][0]["usage"]["estimated"] is True
+    [attempt] = details["attempts"]
+    assert attempt["usage"]["estimated"] is True
+    assert attempt["usage"]["output"] > 0
 
 
 def test_a_context_error_goes_only_to_more_room(stage):

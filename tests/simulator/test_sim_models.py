@@ -13,6 +13,17 @@ PROMPT = "Explain how tides work"
 SAY = [{"role": "user", "content": PROMPT}]
 FORMATS = {
     "openai_chat": ("gpt-5.5", "/openai/v1/chat/completions", {"model": "gpt-5.5", "messages": SAY}),
+    "openai_responses": ("gpt-5.5", "/openai/v1/responses", {"model": "gpt-5.5", "input": PROMPT}),
+    "anthropic_messages": (
+        "claude-4.7",
+        "/anthropic/v1/messages",
+        {"model": "claude-4.7", "max_tokens": 2000, "messages": SAY},
+    ),
+    "gemini": (
+        "gemini-3.0",
+        "/google/v1beta/models/gemini-3.0:streamGenerateContent?alt=sse",
+        {"contents": [{"role": "user", "parts": [{"text": PROMPT}]}]},
+    ),
 }
 ENDS = {
     "openai_chat": b"data: [DONE]",
@@ -75,7 +86,7 @@ async def test_ways_in_which_a_stream_breaks(dialect):
             assert heard.status == 200, mode
             assert heard.end == end, mode
             assert ENDS[dialect] not in heard.body, mode
-            assert b"About" in heard.body, mode
+            assert b"[simulated]" in heard.body, mode
             assert marker is None or marker in heard.body, mode
             framed = heard.raw.endswith(b"0\r\n\r\n")
             assert framed == (mode in ("error_in_stream", "malformed_stream", "truncate_finish")), mode
@@ -100,6 +111,17 @@ async def test_stalling_and_slow_first_tokens(dialect):
         assert b"About" not in heard.raw
         await sim.mend(name)
         assert (await stream(sim, dialect)).end == "eof"
+
+
+async def test_gemini_without_alt_sse_is_one_json_array():
+    name, path, body = FORMATS["gemini"]
+    path = path.removesuffix("?alt=sse")
+    async with simulator() as sim:
+        heard = await ask(port_of(sim.url), body, path, headers=KEYED)
+        assert "STOP" in [c.get("finishReason") for chunk in heard.json() for c in chunk["candidates"]]
+        await sim.break_model(name, "error_in_stream", after=2)
+        *said, last = (await ask(port_of(sim.url), body, path, headers=KEYED)).json()
+        assert (len(said), last["error"]["status"]) == (2, "UNAVAILABLE")
 
 
 @each_format
@@ -128,7 +150,11 @@ async def test_whole_answers_and_their_breaks(dialect):
         await sim.break_model(name, "wrong")
         assert b"I am not sure" in (await whole()).body
         await sim.break_model(name, "no_usage")
-        assert "usage" not in json.dumps(list((await whole()).json())) or not (await whole()).json().get("usage")
+        assert not {"usage", "usageMetadata"} & (await whole()).json().keys()
+        heard = await stream(sim, dialect)
+        assert ENDS[dialect] in heard.body
+        assert b'"usage":{' not in heard.body
+        assert b"usageMetadata" not in heard.body
         await sim.break_model(name, "length")
         assert (await whole()).status == 200
         assert sim.log[-1].usage.output == 5

@@ -57,9 +57,9 @@ class Delivery:
 
     def whole(self, broken: Break | None) -> steps.Script:
         mode = broken.mode if broken else None
-        if mode == "no_usage":
-            self._answer.usage = None
         body = self._dialect.render_answer(self._answer, self._view).body
+        if mode == "no_usage":
+            body = _uncounted(body)
         yield steps.Pause(self._pace.first + self._pace.of_tokens(tokens.of_parts(self._answer.choices[0].parts)))
         if mode in ("cut_stream", "reset_stream", "stall"):
             yield steps.Head(200, (("content-type", steps.JSON), *self._headers), "length", len(body))
@@ -78,6 +78,8 @@ class Delivery:
         kind = steps.JSON if self._view.array else steps.SSE
         yield steps.Pause(self._pace.first / 2)
         yield steps.Head(200, (("content-type", kind), ("cache-control", "no-cache"), *self._headers))
+        if self._view.array:
+            yield steps.Body(b"[")
         passed = 0
         tail: list[Any] = []
         for event in events_of(self._answer, CHUNK):
@@ -88,8 +90,7 @@ class Delivery:
             if _breaks_at(broken, passed):
                 yield from self._break_off(broken)
                 return
-            data = renderer.feed([event])
-            if data:
+            if data := _told(renderer.feed([event]), broken):
                 yield steps.Body(data)
             if isinstance(event, Started):
                 if self._dialect.name == "anthropic_messages":
@@ -108,8 +109,7 @@ class Delivery:
         if mode != "truncate_finish":
             if mode == "no_usage":
                 tail = [event for event in tail if not isinstance(event, Used)]
-            data = renderer.feed(tail) + renderer.finish()
-            if data:
+            if data := _told(renderer.feed(tail) + renderer.finish(), broken):
                 yield steps.Body(data)
         yield steps.End()
 
@@ -117,13 +117,37 @@ class Delivery:
         mode = broken.mode if broken else ""
         match mode:
             case "error_in_stream":
-                yield steps.Body(natives.stream_error(self._dialect.name))
+                yield steps.Body(self._error())
                 yield steps.End()
             case "malformed_stream":
                 yield steps.Body(b'data: {"broken\n\n')
                 yield steps.End()
             case _:
                 yield _ending(mode)
+
+    def _error(self) -> bytes:
+        if self._view.array:  # all elements before it have ended with a comma
+            return msgspec.json.encode(natives.error_body(self._dialect.name, "overloaded")[1]) + b"]"
+        return natives.stream_error(self._dialect.name)
+
+
+def _told(data: bytes, broken: Break | None) -> bytes:
+    """Frames as they go out. Some formats always have a place for usage: where none is told, it is left out."""
+    if broken is None or broken.mode != "no_usage" or not any(field in data for field in (b'"usage"', b'"usageMeta')):
+        return data
+    return b"".join(
+        line[:6] + _uncounted(line[6:]) + line[len(line.rstrip()) :] if line.startswith(b"data: {") else line
+        for line in data.splitlines(keepends=True)
+    )
+
+
+def _uncounted(body: bytes) -> bytes:
+    wire = msgspec.json.decode(body)
+    for holder in (wire, wire.get("message"), wire.get("response")):
+        for field in ("usage", "usageMetadata"):
+            if isinstance(holder, dict):
+                holder.pop(field, None)
+    return msgspec.json.encode(wire)
 
 
 def _breaks_at(broken: Break | None, passed: int) -> bool:
