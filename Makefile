@@ -35,10 +35,12 @@ conformance: setup
 	PYTHONPATH=tests $(PY) -m conformance.grid
 	$(PY) -m pytest tests/conformance/test_grid.py
 
-# Memory and stability over many requests; then the invariants of the ledger over 1,000 kills on each store.
+# Memory and stability over many requests; then the invariants of the ledger over 1,000 kills on each store,
+# and over 200 among replicas.
 soak: setup
 	$(PY) bench/soak.py
 	sh scripts/database.sh
+	sh scripts/shared.sh
 	$(PY) -m pytest -m slow -s tests/invariants
 
 lint: setup

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.chaos.world import Zygote
+from support.fleet import Stores
 from support.postgres import Server, programs
 
 needs_postgres = pytest.mark.skipif(programs() is None, reason="no PostgreSQL: sh scripts/database.sh")
@@ -27,3 +28,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server | None]:
     found.start()
     yield found
     found.remove()
+
+
+@pytest.fixture
+def stores() -> Iterator[Stores]:
+    """PostgreSQL and Valkey, for replicas."""
+    found = Stores()
+    yield found
+    found.close()

@@ -15,12 +15,16 @@ from pathlib import Path
 import pytest
 
 from headgate.core.failpoints import POINTS
+from support.chaos.replicas import FleetWorld
 from support.chaos.world import World, Zygote
+from support.fleet import Stores, is_possible
 from support.postgres import Server
 
 SEED = int(os.environ.get("HEADGATE_SEED") or random.SystemRandom().getrandbits(32))
 KILLS = int(os.environ.get("HEADGATE_KILLS") or 1000)
 RANDOM_LIVES = 5
+FLEET_LIVES = 6
+needs_stores = pytest.mark.skipif(not is_possible(), reason="no PostgreSQL or Valkey: scripts/database.sh, shared.sh")
 CAMPAIGN = 60
 """Lives on the same data, after which everything begins anew."""
 
@@ -49,6 +53,14 @@ def test_a_kill_at_every_point_loses_nothing_and_counts_nothing_twice(
     assert set(POINTS) <= set(world.kills), "not every fail-point has struck"
 
 
+@needs_stores
+@pytest.mark.timeout(180)
+def test_replicas_that_die_lose_nothing_and_count_nothing_twice(tmp_path: Path, zygote: Zygote, stores: Stores) -> None:
+    print(f"seed {SEED}")
+    world = FleetWorld(tmp_path, zygote, seed=SEED, server=stores.postgres, shared=stores.valkey)
+    campaign(world, [None] * FLEET_LIVES)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(14_400)
 def test_thousands_of_kills(tmp_path: Path, zygote: Zygote, server: Server | None) -> None:
@@ -56,6 +68,24 @@ def test_thousands_of_kills(tmp_path: Path, zygote: Zygote, server: Server | Non
     lives, number, began = 0, 0, time.monotonic()
     while kills.total() < KILLS:
         world = World(tmp_path / str(number), zygote, seed=SEED + number, server=server, stop=10.0)
+        campaign(world, [*POINTS, *[None] * (CAMPAIGN - len(POINTS))])
+        kills += world.kills
+        lives, number = lives + world.lives, number + 1
+        print(f"seed {world.seed}: {kills.total()} kills, {lives} lives, {time.monotonic() - began:.0f} s", flush=True)
+    print(dict(kills))
+
+
+@needs_stores
+@pytest.mark.slow
+@pytest.mark.timeout(14_400)
+def test_hundreds_of_kills_among_replicas(tmp_path: Path, zygote: Zygote, stores: Stores) -> None:
+    """Each takes longer than one of a process alone: a fifth as many."""
+    kills: Counter[str] = Counter()
+    lives, number, began = 0, 0, time.monotonic()
+    while kills.total() < KILLS // 5:
+        world = FleetWorld(
+            tmp_path / str(number), zygote, seed=SEED + number, server=stores.postgres, shared=stores.valkey, stop=10.0
+        )
         campaign(world, [*POINTS, *[None] * (CAMPAIGN - len(POINTS))])
         kills += world.kills
         lives, number = lives + world.lives, number + 1

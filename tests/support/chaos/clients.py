@@ -31,11 +31,11 @@ class Told:
 
 
 class Crowd:
-    """`size` clients, each a thread: they ask until told to stop. `told` is shared; appending is atomic."""
+    """`size` clients, each a thread: they ask one of `urls` until told to stop. `told` is shared; appending is atomic."""
 
-    def __init__(self, url: str, keys: list[str], seed: int, size: int) -> None:
+    def __init__(self, urls: list[str], keys: list[str], seed: int, size: int) -> None:
         self.told: list[Told] = []
-        self._place = urlsplit(url).netloc
+        self._places = [urlsplit(url).netloc for url in urls]
         self._keys = keys
         self._stop = threading.Event()
         self._threads = [
@@ -67,7 +67,7 @@ class Crowd:
     def _ask(self, rng: random.Random) -> Told | None:
         model = rng.choice(MODELS) if rng.random() < 0.5 else rng.choice(STRATEGIES)
         door, path, body = request(rng, model)
-        connection = http.client.HTTPConnection(self._place, timeout=12)
+        connection = http.client.HTTPConnection(rng.choice(self._places), timeout=12)
         try:
             headers = {
                 "content-type": "application/json",

@@ -70,7 +70,7 @@ models:
   steps: {{cascade: {{try: [llama-4, claude-4.7], accept: {{judge: deepseek-v4}}}}}}
   agent:
     agent: {{planner: claude-4.7, models: [claude-4.7, llama-4, deepseek-v4], budget: {{max_steps: 3, deadline: 5s}}}}
-store: {{url: "{store}"}}
+store: {store}
 server: {{drain: 1s}}
 budgets: {{all: {{total: 100000}}, tags: {{poor: {{daily: {{limit: 0.05, hard: true}}}}}}, on_store_loss: {loss}}}
 """
@@ -174,6 +174,7 @@ class World:
         seed: int,
         server: Server | None = None,
         stop: float = 1.0,
+        shared: str | None = None,
     ) -> None:
         self.seed = seed
         self._stop = stop
@@ -191,9 +192,11 @@ class World:
         urls = self._loop.run(self._sim.start(0))
         self._store = server.new_database() if server is not None else str(self._data / "headgate.db")
         self._file = folder / "headgate.yaml"
-        url = self._store if server is not None else "sqlite:///headgate.db"
+        found = {"url": self._store if server is not None else "sqlite:///headgate.db"}
+        if shared is not None:
+            found["shared"] = shared
         loss = self.rng.choice(("closed", "local"))
-        text = CONFIG.format(**urls, store=url, loss=loss, times=TIMES)
+        text = CONFIG.format(**urls, store=json.dumps(found), loss=loss, times=TIMES)
         self._file.write_text(text)
         self._prices = _prices(text)
         self._secrets, self._limits = asyncio.run(self._make_keys())
@@ -235,7 +238,7 @@ class World:
             self._replay(replayed, life)
             return
         self._trouble()
-        crowd = Crowd(ready["url"], self._secrets, self.rng.getrandbits(32), self._clients)
+        crowd = Crowd([ready["url"], *self._others()], self._secrets, self.rng.getrandbits(32), self._clients)
         down = self._take_store_down() if self.rng.random() < 0.15 else None
         if plan.must and not self._zygote.dead(life, plan.after):
             self._all_well(down)  # nothing keeps requests from the point any more
@@ -243,6 +246,7 @@ class World:
             if not self._zygote.dead(life, PATIENCE):
                 self.violations.append(f"life {self.lives}: the fail-point {plan.failpoints} never struck")
         self._end(life, ready["admin"], plan, crowd)
+        self._meanwhile()
         told = crowd.join()
         if plan.keeps:
             self._told += told
@@ -284,9 +288,16 @@ class World:
             count = 1  # one life may leave no more than one segment behind
         return Plan(f"{point}=kill:{count}", "kill", LIFE, must=must)
 
-    def _start(self, failpoints: str) -> Life:
+    def _others(self) -> list[str]:
+        """URLs of what else serves the same books (chaos/replicas.py)."""
+        return []
+
+    def _meanwhile(self) -> None:
+        """The process has ended, clients still ask the others."""
+
+    def _start(self, failpoints: str, data: Path | None = None) -> Life:
         return self._zygote.start(
-            config=str(self._file), data=str(self._data), failpoints=failpoints, log=str(self._log)
+            config=str(self._file), data=str(data or self._data), failpoints=failpoints, log=str(self._log)
         )
 
     def _ready(self, life: Life) -> dict[str, Any] | None:
@@ -395,6 +406,9 @@ class World:
         self._check(holders)
 
     def _check(self, running: set[str]) -> None:
+        self.violations += [f"life {self.lives}: {line}" for line in self._found(running)]
+
+    def _found(self, running: set[str]) -> list[str]:
         def truth() -> Truth:
             ids = [call.headers.get(NAMED) for call in self._sim.wire.calls if call.method == "POST"]
             assert None not in ids, "a call without its attempt's id"
@@ -407,8 +421,7 @@ class World:
                 running=running,
             )
 
-        found = check(read_tables(self._store), self._loop.call(truth))
-        self.violations += [f"life {self.lives}: {line}" for line in found]
+        return check(read_tables(self._store), self._loop.call(truth))
 
 
 def _changed(before: Tables, after: Tables) -> list[str]:
