@@ -161,8 +161,9 @@ class Run(Protocol):
 
     def models(self) -> Sequence[ModelInfo]: ...
 
-    def child(self, *, envelope: Envelope | None = None, role: str | None = None) -> Run:
-        """The same life under a narrower envelope; attempts made through it carry `role`."""
+    def child(self, *, envelope: Envelope | None = None, role: str | None = None, keep: bool = False) -> Run:
+        """The same life under a narrower envelope; attempts made through it carry `role`. `keep`: streams that come through
+        it remember what they have said (`Answer.said`), for whoever goes on with one that breaks off."""
         ...
 
     def plan(self, name: str, request: Request) -> Plan: ...

@@ -49,6 +49,7 @@ class RequestRun:
     """Implements core.strategy.Run and upstream.life.Life. Children share everything but envelope and role."""
 
     __slots__ = (
+        "_keep",
         "_role",
         "_shared",
         "charge_unknown",
@@ -64,8 +65,9 @@ class RequestRun:
         "transport",
     )
 
-    def __init__(self, shared: Shared, envelope: Envelope, role: str | None = None) -> None:
+    def __init__(self, shared: Shared, envelope: Envelope, role: str | None = None, keep: bool = False) -> None:
         house = shared.house
+        self._keep = keep
         self._shared = shared
         self._role = role
         self.envelope = envelope
@@ -105,8 +107,8 @@ class RequestRun:
             return info
         return replace(info, usable=False, reason=f"outside the zone {zone!r} of this key")
 
-    def child(self, *, envelope: Envelope | None = None, role: str | None = None) -> RequestRun:
-        return RequestRun(self._shared, envelope or self.envelope, role or self._role)
+    def child(self, *, envelope: Envelope | None = None, role: str | None = None, keep: bool = False) -> RequestRun:
+        return RequestRun(self._shared, envelope or self.envelope, role or self._role, keep or self._keep)
 
     def plan(self, name: str, request: Request) -> Plan:
         return self.strategy(name).plan(request, self)
@@ -129,7 +131,10 @@ class RequestRun:
         if found is None:
             raise ModelNotFound(f"there is no model {model[:100]!r}")
         check_zone(self.principal, found)
-        return await attempt(self, found, request, self.envelope, policy=policy or PLAIN, role=self._role)
+        policy = policy or PLAIN
+        if self._keep and not policy.keep:
+            policy = replace(policy, keep=True)
+        return await attempt(self, found, request, self.envelope, policy=policy, role=self._role)
 
     def client_left(self) -> bool:
         asked = self._shared.client_left

@@ -81,7 +81,7 @@ class _Run:
     def models(self) -> Sequence[ModelInfo]:
         return [info_of(model) for model in self._side.snapshot.models()]
 
-    def child(self, *, envelope: Envelope | None = None, role: str | None = None) -> _Run:
+    def child(self, *, envelope: Envelope | None = None, role: str | None = None, keep: bool = False) -> _Run:
         return self
 
     def plan(self, name: str, request: Request) -> Plan:

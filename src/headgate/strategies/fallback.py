@@ -19,16 +19,14 @@ from headgate.core.errors import (
     UpstreamFault,
     fault,
 )
-from headgate.core.events import Event
 from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
 from headgate.strategies.failed import FINAL, all_failed
 from headgate.strategies.fit import unfit
+from headgate.strategies.resuming import Rescue, resuming
 from headgate.strategies.schema import breaks_schema
 from headgate.upstream.attempt import Policy
-from headgate.upstream.rescue import Rescued, Resumption, continuation, may_continue, may_restart, was_heard
 
-Rescue = Literal["continue", "restart", "error"]
 Cooling = Literal["ask", "wait", "fail"]
 # What a target can fail with, in the words of `move_on:`, and the fault kinds that each word covers.
 MOVE_ON: dict[str, frozenset[str]] = {
@@ -169,7 +167,7 @@ class Fallback:
         """`last`: none that is well comes after it, so it may be retried. `cooling`: none that is well is left."""
         target = next(t for t in self.order if t.name == name)
         if run.model(name) is None:
-            answer = await _nested(request, run, target)
+            answer = await _nested(request, run.child(keep=self.rescue != "error"), target)
         else:
             policy = Policy(
                 retries=self.retries if last else 0,
@@ -187,31 +185,10 @@ class Fallback:
         raise fault("invalid_output", f"{name}'s answer does not fit the requested schema: {problem}")
 
     def _rescuable(self, answer: Answer, request: Request, run: Run, rest: list[str], well: int) -> Answer:
-        if not request.stream or self.rescue == "error" or not rest:
-            return answer
+        async def go_on(following: Request, error: UpstreamFault) -> Answer:
+            return await self._from(following, run.child(role="rescue"), rest, well, broken=error)
 
-        async def resume(error: UpstreamFault, said: list[Event]) -> Resumption | None:
-            broke = f"{answer.model}'s stream broke ({error.kind})"
-            heard = was_heard(said)
-            if not heard or (self.rescue == "restart" and may_restart(request)):
-                how = "restarted, as the client allows" if heard else "nothing was heard of it: begun anew"
-                run.decide("rescue", rest[0], over=[answer.model], because=f"{broke}; {how}")
-                whole = await self._from(request, run.child(role="rescue"), rest, well, broken=error)
-                return Resumption(whole, anew=True, restarted=heard)
-            if self.rescue == "restart":
-                run.decide("rescue", None, because=f"{broke}; the client has not said that it takes a restart")
-                return None
-            if not may_continue(said):
-                run.decide("rescue", None, because="what was said cannot be continued (tool call, refusal or nothing)")
-                return None
-            info = next((i for i in (run.model(name) for name in rest) if i is not None), None)
-            prefill = info is not None and "prefill" in info.features
-            following = continuation(request, said, prefill=prefill)
-            how = "prefill" if prefill else "instruction"
-            run.decide("rescue", rest[0], over=[answer.model], because=f"{broke}; continued by {how}")
-            return Resumption(await self._from(following, run.child(role="rescue"), rest, well, broken=error))
-
-        return Rescued(answer, resume=resume)
+        return resuming(answer, request, run, rest, go_on, rescue=self.rescue)
 
 
 async def _nested(request: Request, run: Run, target: Target) -> Answer:

@@ -224,10 +224,6 @@ class StreamAnswer:
         parser = self._dialect.event_parser(self._quirks)
         return [event for frame in self._kept for event in parser.feed(frame) if not isinstance(event, Finished | Used)]
 
-    @property
-    def rescuable(self) -> bool:
-        return self._keeping
-
     async def body(self, dialect: str) -> bytes | None:
         return None
 

@@ -112,10 +112,12 @@ class Rescued(Passing):
     """An answer that goes on with another model when the one that speaks breaks off."""
 
     def __init__(
-        self, first: Answer, *, resume: Callable[[UpstreamFault, list[Event]], Awaitable[Resumption | None]]
+        self, first: Answer, *, resume: Callable[[UpstreamFault, list[Event] | None], Awaitable[Resumption | None]]
     ) -> None:
+        """`resume` is given what was said; None where too much was said to be kept."""
         super().__init__(first)
         self._resume = resume
+        self._passed = False
         self._said: list[Event] = []
         self._resumed = False
         self._part = 0
@@ -133,6 +135,7 @@ class Rescued(Passing):
                 await self._switch(error)
                 continue
             if piece is None or isinstance(piece, bytes) or not self._resumed:
+                self._passed = True
                 return piece
             if fresh := self._fit(piece):
                 return fresh
@@ -155,7 +158,7 @@ class Rescued(Passing):
         said = self._said + self._inner.said()
         await self._inner.aclose()
         try:
-            resumed = await self._resume(error, standing(said))
+            resumed = await self._resume(error, standing(said) if said or not self._passed else None)
         except HeadgateError as failed:
             raise error from failed
         if resumed is None:

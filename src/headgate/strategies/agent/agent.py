@@ -13,7 +13,7 @@ from headgate.core.ids import new_id
 from headgate.core.money import dollars
 from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
-from headgate.strategies.agent.answer import AgentAnswer
+from headgate.strategies.agent.answer import AgentAnswer, PlainAnswer
 from headgate.strategies.agent.asking import STEP_TOKENS, ask
 from headgate.strategies.agent.execute import Executor, Outcome, StepCaps
 from headgate.strategies.agent.patience import GRACE, Patience
@@ -124,7 +124,8 @@ class Agent:
             reason = str(error)
             run.decide("agent", self.planner, because=f"no plan ({reason[:200]}): a plain answer instead")
             facts |= {"plan": None, "fallback": reason[:500]}
-            return await self._plainly(request, run, team)
+            answer = await self._plainly(request, run, team)
+            return PlainAnswer(answer, patience) if request.stream else answer
         names = ", ".join(step.name for step in steps.steps)
         run.decide("agent", self.planner, because=f"planned {len(steps.steps)} steps: {names}")
         facts |= {"plan": shown(steps), "steps": []}
