@@ -103,14 +103,16 @@ class AuthenticationFailed(ClientError):
 
 
 class BudgetExceeded(ClientError):
-    """402 with `x-should-retry: false`: the SDKs would retry a 429."""
+    """402 with `x-should-retry: false`: the SDKs would retry a 429. `left`: nano-US$ that the budget which refused still
+    covers, where that is known."""
 
     status = 402
     type = "billing_error"
     code = "budget_exceeded"
 
-    def __init__(self, message: str, **more: Any) -> None:
+    def __init__(self, message: str, *, left: int | None = None, **more: Any) -> None:
         super().__init__(message, **{"should_retry": False, **more})
+        self.left = left
 
 
 class PermissionDenied(ClientError):

@@ -30,6 +30,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Hash of principal and conversation prefix: what keeps a conversation on one deployment."""
     pin: str | None = None
     """Key of the one deployment that holds the server-side state this request needs."""
+    covered: int | None = None
+    """Nano-US$ that hard budgets still cover, where that is less than the first plan could cost."""
 
 
 class Request:
@@ -70,6 +72,20 @@ class Request:
         if self._content is None:
             self._content = self.dialect.parse_request(self.body, model=self.peek.model, stream=self.peek.stream)
         return self._content
+
+    def under(self, options: Options) -> Request:
+        """The same request with other options of ours; its bytes still count."""
+        return Request(
+            op=self.op,
+            dialect=self.dialect,
+            body=self.body,
+            peek=self.peek,
+            headers=self.headers,
+            options=options,
+            array=self.array,
+            content=self._content,
+            is_edited=self.is_edited,
+        )
 
     def edited(self, content: ChatRequest | None = None, *, stream: bool | None = None, **fields: Any) -> Request:
         """A request that asks something else: other content, or single fields of it replaced. What it may cost and needs

@@ -59,6 +59,7 @@ class Plan(msgspec.Struct, kw_only=True):
     worst_case  nano-US$ that the whole plan can cost at most; None where a price is unknown
     facts       the strategy's own part of the `headgate` object (task, ensemble, agent)
     tags        further tags of the request, for the ledger
+    downgrades  whether the operator allows a cheaper plan where budgets do not cover this one (`Options.covered`)
     data        for the strategy's own `answer`, opaque to others
     """
 
@@ -68,6 +69,7 @@ class Plan(msgspec.Struct, kw_only=True):
     worst_case: int | None = 0
     facts: dict[str, Any] = {}
     tags: tuple[str, ...] = ()
+    downgrades: bool = False
     data: Any = None
     predicted_cost: int | None = None
     predicted_latency: float | None = None

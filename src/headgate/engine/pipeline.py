@@ -14,7 +14,6 @@ from headgate.core.answer import Answer
 from headgate.core.dialect import Dialect, Op, View
 from headgate.core.envelope import Envelope
 from headgate.core.errors import (
-    BudgetExceeded,
     HeadgateError,
     InternalError,
     Overloaded,
@@ -34,11 +33,9 @@ from headgate.engine.homes import UnknownHome
 from headgate.engine.house import House
 from headgate.engine.options import affinity_of, read_options
 from headgate.engine.overheard import Overheard, kept
+from headgate.engine.reserve import capped, reserve
 from headgate.engine.run import Progress, RequestRun, Shared
 from headgate.engine.snapshot import Snapshot, check_allowed, check_door
-
-SMALLEST_CAP = 256
-"""Output tokens below which a request is refused rather than cut short."""
 
 
 class Inbound(msgspec.Struct, kw_only=True):
@@ -189,42 +186,11 @@ def planned(house: House, request: Request, run: RequestRun, snapshot: Snapshot,
     if request.peek.max_tokens is None and request.op == "chat":
         cap = house.governor.output_cap(principal, trace.tags)
         if cap is not None:
-            request = _capped(request, run, cap)
+            request = capped(request, run, cap)
     plan = strategy.plan(request, run)
     trace.facts.update(plan.facts)
     trace.tags += plan.tags
     return Prepared(principal=principal, snapshot=snapshot, request=request, run=run, plan=plan, name=name, cap=cap)
-
-
-async def reserve(house: House, inbound: Inbound, prepared: Prepared) -> Grant:
-    """Limits and the plan's worst case, all or nothing. A maximum of our own making is lowered to what is covered."""
-    while True:
-        peek = prepared.request.peek
-        try:
-            return await house.governor.admit(
-                prepared.principal,
-                model=prepared.name,
-                door=inbound.door,
-                tags=prepared.run.trace.tags,
-                input_tokens=peek.input_bound,
-                output_tokens=(peek.max_tokens or 0) * peek.n,
-                worst_case=prepared.plan.worst_case,
-                at=prepared.run.trace.started_at,
-            )
-        except BudgetExceeded:
-            if prepared.cap is None or prepared.cap <= SMALLEST_CAP:
-                raise
-        prepared.cap = max(prepared.cap // 4, SMALLEST_CAP)
-        trace = prepared.run.trace
-        trace.decisions.clear()  # those of the plan that is made anew
-        prepared.request = _capped(prepared.request, prepared.run, prepared.cap)
-        prepared.plan = prepared.snapshot.strategy(prepared.name).plan(prepared.request, prepared.run)
-        trace.facts.update(prepared.plan.facts)
-
-
-def _capped(request: Request, run: RequestRun, cap: int) -> Request:
-    run.decide("max_tokens", cap, because="a hard budget applies and the request names no maximum")
-    return request.edited(max_tokens=cap)
 
 
 class Exchange:

@@ -331,8 +331,9 @@ class BudgetBook:
 def refusal(window: Window, amount: int) -> BudgetExceeded:
     kind, _, name = window.scope.partition(":")
     whose = {"all": "the gateway", "key": "this key"}.get(kind, f"the {kind} {name[:80]!r}")
-    left = dollars(max(window.left + window.room, 0))
+    left = max(window.left + window.room, 0)
     return BudgetExceeded(
         f"The {window.period} budget of {whose} does not cover this request: it may cost up to ${dollars(amount)}, "
-        f"${left} is left."
+        f"${dollars(left)} is left.",
+        left=left,
     )

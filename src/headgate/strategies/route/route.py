@@ -56,6 +56,8 @@ class Choice(msgspec.Struct):
     rows: list[Candidate]
     explored: Explored | None
     note: str | None = None
+    room: int | None = None
+    """Nano-US$ that budgets cover, where the rule allows a downgrade for it: nothing beyond is planned."""
 
 
 class Route:
@@ -112,10 +114,13 @@ class Route:
             order += [name for name in rule.models if run.model(name) is None]
         if self.otherwise not in order:
             order.append(self.otherwise)
+        known = {row.info.name: row.worst for row in choice.rows}
+        if choice.room is not None:
+            order = self._covered(order, choice.room, known, request, run) or order
+            inside = [row for row in inside if row.info.name in order]
         reasons.setdefault(self.otherwise, f"no rule for {task.label!r}" if len(order) == 1 else "if the others fail")
         first = inside[0] if inside else None
         child = run.plan(order[0], request) if first is None else None
-        known = {row.info.name: row.worst for row in choice.rows}
         plan = Plan(
             strategy=self.kind,
             order=order,
@@ -123,6 +128,7 @@ class Route:
             worst_case=self._worst(self._reachable(order), known, request, run),
             facts=self._facts(choice, request, run),
             data=choice,
+            downgrades=rule is not None and bool(rule.downgrade),
         )
         if first is not None:
             plan.predicted_cost, plan.predicted_latency = first.cost, first.latency
@@ -136,17 +142,21 @@ class Route:
         prefer = request.options.prefer
         names = tuple(self._models()) if prefer is not None else rule.models if rule is not None else ()
         weights = PREFER[prefer] if prefer is not None else rule.weights if rule is not None else Weights()
-        room = run.envelope.room()
+        room, covered = run.envelope.room(), request.options.covered
+        pressed = covered if rule is not None and rule.downgrade else None
+        if pressed is not None:
+            room = pressed if room is None else min(room, pressed)
         limits = rule.limits(room) if rule is not None else Limits(room=room)
         home = self._home(request, run)
         rows = rank(request, self._candidates(names, task, home, request, run), weights, limits)
         choice = Choice(task, rule, rows, None)
+        choice.room = pressed
         if rule is not None and rule.downgrade and not any(row.out is None for row in rows):
             poorer = self._candidates(rule.downgrade, task, home, request, run)
             ranked = rank(request, poorer, weights, limits)
             ranked.sort(key=lambda row: (row.out is not None, rule.downgrade.index(row.info.name)))
             choice.rows = ranked + rows
-            choice.note = "downgraded: the rule's own models cost more than the request may spend"
+            choice.note = f"downgraded: the rule's own models cost more than {_who(pressed)}"
             return choice
         inside = [row for row in rows if row.out is None]
         kept = self._kept(home, task, inside) if prefer is None else None
@@ -221,6 +231,18 @@ class Route:
             return order
         return list(dict.fromkeys(ref.name for ref in self.refs()))
 
+    def _covered(
+        self, order: list[str], room: int, known: Mapping[str, int | None], request: Request, run: Run
+    ) -> list[str]:
+        """Of an order what fits together into `room`, the first ones first."""
+        out: list[str] = []
+        for name in order:
+            worst = self._worst([name], known, request, run)
+            if worst is not None and worst <= room:
+                out.append(name)
+                room -= worst
+        return out
+
     def _worst(self, order: list[str], known: Mapping[str, int | None], request: Request, run: Run) -> int | None:
         """Of everything that may be called. `known`: what has been planned already."""
         total = 0
@@ -260,7 +282,8 @@ class Route:
             return await run.ask(self.otherwise, request)
         edited = rule.touch.apply(request, run) if rule is not None else request
         # `otherwise` ends the chain, so that it also goes on with a stream that breaks after its first words.
-        chain = Fallback(self.name, [Target(name) for name in (*candidates, *(() if own else (self.otherwise,)))])
+        last = () if own or self.otherwise not in plan.order else (self.otherwise,)
+        chain = Fallback(self.name, [Target(name) for name in (*candidates, *last)])
         return await chain.answer(edited, run, chain.plan(edited, run))
 
     # -- learning ----------------------------------------------------------------------------------------------------
@@ -307,6 +330,10 @@ def _asked(request: Request, run: Run) -> dict[str, Any]:
     if room is not None:
         asked["room_usd"] = dollars(room)
     return asked
+
+
+def _who(pressed: int | None) -> str:
+    return "the request may spend" if pressed is None else f"budgets cover (${dollars(pressed)})"
 
 
 def _rate(info: ModelInfo) -> int:
