@@ -22,6 +22,7 @@ from headgate.governance.keys import make_key
 from headgate.governance.rules import Rules
 from headgate.simulator.app import Simulator
 from headgate.stores.memory import MemoryStore
+from support.at_rest import held
 from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
 from support.sim import INSTANT
 
@@ -206,7 +207,13 @@ def test_mutant_no_settlement_on_disconnect_is_caught(stage, monkeypatch):
         await whole(self, error, cancelled=cancelled)
 
     monkeypatch.setattr(Exchange, "close", close)
-    assert not settles_in_time(stage, leave_early(stage))
+    key_id = leave_early(stage)
+    assert not settles_in_time(stage, key_id)
+    assert any(key_id in line for line in stage.loop.call(lambda: held(stage.gateway, stage.sim)))
+    book, limiters = stage.governor.book, stage.governor._limiters
+    for window in [w for (scope, _), w in book.windows.items() if scope == f"key:{key_id}"]:
+        window.reserved = 0
+    limiters[f"key:{key_id}"].running = 0
 
 
 @pytest.mark.parametrize("path", [path for path in DOORS if path != "/v1/messages"])  # there the client must say

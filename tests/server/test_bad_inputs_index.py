@@ -10,6 +10,7 @@ import pytest
 TESTS = Path(__file__).parents[1]
 INPUTS = "server/test_bad_inputs.py"
 CONTENT = "server/test_bad_content.py"
+EVERY_DOOR = "server/test_bad_at_every_door.py"
 FRONT = "server/frontends/test_frontend_requests.py"
 GOVERNED = "governance/test_governed_requests.py"
 KEYS = "governance/test_keys.py"
@@ -29,7 +30,7 @@ PROOFS: dict[tuple[int, str], list[str]] = {
     ],
     (7, "a byte order mark"): BODIES,
     (8, "invalid UTF-8"): BODIES,
-    (9, "half of a surrogate pair"): BODIES[:1],
+    (9, "half of a surrogate pair"): [f"{EVERY_DOOR}::test_9_half_a_surrogate_pair_is_400_wherever_it_stands"],
     (10, "NUL in a string"): [f"{INPUTS}::test_10_nul_in_a_string_reaches_the_model"],
     (11, "an integer of 5,000 digits"): BODIES,
     (12, "too large by Content-Length"): [
@@ -101,9 +102,12 @@ PROOFS: dict[tuple[int, str], list[str]] = {
     (33, "a model that is no name"): [NAMES, *BODIES[:1]],
     (34, "fields that would steer the gateway"): [f"{INPUTS}::test_34_fields_that_would_steer_the_gateway_are_refused"],
     (35, "a hundred unknown fields"): [f"{INPUTS}::test_35_unknown_fields_are_passed_on_or_named"],
-    (36, "messages that are none"): BODIES[:1],
+    (36, "messages that are none"): [
+        *BODIES[:1],
+        f"{EVERY_DOOR}::test_36_a_conversation_that_is_none_is_400",
+    ],
     (37, "100,000 messages"): [f"{INPUTS}::test_37_too_many_messages"],
-    (38, "numbers out of range"): BODIES[:1],
+    (38, "numbers out of range"): [*BODIES[:1], f"{EVERY_DOOR}::test_38_a_number_out_of_range_is_400"],
     (39, "no max_tokens"): [
         f"{CONTENT}::test_39_without_max_tokens_anthropic_gets_the_catalogues_maximum_and_others_nothing",
         f"{GOVERNED}::test_a_hard_budget_bounds_an_answer_that_names_no_maximum",
@@ -164,6 +168,34 @@ PROOFS: dict[tuple[int, str], list[str]] = {
         "cli/test_check.py::test_a_file_that_bites_is_told_line_by_line",
     ],
 }
+
+
+NO_GATEWAY = {
+    # proofs that do not send a request through a gateway, so that nothing could be left under way or reserved
+    FRONT: "a front end alone",
+    KEYS: "the governor alone",
+    "core/test_core_fits.py": "one function",
+    "config/test_config.py": "the file",
+    "cli/test_check.py": "the file",
+    "cli/test_cli_books.py": "what is printed of the books",
+    "console/test_console.py": "the admin plane",
+    "e2e/test_keys.py": "names of keys",
+    "stores/test_store_queries.py": "the store",
+    "stores/test_store_sqlite_file.py": "the store",
+    "stores/test_store_postgres.py": "the store",
+}
+
+
+@pytest.mark.parametrize("file", sorted({proof.partition("::")[0] for proofs in PROOFS.values() for proof in proofs}))
+def test_after_every_bad_input_it_is_looked_whether_something_is_left_of_it(file):
+    """support.at_rest checks it after each test: no request, call or connection under way, no budget, limit or place held,
+    every attempt settled."""
+    if file in NO_GATEWAY:
+        return
+    text, conftest = (TESTS / file).read_text(encoding="utf-8"), (TESTS / file).parent / "conftest.py"
+    shared = conftest.read_text(encoding="utf-8") if conftest.exists() else ""
+    assert "from support.at_rest import" in text + shared
+    assert "(stage" in text or "(client" in text
 
 
 @pytest.mark.parametrize("input_", PROOFS, ids=lambda input_: str(input_[0]))

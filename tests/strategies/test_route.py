@@ -11,8 +11,11 @@ import pytest
 
 from headgate.simulator.app import Simulator
 from headgate.strategies.route.learned import classify
+from support.at_rest import at_rest
 from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
 from support.sim import INSTANT
+
+__all__ = ["at_rest"]
 
 
 class Stage:

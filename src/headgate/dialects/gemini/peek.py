@@ -20,6 +20,7 @@ _ROLES = frozenset(ROLES)
 _NOTHING: frozenset[str] = frozenset()
 _MEDIUM = re.compile(rb'"(?:inlineData|inline_data|fileData|file_data)"')
 _TYPE = re.compile(rb'"(?:mimeType|mime_type)"\s*:\s*"((?:image|audio|video|application)/[^"]{0,60})"')
+_BLANK = b"[]{} \t\r\n"
 _DATA = re.compile(rb'"data"\s*:\s*"')
 _KINDS = {b"image": "vision", b"audio": "audio", b"video": "video"}
 
@@ -114,9 +115,10 @@ def _check_contents(contents: list[_Content | str]) -> bool:
         raise InvalidRequest("contents must be a list with at least one content", param="contents")
     if len(contents) > MOST_CONTENTS:
         raise InvalidRequest(f"more than {MOST_CONTENTS} contents", param="contents")
-    multi_turn = False
+    multi_turn = said = False
     for index, content in enumerate(contents):
         if isinstance(content, str):
+            said = True
             continue
         if content.role not in _ROLES:
             where = f"contents[{index}].role"
@@ -124,7 +126,10 @@ def _check_contents(contents: list[_Content | str]) -> bool:
         if memoryview(content.parts)[:1] not in (b"[", b"{", b"n"):
             where = f"contents[{index}].parts"
             raise InvalidRequest(f"{where} must be a list", param=where)
+        said = said or bytes(memoryview(content.parts)[:64]).strip(_BLANK) not in (b"", b"null")
         multi_turn = multi_turn or content.role == "model"
+    if not said:
+        raise InvalidRequest("contents must hold at least one part", param="contents")
     return multi_turn
 
 

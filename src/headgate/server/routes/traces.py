@@ -9,6 +9,7 @@ import msgspec
 from headgate.core.errors import InvalidRequest, NotFound
 from headgate.core.records import RequestRecord
 from headgate.core.trace import Trace
+from headgate.dialects.jsonio import check_text
 from headgate.server.doors import Match
 from headgate.server.http import JSON, Request, Responder
 
@@ -54,6 +55,7 @@ class Feedback(msgspec.Struct, forbid_unknown_fields=True):
 
 async def feedback(plane: DataPlane, request: Request, responder: Responder, match: Match, request_id: str) -> None:
     principal = plane.house.governor.authenticate(plane.credentials(request))
+    check_text(request.body)
     try:
         given = msgspec.json.decode(request.body, type=Feedback)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
