@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -78,15 +79,20 @@ def test_31_a_stopped_process_keeps_its_deadlines_and_blames_nobody(served):
 
 def test_32_without_file_descriptors_it_sheds_and_recovers(served):
     assert status_of(served.url, "gpt-5.5") == 200
-    held = len(os.listdir(f"/proc/{served.process.pid}/fd"))
+
+    def free(limit: int) -> int:
+        """Numbers below the limit that are not taken: the limit is one of numbers, and those in use have gaps."""
+        return limit - sum(int(number) < limit for number in os.listdir(f"/proc/{served.process.pid}/fd"))
+
+    limit = next(number for number in itertools.count() if free(number) == 11)  # odd: two a request, one is left over
     _, hard = resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (held + 12, hard))
-    served.loop.run(served.sim.break_model("claude-4.7", "slow_first_token", delay=1.0))
+    resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (limit, hard))
+    served.loop.run(served.sim.break_model("claude-4.7", "slow_first_token", delay=2.0))
     netloc = urlsplit(served.url).netloc
     body = json.dumps({"model": "claude-4.7", "messages": ASK}).encode()
 
     def one(_: int) -> int:
-        connection = HTTPConnection(netloc, timeout=6)
+        connection = HTTPConnection(netloc, timeout=15)
         try:
             connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
             return connection.getresponse().status

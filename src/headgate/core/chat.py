@@ -182,6 +182,9 @@ class ChatRequest(Node):
     user: str | None = None
     metadata: dict[str, Any] | None = None
     modalities: list[str] = []
+    added: frozenset[str] = frozenset()
+    """Parameters that a rule, a panel or a judge of ours has set, not the client: a model that does not take them loses
+    nothing that was asked for."""
 
 
 class Choice(Node):

@@ -11,6 +11,9 @@ from headgate.core.bounds import content_bound, needs_of
 from headgate.core.chat import ChatRequest
 from headgate.core.dialect import Dialect, Op, Peek
 
+PARAMETERS = frozenset({"temperature", "top_p", "max_tokens", "logprobs"})
+"""What may be `ChatRequest.added`."""
+
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the client asked of us: from `x-headgate-*` headers, the body's `headgate` field and model suffixes."""
@@ -95,6 +98,11 @@ class Request:
             fields["stream"] = stream
         if fields:
             base = msgspec.structs.replace(base, **fields)
+        if content is not None and content is not self._content:
+            added = frozenset(name for name in PARAMETERS if getattr(base, name) is not None)
+            base = msgspec.structs.replace(base, added=added)
+        elif added := [name for name in PARAMETERS.intersection(fields) if getattr(self.content(), name) is None]:
+            base = msgspec.structs.replace(base, added=base.added.union(added))
         more: dict[str, Any] = {}
         if base.messages is not self.content().messages:
             more["input_bound"] = content_bound(base)

@@ -385,8 +385,11 @@ def _render(life: Life, model: Model, deployment: Deployment, endpoint: Endpoint
         if not request.is_edited and not (quirks.drop and request.op in ("chat", "count_tokens")):
             body = dialect.splice(request.body, request.peek, model=deployment.upstream, quirks=quirks)
     if body is None:
-        rendered = dialect.render_request(request.content(), model=deployment.upstream, quirks=quirks)
-        life.trace.lose(*rendered.lossy)
+        content = request.content()
+        rendered = dialect.render_request(content, model=deployment.upstream, quirks=quirks)
+        life.trace.lose(*(name for name in rendered.lossy if name not in content.added))
+        for name in content.added.intersection(rendered.lossy):
+            _left_out(life, model, name)
         body, extra = rendered.body, (*extra, *rendered.headers)
     if deployment.extra:
         body = with_fields(body, covered(deployment.extra, request, model))
@@ -403,6 +406,14 @@ def _render(life: Life, model: Model, deployment: Deployment, endpoint: Endpoint
         body=body,
         extra=extra,
     )
+
+
+def _left_out(life: Life, model: Model, name: str) -> None:
+    """Once a request: a judge may be asked many times."""
+    because = f"{model.name} does not take {name}, and the client did not ask for it"
+    if not any(decision.kind == "parameter" and decision.because == because for decision in life.trace.decisions):
+        at = round(life.clock.monotonic() - life.trace.started, 4)
+        life.trace.decide("parameter", None, over=[name], because=because, at=at)
 
 
 def _kind(error: HeadgateError | None) -> str | None:

@@ -80,6 +80,7 @@ class RequestRenderer:
 
     # -- parameters --------------------------------------------------------------------------------------------------
     def _sampling(self, out: dict[str, Any]) -> None:
+        """What the client said in this format goes on untouched; all else (`free`) as this model takes it."""
         request = self._request
         for key in _SAMPLING:
             if (value := getattr(request, key)) is not None:
@@ -87,16 +88,18 @@ class RequestRenderer:
         if request.stop:
             out["stop_sequences"] = request.stop
         self.lossy += [key for key in _LOST if getattr(request, key) not in (None, {})]
-        if self._own:
-            return
-        if request.top_p == 1 or (request.top_p is not None and request.temperature is not None):
-            del out["top_p"]  # 1 says nothing, and newer models refuse both at once
-            self.lossy += ["top_p"] if request.top_p != 1 else []
-        if request.temperature is not None and request.temperature > 1:
+        free = {key for key in _SAMPLING if key in out and (key in request.added or not self._own)}
+        if request.top_p == 1 and "top_p" in free:
+            del out["top_p"]  # says nothing
+        elif "top_p" in out and "temperature" in out and free:  # newer models refuse both at once
+            key = "temperature" if "temperature" in request.added or "top_p" not in free else "top_p"
+            del out[key]
+            self.lossy.append(key)
+        if "temperature" in free and out.get("temperature", 0) > 1:
             out["temperature"] = 1.0  # this format's range ends there
             self.lossy.append("temperature")
         if any(fragment in self._model for fragment in self._quirks.extra.get("no_sampling_models", ())):
-            self.lossy += [key for key in _SAMPLING if out.pop(key, None) is not None]
+            self.lossy += [key for key in _SAMPLING if key in free and out.pop(key, None) is not None]
 
     def _metadata(self, out: dict[str, Any]) -> None:
         request = self._request
