@@ -230,6 +230,6 @@ def test_what_a_chain_has_spent_as_a_judge_is_known_to_other_processes(stage):
     store, ledger = MemoryStore(), stage.gateway.ledger
     stage.loop.run(store.apply([*ledger.intents, *ledger.outcomes.values(), *ledger.requests], holder="h1"))
     stage.gateway.house.archive = store
-    stage.judging._spent.clear()
+    stage.house.daily._spent.clear()
     assert spent > 0
-    assert stage.loop.run(stage.judging._spent_today("reliable")) == spent
+    assert stage.loop.run(stage.house.daily.left("judge", "judge:reliable", spent + 7)) == 7

@@ -366,6 +366,8 @@ class ExperimentJudge(Section):
 
     model: str
     share: Share = 0.1
+    daily: Money
+    """US$ per day, at most, over all processes on one store."""
     timeout: Duration = 30.0
 
 
@@ -400,7 +402,7 @@ class Experiment(Section):
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Chance that a difference is called one though there is none, however often somebody looks."""
     guard: ExperimentGuard = ExperimentGuard()
-    judge: Annotated[ExperimentJudge, _named_by("model")] | None = None
+    judge: ExperimentJudge | None = None
     shadow: Annotated[Shadow, _named_by("model")] | None = None
 
     @model_validator(mode="after")

@@ -125,13 +125,15 @@ class Knowledge(Protocol):
 
 class Aside(msgspec.Struct, frozen=True, kw_only=True):
     """How a question of the house's own is asked. `purpose` (shadow, judge): who it is that asks, and a tag, which has the
-    budget line. `because` is for its trace. `timeout` in seconds, `max_cost` in nano-US$."""
+    budget line. `because` is for its trace. `timeout` in seconds, `max_cost` in nano-US$. `daily`: nano-US$ that all such
+    questions with the same first tag may cost a day."""
 
     purpose: str
     because: str
     timeout: float
     tags: tuple[str, ...] = ()
     max_cost: int | None = None
+    daily: int | None = None
 
 
 class Beside(msgspec.Struct, frozen=True, kw_only=True):

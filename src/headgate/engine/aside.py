@@ -3,18 +3,22 @@ other, with its own row, trace, envelope and budget line."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
 from msgspec.structs import replace
 
 from headgate.core.envelope import Envelope
-from headgate.core.errors import HeadgateError
+from headgate.core.errors import BudgetExceeded, HeadgateError
 from headgate.core.events import ChatAnswer
 from headgate.core.ids import new_id
+from headgate.core.money import dollars
 from headgate.core.principal import Principal
 from headgate.core.request import Options, Request
 from headgate.core.strategy import Aside, Beside
 from headgate.core.trace import Trace
 from headgate.engine.house import House
-from headgate.engine.pipeline import Exchange, Inbound, enter, planned
+from headgate.engine.pipeline import Exchange, Inbound, Prepared, enter, planned
 from headgate.engine.run import RequestRun, Shared
 from headgate.engine.snapshot import Snapshot
 
@@ -34,17 +38,45 @@ async def ask_aside(
     asked = _plain(request)
     answer, error = None, None
     try:
-        exchange = await enter(
-            house,
-            Inbound(door=aside.purpose, dialect=asked.dialect, body=b"", headers={}),
-            planned(house, asked, run, snapshot, name),
-        )
-        answer = await read_whole(exchange)
+        async with _within(house, aside) as bounded:
+            prepared = planned(house, asked, run, snapshot, name)
+            bounded(prepared)
+            exchange = await enter(
+                house, Inbound(door=aside.purpose, dialect=asked.dialect, body=b"", headers={}), prepared
+            )
+            answer = await read_whole(exchange)
     except HeadgateError as failed:
         error = failed.code
     cost = None if trace.cost_unknown else trace.cost
     latency = house.clock.monotonic() - started
     return Beside(answer=answer, error=error, cost=cost, latency=latency, trace=trace.id)
+
+
+@contextlib.asynccontextmanager
+async def _within(house: House, aside: Aside) -> AsyncIterator[Callable[[Prepared], None]]:
+    """What is yielded takes what the plan may cost at most from the day's sum; it raises BudgetExceeded where that does not
+    cover it; what it did cost is booked at the end."""
+    if aside.daily is None:
+        yield lambda prepared: None
+        return
+    daily, account = house.daily, (aside.purpose, aside.tags[0])
+    left = await daily.left(*account, aside.daily)
+    taken: list[tuple[int, Trace]] = []
+
+    def bounded(prepared: Prepared) -> None:
+        worst = prepared.plan.worst_case
+        if worst is None or worst > left:
+            if daily.is_news(*account):
+                house.event(f"{aside.purpose}_spent", {"tag": account[1], "daily_usd": dollars(aside.daily or 0)})
+            raise BudgetExceeded("the day's sum does not cover it", code="daily_spent")
+        daily.hold(*account, worst)
+        taken.append((worst, prepared.run.trace))
+
+    try:
+        yield bounded
+    finally:
+        for worst, trace in taken:
+            daily.settle(*account, held=worst, cost=worst if trace.cost_unknown else trace.cost)
 
 
 async def read_whole(exchange: Exchange) -> ChatAnswer:

@@ -211,7 +211,7 @@ def _experiment(name: str, section: ExperimentSection, memory: Memory) -> Experi
     shares, control = section.shares(), section.control or next(iter(section.arms))
     arms = {arm: Arm(side.model, shares[arm], _touch(side)) for arm, side in section.arms.items()}
     trial = memory.trials.setdefault((name, fingerprint(arms, control, section.assign_by)), Trial())
-    shadow = section.shadow
+    shadow, judge = section.shadow, section.judge
     terms = Terms(
         metric=section.metric,
         effect=section.effect or EFFECT[SCALES[section.metric]],
@@ -226,7 +226,7 @@ def _experiment(name: str, section: ExperimentSection, memory: Memory) -> Experi
         terms=terms,
         trial=trial,
         shadow=None if shadow is None else Shadow(**{**shadow.model_dump(), "max_cost": nano(shadow.max_cost)}),
-        scoring=None if section.judge is None else Scoring(**section.judge.model_dump()),
+        scoring=None if judge is None else Scoring(**{**judge.model_dump(), "daily": nano(judge.daily)}),
         backstage=memory.backstage,
         on_event=memory.event,
     )

@@ -18,6 +18,7 @@ from headgate.core.pulse import Pulse
 from headgate.core.records import FeedbackRecord, RequestRecord
 from headgate.core.trace import AttemptView, Trace
 from headgate.engine.archive import bodies_of, pack, unpack
+from headgate.engine.daily import Daily
 from headgate.engine.homes import Homes
 from headgate.engine.snapshot import Snapshot
 from headgate.net.transport.protocol import Transport
@@ -68,6 +69,7 @@ class House:
         self.on_event: list[Callable[[str, dict[str, object]], None]] = []
         self.inflight = 0
         self.draining = False
+        self.daily = Daily(archive, clock)
         self.homes = Homes(archive, lambda: self.snapshot, shared=is_fleet, clock=clock)
         self.overhear: Callable[[Exchange], Answer] | None = None
         """Given each answered exchange: what is passed on in the place of its answer."""

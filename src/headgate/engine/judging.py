@@ -16,7 +16,7 @@ import msgspec
 
 from headgate.core.answer import Answer
 from headgate.core.chat import ChatRequest, text_of
-from headgate.core.errors import BudgetExceeded, HeadgateError, PermissionDenied, StorageUnavailable
+from headgate.core.errors import BudgetExceeded, HeadgateError, PermissionDenied
 from headgate.core.ids import new_id
 from headgate.core.money import dollars
 from headgate.core.principal import Principal
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 JUDGE = Principal(key_id="judge", name="judge", tags=("judge",))
 WAITING = 200
 """Answers that wait for the judge; more are not judged."""
-DAY = 86400.0
 
 
 class _Sample(msgspec.Struct):
@@ -58,10 +57,6 @@ class Judging:
         self._on_event = on_event
         self._open: OrderedDict[str, _Sample] = OrderedDict()
         self._waiting: asyncio.Queue[_Sample] = asyncio.Queue(WAITING)
-        self._spent: dict[str, int] = {}
-        self._day = 0
-        self._told = 0
-        """The day for which it was said that the money is spent."""
         house.overhear = self.overhear
         house.on_request.append(self._over)
 
@@ -123,17 +118,18 @@ class Judging:
         text = sample.answer.text()
         if record is None or trace is None or text is None or "feedback" in trace.facts:
             return
-        left = wanted.daily - await self._spent_today(wanted.model)
+        daily, account = self._house.daily, (JUDGE.key_id, _account(wanted.model))
+        left = await daily.left(*account, wanted.daily)
         if left <= 0:
             self._tell_spent(wanted)
             return
         try:
             said, cost = await self._ask(sample, text, left)
         except BudgetExceeded:
-            self._spent[wanted.model] = wanted.daily  # what is left covers none: it is not asked again today
+            daily.settle(*account, held=0, cost=left)  # what is left covers none: it is not asked again today
             self._tell_spent(wanted)
             return
-        self._spent[wanted.model] = self._spent.get(wanted.model, 0) + cost
+        daily.settle(*account, held=0, cost=cost)
         score = read_score(said)
         if score is None:
             self._on_event("judge_unreadable", {"model": wanted.model, "trace": trace.id})
@@ -168,29 +164,12 @@ class Judging:
         cost = left if exchange.trace.cost_unknown else exchange.trace.cost
         return text_of(found.choices[0].parts) if found.choices else "", cost
 
-    async def _spent_today(self, model: str) -> int:
-        """Nano-US$, by all processes where there is a store that answers."""
-        now = self._house.clock.time()
-        day = int(now // DAY)
-        if day != self._day:
-            self._day, self._spent = day, {}
-        spent = self._spent.get(model, 0)
-        if self._house.archive is not None:
-            where = {"key": JUDGE.key_id, "tag": _account(model)}
-            try:
-                rows = await self._house.archive.usage(since=day * DAY, until=now + 1, by=(), where=where)
-            except StorageUnavailable:
-                rows = ()
-            spent = max(spent, sum(row.cost for row in rows))
-        return spent
-
     def _tell_spent(self, wanted: Sampling) -> None:
-        if self._told != self._day:
-            self._told = self._day
+        if self._house.daily.is_news(JUDGE.key_id, _account(wanted.model)):
             self._on_event("judge_spent", {"model": wanted.model, "daily_usd": dollars(wanted.daily)})
 
 
 def _account(model: str) -> str:
     """The tag that a judge's money is counted by: a judge may be a chain, whose attempts are of other models, and judges of
-    experiments, which have no daily sum, are asked under the same key."""
+    experiments, which have a sum of their own, are asked under the same key."""
     return f"judge:{model}"

@@ -14,7 +14,7 @@ JUDGED = """
     experiment:
       arms: {old: claude-4.7, new: gemini-3.0}
       metric: judge
-      judge: {model: llama-4, share: 100%}
+      judge: {model: llama-4, share: 100%, daily: 5}
       guard: {errors: off, quality: 0.1}
 """
 
@@ -42,6 +42,25 @@ def test_answers_are_scored_afterwards_blind_and_on_an_account_of_their_own(stag
         text = json.dumps(body)
         assert "Question" in text
         assert not any(name in text for name in ("claude", "gemini", "trial", "old", "new"))
+
+
+def test_a_judge_asks_no_more_once_the_days_money_does_not_cover_another_question(staged):
+    stage = staged(JUDGED.replace("daily: 5", "daily: 0.02"))
+    stage.loop.call(lambda: stage.sim.scripts.on("", "8", model="llama-4"))
+    events: list[tuple[str, dict]] = []
+    stage.house.on_event.append(lambda kind, facts: events.append((kind, facts)))
+
+    def judged() -> list:
+        return [row for row in stage.gateway.ledger.requests if row.door == "judge"]
+
+    for number in range(40):
+        stage.ask("trial", f"Question {number}")
+        until(lambda: stage.entry("trial").sampler._running == 0)
+    assert 2 <= len(judged()) < 40
+    assert sum(row.cost or 0 for row in judged()) <= 20_000_000
+    assert [(kind, facts["daily_usd"]) for kind, facts in events if kind == "judge_spent"] == [
+        ("judge_spent", "0.020000")
+    ], "said once a day"
 
 
 def test_a_judge_that_is_down_or_babbles_counts_for_nothing(staged):

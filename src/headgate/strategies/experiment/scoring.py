@@ -25,9 +25,10 @@ Scored = Callable[[dict[str, Any], RequestRecord, float], None]
 
 
 class Scoring(msgspec.Struct, frozen=True, kw_only=True):
-    """`share` of the requests, 0 to 1; `timeout` in seconds."""
+    """`share` of the requests, 0 to 1; `timeout` in seconds; `daily` in nano-US$."""
 
     model: str
+    daily: int | None = None
     share: float = 0.1
     timeout: float = 30.0
 
@@ -64,6 +65,7 @@ class Sampler:
             because=f"scores {record.trace}",
             tags=(f"experiment:{self._name}/judge",),
             timeout=self.scoring.timeout,
+            daily=self.scoring.daily,
         )
         try:
             whole = watched.said_whole()
