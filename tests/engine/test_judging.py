@@ -16,6 +16,7 @@ from headgate.config.load import load_text
 from headgate.core.principal import Principal
 from headgate.core.records import RequestRecord
 from headgate.core.trace import Trace
+from headgate.engine.daily import Daily
 from headgate.engine.judging import Judging
 from headgate.simulator.app import Simulator
 from headgate.stores.memory import MemoryStore
@@ -229,7 +230,6 @@ def test_what_a_chain_has_spent_as_a_judge_is_known_to_other_processes(stage):
     spent = stage.gateway.house.recent(1)[0][1].cost
     store, ledger = MemoryStore(), stage.gateway.ledger
     stage.loop.run(store.apply([*ledger.intents, *ledger.outcomes.values(), *ledger.requests], holder="h1"))
-    stage.gateway.house.archive = store
-    stage.house.daily._spent.clear()
+    daily = Daily(store, stage.gateway.house.clock)
     assert spent > 0
-    assert stage.loop.run(stage.house.daily.left("judge", "judge:reliable", spent + 7)) == 7
+    assert stage.loop.run(daily.left("judge", "judge:reliable", spent + 7)) == 7
