@@ -125,7 +125,7 @@ def test_models_show_state_and_price(page):
     page.get_by_role("link", name="Models").click()
     row = page.get_by_role("row", name="claude-4.7").first.inner_text()
     assert "15.00" in row
-    assert "closed" in row
+    assert "well" in row
     assert "ready" in row
 
 
