@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from headgate.tools.broker import Tool, ToolFailed
@@ -12,7 +12,7 @@ CONNECT_TIME = 30.0
 
 
 class Mcp:
-    """core of ToolSource. The session lives in a task of its own, as the SDK wants it: entered and left in one task."""
+    """core of ToolSource. One session serves all calls; when it is lost the next question begins another."""
 
     def __init__(
         self, name: str, *, command: Sequence[str] | None, url: str | None, allow: Sequence[str], env: Mapping[str, str]
@@ -22,15 +22,11 @@ class Mcp:
         self._url = url
         self._allow = frozenset(allow)
         self._env = dict(env)
-        self._client: Any = None
-        self._host: asyncio.Task[None] | None = None
-        self._ready: asyncio.Future[None] | None = None
-        self._end = asyncio.Event()
+        self._session: _Session | None = None
 
     async def tools(self) -> Sequence[Tool]:
         """Those on the allow-list that do not themselves say that they write: hints may only make our policy stricter."""
-        await self._connect()
-        listed = await self._asked(self._client.list_tools())
+        listed = await self._ask(lambda client: client.list_tools())
         return [
             _Remote(self, tool.name, tool.description or "", tool.input_schema)
             for tool in listed.tools
@@ -38,61 +34,91 @@ class Mcp:
         ]
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
-        await self._connect()
-        result = await self._asked(self._client.call_tool(name, dict(arguments)))
+        result = await self._ask(lambda client: client.call_tool(name, dict(arguments)))
         text = "\n".join(getattr(part, "text", "") for part in result.content)
         if result.is_error:
             raise ToolFailed(f"{self._name}.{name}: {text[:500]}")
         return text
 
-    async def _asked(self, question: Awaitable[Any]) -> Any:
-        """Where the server does not answer any more, the next question finds a new session."""
+    async def _ask(self, question: Callable[[Any], Awaitable[Any]]) -> Any:
+        """The server's answer. A server that has died since the last question is begun anew and asked again, once: whatever
+        may be called here only reads. One that is silent is not asked again, and given up."""
         from mcp import MCPError
 
+        for again in (True, False):
+            session = await self._connected()
+            try:
+                async with asyncio.timeout(CONNECT_TIME):
+                    return await question(session.client)
+            except MCPError as error:
+                reason = f"the MCP server {self._name!r} refused: {str(error)[:300]}"
+                if "closed" in reason.lower():
+                    await self._drop(session)
+                    if again:
+                        continue
+                raise ToolFailed(reason) from error
+            except (OSError, TimeoutError) as error:
+                await self._drop(session)
+                raise ToolFailed(f"the MCP server {self._name!r} does not answer", detail=repr(error)) from error
+        raise AssertionError("unreachable")
+
+    async def _connected(self) -> _Session:
+        session = self._session
+        if session is None or session.task.done():
+            session = self._session = _Session(self._target())
         try:
             async with asyncio.timeout(CONNECT_TIME):
-                return await question
-        except MCPError as error:
-            reason = f"the MCP server {self._name!r} refused: {str(error)[:300]}"
-            if "closed" in reason.lower():
-                await self.aclose()
-            raise ToolFailed(reason) from error
-        except (OSError, TimeoutError) as error:
-            await self.aclose()
-            raise ToolFailed(f"the MCP server {self._name!r} does not answer", detail=repr(error)) from error
-
-    async def aclose(self) -> None:
-        self._end.set()
-        if self._host is not None:
-            await asyncio.wait([self._host], timeout=5.0)
-            self._host = None
-
-    async def _connect(self) -> None:
-        if self._host is None or self._host.done():
-            self._ready = asyncio.get_running_loop().create_future()
-            self._end.clear()
-            self._host = asyncio.get_running_loop().create_task(self._live(self._ready))
-        assert self._ready is not None
-        try:
-            async with asyncio.timeout(CONNECT_TIME):
-                await asyncio.shield(self._ready)
+                await asyncio.shield(session.ready)
         except TimeoutError as error:
             raise ToolFailed(f"the MCP server {self._name!r} did not answer") from error
+        except Exception as error:  # the SDK raises what its transports raise
+            raise ToolFailed(f"the MCP server {self._name!r} cannot be reached", detail=repr(error)) from error
+        return session
 
-    async def _live(self, ready: asyncio.Future[None]) -> None:
-        from mcp import Client, StdioServerParameters
+    def _target(self) -> Any:
+        from mcp import StdioServerParameters
 
-        target: Any = self._url
-        if self._command is not None:
-            target = StdioServerParameters(command=self._command[0], args=self._command[1:], env=self._env or None)
+        if self._command is None:
+            return self._url
+        return StdioServerParameters(command=self._command[0], args=self._command[1:], env=self._env or None)
+
+    async def _drop(self, session: _Session) -> None:
+        """Several calls may find the same session lost: the one that the first of them began in its place stays."""
+        if self._session is session:
+            self._session = None
+        await session.close()
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._drop(self._session)
+
+
+class _Session:
+    """A client's life in a task of its own, as the SDK wants it: entered and left in one task. `ready` has what kept it
+    from being entered."""
+
+    def __init__(self, target: Any) -> None:
+        loop = asyncio.get_running_loop()
+        self.client: Any = None
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self._end = asyncio.Event()
+        self.task = loop.create_task(self._live(target))
+
+    async def _live(self, target: Any) -> None:
+        from mcp import Client
+
         try:
             async with Client(target) as client:
-                self._client = client
-                ready.set_result(None)
+                self.client = client
+                self.ready.set_result(None)
                 await self._end.wait()
-        except Exception as error:  # noqa: BLE001  a task's root: the SDK raises what its transports raise
-            if not ready.done():
-                ready.set_exception(ToolFailed(f"the MCP server {self._name!r} cannot be reached", detail=repr(error)))
+        except Exception as error:  # noqa: BLE001  a task's root: whoever waits is told, a session that ends so is lost
+            if not self.ready.done():
+                self.ready.set_exception(error)
+
+    async def close(self) -> None:
+        self._end.set()
+        await asyncio.wait([self.task], timeout=5.0)
 
 
 def _writes(tool: Any) -> bool:

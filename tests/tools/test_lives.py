@@ -1,0 +1,157 @@
+"""Tools as processes, real ones: an MCP server that is killed, calls and programs that nobody waits for any more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from headgate.server.frontends.h1 import H1FrontEnd
+from headgate.server.frontends.sockets import bind
+from headgate.server.http import HttpLimits
+from headgate.simulator.scripted import FakeUpstream
+from headgate.tools.broker import ToolFailed
+from headgate.tools.mcp import Mcp
+from headgate.tools.python import Python
+from support.gateway import ENV, RunningGateway
+from support.virtual import MESSAGES, answer
+
+SERVER = Path(__file__).with_name("slow_server.py")
+FOREVER = "while True:\n    pass"
+
+
+def slow(folder: Path) -> Mcp:
+    return Mcp("slow", command=[sys.executable, str(SERVER), str(folder)], url=None, allow=["wait", "pid"], env={})
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Far below what the calls would take if nobody stopped them."""
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110  what is waited for has no event
+            await asyncio.sleep(0.02)
+
+
+def children() -> set[int]:
+    """Processes that this one has begun."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {int(number) for task in tasks for number in task.read_text().split()}
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: not lives(pid))
+
+
+async def test_a_server_that_was_killed_is_begun_anew_by_the_next_call(tmp_path: Path):
+    server = slow(tmp_path)
+    first = int(await server.call("pid", {}))
+    for found in (server.call("pid", {}), server.tools()):
+        await kill(first)
+        await found
+        second = int(await server.call("pid", {}))
+        assert second != first
+        first = second
+    await server.aclose()
+    await until(lambda: not lives(first))
+
+
+async def test_calls_that_lose_one_session_together_find_one_new_one(tmp_path: Path):
+    server = slow(tmp_path)
+    first = int(await server.call("pid", {}))
+    os.kill(first, signal.SIGKILL)
+    pids = await asyncio.gather(*(server.call("pid", {}) for _ in range(5)))
+    assert len({int(pid) for pid in pids} - {first}) == 1
+    assert await server.call("pid", {}) == pids[0]
+    await server.aclose()
+
+
+async def test_a_server_that_dies_in_every_call_is_an_error_and_no_loop(tmp_path: Path):
+    counted = tmp_path / "starts"
+    program = f"open({str(counted)!r}, 'a').write('x')"
+    server = Mcp("dead", command=[sys.executable, "-c", program], url=None, allow=["pid"], env={})
+    with pytest.raises(ToolFailed, match="'dead'"):
+        await server.call("pid", {})
+    assert 1 <= len(counted.read_text()) <= 2
+    await server.aclose()
+
+
+async def test_a_cancelled_call_ends_at_the_server_and_the_session_stays(tmp_path: Path):
+    server = slow(tmp_path)
+    pid = await server.call("pid", {})
+    task = asyncio.create_task(server.call("wait", {"seconds": 600}))
+    await until((tmp_path / "began").exists)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await until((tmp_path / "cancelled").exists)
+    assert await server.call("pid", {}) == pid
+    await server.aclose()
+
+
+async def test_a_cancelled_program_leaves_no_process_that_works(tmp_path: Path):
+    sandbox = Python(timeout=600.0, memory=64 * 2**20)
+    before = children()
+    task = asyncio.create_task(sandbox.run(FOREVER))
+    await until(lambda: bool(children() - before))
+    await asyncio.sleep(0.2)
+    workers = children() - before
+    task.cancel()
+    await asyncio.wait([task])
+    await until(lambda: not any(map(lives, workers)))
+    assert await sandbox.run("6 * 7") == "42"
+    await sandbox.aclose()
+
+
+async def test_a_client_that_leaves_stops_the_tools_of_its_run(tmp_path: Path):
+    config = f"""
+providers: {{openai: {{base_url: "http://one/v1"}}}}
+models:
+  planner: {{provider: openai, upstream: planner, price: {{input: 1, output: 1}}}}
+  agent: {{agent: {{planner: planner, models: [planner], tools: [slow, python], grace: 0s}}}}
+tools:
+  python: {{timeout: 600s}}
+  mcp: {{slow: {{command: ["{sys.executable}", "{SERVER}", "{tmp_path}"], allow: [wait]}}}}
+"""
+    steps = [
+        {"name": "a", "tool": "wait", "args": {"seconds": 600}},
+        {"name": "b", "tool": "python", "args": {"code": FOREVER}},
+    ]
+    fake = FakeUpstream()
+    fake.on("planner", answer(json.dumps({"steps": steps})))
+    url = await fake.start()
+    before = children()
+    it = RunningGateway(config, {"openai": f"{url}/v1"}, env=ENV)
+    front = H1FrontEnd(it.plane, it.plane.refuse, HttpLimits())
+    sock = bind("127.0.0.1", 0)
+    await front.start(sock)
+    _, writer = await asyncio.open_connection("127.0.0.1", sock.getsockname()[1])
+    body = json.dumps({"model": "agent", "messages": MESSAGES, "stream": True}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    await until((tmp_path / "began").exists)
+    await until(lambda: len(children() - before) >= 2)  # the server, and the sandbox's worker
+    await asyncio.sleep(0.3)
+    started = children() - before
+    writer.transport.abort()
+    await until((tmp_path / "cancelled").exists)
+    await until(lambda: bool(it.house.recent(1)))
+    assert it.house.recent(1)[0][1].status == 499
+    await until(lambda: not all(map(lives, started)))  # the worker in its endless loop is gone, the server is kept
+    await front.close(1.0)
+    await it.house.snapshot.aclose()
+    await until(lambda: not any(map(lives, started)))
+    await it.house.transport.aclose()
+    await fake.aclose()
