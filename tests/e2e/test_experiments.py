@@ -106,6 +106,18 @@ def test_what_cannot_be_done_is_told(served):
     assert (code, text.strip()) == (1, "there is no experiment 'nope'")
 
 
+def test_one_made_by_command_is_taken_up_by_the_gateway_that_runs(served):
+    made = ("start", "second", "--arm", "old=claude-4.7", "--arm", "new=gpt-5.5@50%", "--config", str(served.file))
+    code, said = command(served, *made, "--write")
+    assert code == 0, said
+    until(lambda: served.chat(None, "second")[0] == 200)
+    assert set(served.ask_admin("/experiments/second")["arms"]) == {"old", "new"}
+    code, said = command(served, *made, "--write")
+    assert (code, "there is an entry 'second' already" in said) == (1, True)
+    assert command(served, "start", "second")[0] == 0, "without arms it begins anew"
+    assert sum(arm["requests"] for arm in served.ask_admin("/experiments/second")["arms"].values()) == 0
+
+
 def test_shadows_have_a_budget_of_their_own(tmp_path):
     served = ServedGateway(
         tmp_path,

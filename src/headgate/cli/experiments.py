@@ -1,7 +1,8 @@
-"""`headgate experiments`: what came of them; stop one, or begin it anew."""
+"""`headgate experiments`: what came of them; stop one, make one, or begin it anew."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -57,9 +58,69 @@ def stop(
 
 
 @app.command()
-def start(name: str, data_dir: DATA_DIR = HERE, json: JSON = False) -> None:
-    """Begin an experiment anew: what was counted, and a stop, are over."""
-    _change(data_dir, f"/{quote(name, safe='')}/start", {}, as_json=json)
+def start(
+    name: str,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(help="Make it: NAME=ENTRY, with @SHARE but for the one that gets the rest (cheap=auto-cheap@5%)."),
+    ] = None,
+    control: Annotated[str | None, typer.Option(help="Left out: the first arm.")] = None,
+    metric: Annotated[str | None, typer.Option(help="success | feedback | judge | cost | latency")] = None,
+    assign_by: Annotated[str | None, typer.Option(help="key | user | conversation")] = None,
+    judge: Annotated[str | None, typer.Option(help="The entry that scores a tenth of the answers.")] = None,
+    judge_daily: Annotated[str, typer.Option(help="US$ that it may cost a day.")] = "1.00",
+    write: Annotated[bool, typer.Option(help="Put it into the file; left out: show what would be put in.")] = False,
+    config: CONFIG = None,
+    data_dir: DATA_DIR = HERE,
+    json: JSON = False,
+) -> None:
+    """Begin an experiment anew: what was counted, and a stop, are over. With --arm: make one, as an entry of the
+    configuration, which a running gateway takes up by itself."""
+    if not arm:
+        _change(data_dir, f"/{quote(name, safe='')}/start", {}, as_json=json)
+        return
+    fields: dict[str, Any] = {"arms": dict(_side(one) for one in arm)}
+    if len(fields["arms"]) < len(arm):
+        fail("two arms have the same name", 2)
+    for field, value in (("control", control), ("metric", metric), ("assign_by", assign_by)):
+        if value is not None:
+            fields[field] = value
+    if judge is not None:
+        fields["judge"] = {"model": judge, "daily": judge_daily}
+    _make(name, fields, config or Path("headgate.yaml"), write=write, as_json=json)
+
+
+def _side(said: str) -> tuple[str, str | dict[str, str]]:
+    arm, is_there, model = said.partition("=")
+    if not (arm and is_there and model):
+        fail(f"{said!r} is no arm: write NAME=ENTRY or NAME=ENTRY@5%", 2)
+    found = re.fullmatch(r"(.+)@(\d+(?:\.\d+)?%)", model)
+    return (arm, model) if found is None else (arm, {"model": found[1], "share": found[2]})
+
+
+def _make(name: str, fields: dict[str, Any], file: Path, *, write: bool, as_json: bool) -> None:
+    from headgate.config import edit
+    from headgate.config.document import environment
+    from headgate.config.errors import ConfigError
+
+    try:
+        with open(file, encoding="utf-8", newline="") as given:
+            text = given.read()
+        made, line = edit.with_entry(text, str(file), name, "experiment", fields, environment())
+        if write:
+            edit.replace(file, made)
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"cannot use {file}: {error.strerror if isinstance(error, OSError) else 'not UTF-8'}", 2)
+    except ConfigError as error:
+        fail(str(error))
+    entry = "\n".join(edit.entry_lines(name, "experiment", fields))
+    if as_json:
+        show_json({"written": str(file) if write else None, "line": line, "entry": entry})
+    elif write:
+        say(f"wrote {plain(name)} into {file}, line {line}: clients ask for the model {plain(name)!r}")
+    else:
+        say(entry)
+        say(dim(f"for {file}, line {line}, under models: it is valid there; --write puts it in"))
 
 
 def _change(data_dir: Path, path: str, body: dict[str, Any], *, as_json: bool) -> None:
