@@ -5,7 +5,8 @@
 
 The bounds are generous, for machines differ in more than one number: CPU per request in units of a calibration loop run
 beside it, and the memory that one request needs at once. Where valgrind is installed the instructions of one request are
-counted as well: the same on a busy machine and a quiet one, though not under another build of Python.
+counted as well: the same on a busy machine and a quiet one, though not under another build of Python, so they are compared
+with those of the same one only.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from path import figures
@@ -48,14 +50,17 @@ def instructions() -> int | None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--record", action="store_true")
-    found = uvloop.run(figures(rounds=7, times=2000))
+    found: dict[str, Any] = dict(uvloop.run(figures(rounds=7, times=2000)))
     if (counted := instructions()) is not None:
-        found["instructions"] = counted
+        found |= {"instructions": counted, "python": sys.version}
     if parser.parse_args().record:
         BASELINE.write_text(json.dumps(found, indent=1) + "\n")
         return
     base = json.loads(BASELINE.read_text())
-    grown = {name: found[name] / base[name] for name in BOUNDS if name in found and name in base}
+    known = [name for name in BOUNDS if name in found and name in base]
+    if found.get("python") != base.get("python"):
+        known = [name for name in known if name != "instructions"]
+    grown = {name: found[name] / base[name] for name in known}
     print(json.dumps({"now": found, "baseline": base, "grown": {k: round(v, 2) for k, v in grown.items()}}))
     heavier = [f"{name} is {grown[name]:.2f} times the last release's" for name in grown if grown[name] > BOUNDS[name]]
     if heavier:

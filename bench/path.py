@@ -1,6 +1,6 @@
 """What the path itself costs: a request through the data plane with no sockets, beside a calibration loop.
 
-    python bench/path.py [--profile] [--rounds N]
+    python bench/path.py [--profile] [--rounds N] [--size BYTES]
 
 Prints CPU us per request (median of rounds), allocations per request, and the ratio to the calibration loop: a fixed
 piece of Python (JSON, dictionaries, calls) timed in the same process, so that the figure can be compared across machines.
@@ -121,8 +121,10 @@ def make_plane() -> DataPlane:
     return plane
 
 
-def make_request() -> Request:
-    body = json.dumps({"model": "gpt-5.5", "messages": [{"role": "user", "content": QUESTION}]}).encode()
+def make_request(size: int = 0) -> Request:
+    """With a prompt of at least `size` bytes: nothing on the path gives the loop away, so its time is the time blocked."""
+    question = QUESTION * max(size // len(QUESTION), 1)
+    body = json.dumps({"model": "gpt-5.5", "messages": [{"role": "user", "content": question}]}).encode()
     headers = {
         "host": "127.0.0.1:4100",
         "content-type": "application/json",
@@ -173,10 +175,10 @@ async def allocations(plane: DataPlane, request: Request) -> float:
     return statistics.median(peaks)
 
 
-async def figures(rounds: int, times: int, profile: bool = False) -> dict[str, float]:
+async def figures(rounds: int, times: int, profile: bool = False, size: int = 0) -> dict[str, float]:
     """cpu_us: median; ratio: to the calibration loop of the same round; peak_bytes: memory one request needs at once."""
-    plane, request = make_plane(), make_request()
-    await drive(plane, request, 500)
+    plane, request = make_plane(), make_request(size)
+    await drive(plane, request, min(times, 500))
     costs: list[float] = []
     ratios: list[float] = []
     for _ in range(rounds):
@@ -202,12 +204,13 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--times", type=int, default=3000)
+    parser.add_argument("--size", type=int, default=0, help="bytes of the prompt")
     parser.add_argument("--only", type=int, help="so many requests and nothing else: for counters of instructions")
     args = parser.parse_args()
     if args.only is not None:
         uvloop.run(drive(make_plane(), make_request(), args.only))
         return
-    print(json.dumps(uvloop.run(figures(args.rounds, args.times, args.profile))))
+    print(json.dumps(uvloop.run(figures(args.rounds, args.times, args.profile, args.size))))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,10 @@ _SURROGATES = re.compile(rb"(\\\\|\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w)|\\u[dD
 _SURROGATE = re.compile(rb"\\u[dD]")  # a regular expression with a literal head scans faster than `in`
 _ESCAPED_LETTER = re.compile(rb"\\u00[67]")
 _COLON = re.compile(rb"\s*:\s*")
+LONG = 16_000
+"""Bytes from which on it pays to jump from quote to quote."""
+JUMPS = 400
+"""Quotes after which a body has too many of them for that."""
 _PATH = re.compile(r" - at `\$\.?([^`]*)`")
 
 
@@ -159,14 +163,28 @@ def _merged(have: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def holds(body: bytes, key: str, at: int = 0) -> bool:
+    """Whether `"key"` stands in `body` from `at` on. In a long body quotes are few as a rule, and to jump from one to the
+    next is fifty times faster than to look at every byte."""
+    needle = _quoted(key)
+    if len(body) > LONG:
+        for _ in range(JUMPS):
+            at = body.find(b'"', at)
+            if at < 0:
+                return False
+            if needle.match(body, at):
+                return True
+            at += 1
+    return needle.search(body, at) is not None
+
+
 def splice_string(body: bytes, key: str, old: str, new: str) -> bytes | None:
     """`body` with the string value of the top-level `key` replaced, or None where bytes alone cannot tell which it is.
 
     Safe where `"key"` occurs exactly once, the value read by the caller's typed skim is right behind it, and no escape
     could spell the key another way (`\\u006dodel`)."""
-    needle = _quoted(key)
-    found = needle.search(body)
-    if found is None or needle.search(body, found.end()) or (b"\\" in body and _ESCAPED_LETTER.search(body)):
+    found = _quoted(key).search(body)
+    if found is None or holds(body, key, found.end()) or (b"\\" in body and _ESCAPED_LETTER.search(body)):
         return None
     start = found.end()
     value = _COLON.match(body, start)
@@ -176,4 +194,5 @@ def splice_string(body: bytes, key: str, old: str, new: str) -> bytes | None:
     start = value.end()
     if body[start : start + len(quoted)] != quoted:
         return None
-    return b"%b%b%b" % (body[:start], encode(new), body[start + len(quoted) :])
+    rest = memoryview(body)
+    return b"".join((rest[:start], encode(new), rest[start + len(quoted) :]))  # one copy

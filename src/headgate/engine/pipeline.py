@@ -53,7 +53,8 @@ class Inbound(msgspec.Struct, kw_only=True):
     array: bool = False
     forward: Mapping[str, str] = {}
     request_id: str = ""
-    progress: Progress | None = None
+    listen: Callable[[], Progress] | None = None
+    """Called once, where the request asks for a stream: who is told of its progress from now on."""
     client_left: Callable[[], bool] | None = None
     """As core.strategy.Run's; None where the asker does not tell."""
     principal: Principal | None = None
@@ -171,7 +172,8 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
         array=inbound.array,
     )
     seconds = min(options.timeout or snapshot.deadline, snapshot.deadline)
-    shared = Shared(house, snapshot, principal, trace, on_progress=inbound.progress)
+    told = inbound.listen() if peek.stream and inbound.listen is not None else None
+    shared = Shared(house, snapshot, principal, trace, on_progress=told)
     shared.client_left = inbound.client_left
     run = RequestRun(shared, Envelope(started + seconds, money=options.max_cost))
     name = resolved.name if home is None else home[0]

@@ -11,6 +11,7 @@ from headgate.core.errors import AuthenticationFailed, HeadgateError, Overloaded
 from headgate.core.ids import new_id
 from headgate.engine.house import House
 from headgate.engine.pipeline import Inbound, open_exchange
+from headgate.engine.run import Progress
 from headgate.server import bridge, doors
 from headgate.server.doors import Match
 from headgate.server.errors import reply_error
@@ -164,10 +165,14 @@ class DataPlane:
         heart: Heart | None = None
         if match.array:
             responder = ArrayResponder(responder)
-        if match.stream or (match.stream is None and _may_stream(request.body)):
+
+        def listen() -> Progress:
+            nonlocal heart
             form, beat = (JSON, b"\n") if match.array else (SSE, door.dialect.heartbeat)
             heart = Heart(responder, [*form, ("x-request-id", request_id)], beat)
-            inbound.progress = heart.tell
+            return heart.tell
+
+        inbound.listen = listen
         try:
             exchange = await open_exchange(self.house, inbound)
         except BaseException:
@@ -220,9 +225,3 @@ async def _fail(
         await fail_opened(error, responder, dialect, request_id, array=match is not None and match.array)
     else:
         await reply_error(error, responder, dialect, request_id)
-
-
-def _may_stream(body: bytes) -> bool:
-    """Cheap and generous: only decides whether a heart is needed while the answer is awaited."""
-    at = body.find(b'"stream"')
-    return at >= 0 and b"true" in body[at : at + 20]

@@ -12,7 +12,7 @@ import msgspec
 
 from headgate.core.dialect import View
 from headgate.core.errors import InvalidRequest
-from headgate.dialects.jsonio import decode, encode
+from headgate.dialects.jsonio import decode, encode, holds
 from headgate.dialects.openai_chat import OpenAiChat
 from headgate.dialects.openai_chat.chunks import EventRenderer
 
@@ -39,7 +39,7 @@ class ChatAnswers(OpenAiChat):
 
 def is_responses(body: bytes) -> bool:
     """Whether a body at the chat door is a Responses request. What is no JSON object is left to the door to refuse."""
-    if b'"input"' not in body:
+    if not holds(body, "input"):
         return False
     try:
         shape = _shape.decode(body)

@@ -119,3 +119,23 @@ def test_no_splice_where_bytes_cannot_tell(body: bytes, why: str) -> None:
 def test_a_splice_keeps_every_other_byte() -> None:
     body = b'{ "messages" : [ ] ,\n "model"\t: "gpt-5" , "x":"\\u00e9" }'
     assert jsonio.splice_string(body, "model", "gpt-5", 'a"b') == body.replace(b'"gpt-5"', rb'"a\"b"')
+
+
+@given(
+    fill=st.sampled_from([b"x", b"a word ", rb"\"x\"", b'":"']),
+    around=st.sampled_from([0, jsonio.LONG, 3 * jsonio.LONG]),
+    key=st.sampled_from([b'"model"', rb"\"model\"", b'"mode"', b"model"]),
+    at=st.integers(0, 40_000),
+)
+def test_a_key_is_found_in_a_long_body_as_in_a_short_one(fill: bytes, around: int, key: bytes, at: int):
+    text = fill * (around // len(fill))
+    body = text[:at] + key + text[at:]
+    assert jsonio.holds(body, "model") is (b'"model"' in body)
+    assert jsonio.holds(body, "model", len(body) // 2) is (b'"model"' in body[len(body) // 2 :])
+
+
+def test_a_second_model_behind_a_long_text_is_not_overlooked():
+    for text in (b"x" * 50_000, b'","' * 20_000):
+        body = b'{"model":"a","messages":["%b"],"model":"b"}' % text
+        assert jsonio.splice_string(body, "model", "a", "new") is None
+        assert jsonio.splice_string(body.replace(b',"model":"b"', b""), "model", "a", "new") is not None
