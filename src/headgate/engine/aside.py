@@ -22,6 +22,9 @@ from headgate.engine.pipeline import Exchange, Inbound, Prepared, enter, planned
 from headgate.engine.run import RequestRun, Shared
 from headgate.engine.snapshot import Snapshot
 
+SPENT = "daily_spent"
+"""The error of a question that the day's sum does not cover; told once a day as the event PURPOSE_spent."""
+
 
 async def ask_aside(
     house: House, snapshot: Snapshot, principal: Principal, name: str, request: Request, aside: Aside
@@ -68,7 +71,7 @@ async def _within(house: House, aside: Aside) -> AsyncIterator[Callable[[Prepare
         if worst is None or worst > left:
             if daily.is_news(*account):
                 house.event(f"{aside.purpose}_spent", {"tag": account[1], "daily_usd": dollars(aside.daily or 0)})
-            raise BudgetExceeded("the day's sum does not cover it", code="daily_spent")
+            raise BudgetExceeded("the day's sum does not cover it", code=SPENT)
         daily.hold(*account, worst)
         taken.append((worst, prepared.run.trace))
 

@@ -1,6 +1,6 @@
 """Samples of what routes answered, scored by a judge once the client has its answer: `learn: {judge: ...}`.
 
-A sampled answer goes out as any other; its words are overheard. The judge is asked in a request of its own (principal,
+A sampled answer goes out as any other; its words are overheard. The judge is asked beside it (engine/aside.py: principal,
 ledger row and trace of its own, tag `judge`), so that its money is nobody's answer's, and the score is learned from as
 feedback is. It stops for the day where its budget ends, and never speaks over a client's own word.
 """
@@ -15,36 +15,36 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headgate.core.answer import Answer
-from headgate.core.chat import ChatRequest, text_of
-from headgate.core.errors import BudgetExceeded, HeadgateError, PermissionDenied
-from headgate.core.ids import new_id
-from headgate.core.money import dollars
+from headgate.core.chat import text_of
+from headgate.core.errors import HeadgateError, PermissionDenied
 from headgate.core.principal import Principal
 from headgate.core.records import RequestRecord
+from headgate.core.request import Request
+from headgate.core.strategy import Aside
 from headgate.core.trace import Trace, share_of
-from headgate.engine.aside import read_whole
+from headgate.engine.aside import SPENT, ask_aside
 from headgate.engine.overheard import Overheard
-from headgate.engine.pipeline import Exchange, Inbound, open_exchange
-from headgate.engine.snapshot import check_zone
-from headgate.providers.registry import dialect_of
-from headgate.strategies.ensemble.judge import THOUGHTS, WORDS, judged, read_score
+from headgate.engine.pipeline import Exchange
+from headgate.engine.snapshot import check_zone, info_of
+from headgate.strategies.ensemble.judge import question, read_score
 from headgate.strategies.route import Route
 from headgate.strategies.route.route import Sampling
 
 if TYPE_CHECKING:
     from headgate.engine.house import House
 
-JUDGE = Principal(key_id="judge", name="judge", tags=("judge",))
+JUDGE = "judge"
+"""Whose questions they are: the principal of their rows, and a tag."""
 WAITING = 200
 """Answers that wait for the judge; more are not judged."""
 
 
 class _Sample(msgspec.Struct):
     answer: Overheard
-    content: ChatRequest
+    request: Request
     wanted: Sampling
-    zone: str | None
-    """Of the key that asked: the judge reads its words, so it is confined to it too, whatever strategy it is."""
+    principal: Principal
+    """Who asked: the judge reads its words, so it is confined to its zone too, whatever strategy it is."""
     record: RequestRecord | None = None
     trace: Trace | None = None
 
@@ -68,14 +68,14 @@ class Judging:
         if wanted is None or exchange.request.op != "chat":
             return answer
         heard = answer if isinstance(answer, Overheard) else Overheard(answer, exchange.inbound.dialect)
-        self._open[trace.id] = _Sample(heard, exchange.request.content(), wanted, exchange.principal.zone)
+        self._open[trace.id] = _Sample(heard, exchange.request, wanted, exchange.principal)
         if len(self._open) > WAITING:
             self._open.popitem(last=False)
         return heard
 
     def _wanted(self, trace: Trace, principal: Principal) -> Sampling | None:
         entry = (trace.facts.get("route") or {}).get("entry")
-        if entry is None or JUDGE.key_id in (principal.key_id, *trace.tags):
+        if entry is None or principal.key_id == JUDGE:
             return None
         route = self._house.snapshot.entries.get(entry)
         wanted = route.settings.judge if isinstance(route, Route) else None
@@ -113,60 +113,32 @@ class Judging:
             self._on_event("judge_failed", {"code": "internal_error", "message": repr(error)})
 
     async def _judge(self, sample: _Sample) -> None:
-        """Raises HeadgateError."""
+        """Raises HeadgateError where the answer cannot be read."""
         record, trace, wanted = sample.record, sample.trace, sample.wanted
         text = sample.answer.text()
         if record is None or trace is None or text is None or "feedback" in trace.facts:
             return
-        daily, account = self._house.daily, (JUDGE.key_id, _account(wanted.model))
-        left = await daily.left(*account, wanted.daily)
-        if left <= 0:
-            self._tell_spent(wanted)
+        house = self._house
+        aside = Aside(
+            purpose=JUDGE,
+            because=f"scores {record.trace}",
+            tags=(_account(wanted.model),),
+            timeout=wanted.timeout,
+            daily=wanted.daily,
+        )
+        model = house.snapshot.model(wanted.model)
+        info = None if model is None else info_of(model)
+        asked = question(sample.request, wanted.model, info, text, house.rng)
+        found = await ask_aside(house, house.snapshot, sample.principal, wanted.model, asked, aside)
+        if found.answer is None:
+            if found.error != SPENT:  # that was told
+                self._on_event("judge_failed", {"code": found.error, "trace": found.trace})
             return
-        try:
-            said, cost = await self._ask(sample, text, left)
-        except BudgetExceeded:
-            daily.settle(*account, held=0, cost=left)  # what is left covers none: it is not asked again today
-            self._tell_spent(wanted)
-            return
-        daily.settle(*account, held=0, cost=cost)
-        score = read_score(said)
+        score = read_score(text_of(found.answer.choices[0].parts)) if found.answer.choices else None
         if score is None:
             self._on_event("judge_unreadable", {"model": wanted.model, "trace": trace.id})
         elif "feedback" not in trace.facts:
-            await self._house.keep_feedback(trace, record, score, "", by=JUDGE.key_id)
-
-    async def _ask(self, sample: _Sample, text: str, left: int) -> tuple[str, int]:
-        wanted, content = sample.wanted, sample.content
-        model = self._house.snapshot.model(wanted.model)
-        thinks = model is None or "reasoning" in (model.features or ())
-        messages = [{"role": role, "content": words} for role, words in judged(content, text, self._house.rng)]
-        body = msgspec.json.encode(
-            {
-                "model": wanted.model,
-                "messages": messages,
-                "temperature": 0,
-                "max_tokens": THOUGHTS if thinks else WORDS,
-                "headgate": {"max_cost": dollars(left), "timeout": f"{wanted.timeout}s"},
-            }
-        )
-        inbound = Inbound(
-            door="library",
-            dialect=dialect_of("openai_chat"),
-            body=body,
-            headers={},
-            principal=msgspec.structs.replace(JUDGE, zone=sample.zone, tags=(*JUDGE.tags, _account(wanted.model))),
-            request_id=new_id("req"),
-        )
-        exchange = await open_exchange(self._house, inbound)
-        found = await read_whole(exchange)
-        # Where the price is not known, neither is what is left: it counts as all of it.
-        cost = left if exchange.trace.cost_unknown else exchange.trace.cost
-        return text_of(found.choices[0].parts) if found.choices else "", cost
-
-    def _tell_spent(self, wanted: Sampling) -> None:
-        if self._house.daily.is_news(JUDGE.key_id, _account(wanted.model)):
-            self._on_event("judge_spent", {"model": wanted.model, "daily_usd": dollars(wanted.daily)})
+            await house.keep_feedback(trace, record, score, "", by=JUDGE)
 
 
 def _account(model: str) -> str:

@@ -91,7 +91,8 @@ class Heart:
         silent = self._loop.time() - self._last
         limit = BEAT if self._responder.started else OPEN_AFTER
         if silent >= limit * 0.99:
-            self._task = self._loop.create_task(self._send())
+            if self._task is None or self._task.done():  # else one waits for the client still, and is beat enough
+                self._task = self._loop.create_task(self._send())
             silent = 0.0
         self._timer = self._loop.call_later(BEAT - silent, self._due)
 

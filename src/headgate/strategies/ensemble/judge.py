@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from headgate.core.chat import ChatRequest, Message, Text, text_of
 from headgate.core.errors import HeadgateError
 from headgate.core.request import Request
-from headgate.core.strategy import Run
+from headgate.core.strategy import ModelInfo, Run
 from headgate.strategies.ensemble.candidates import Candidate
 from headgate.strategies.ensemble.cost import Cost, planned
 from headgate.strategies.ensemble.fence import LONGEST, fenced, mark_of
@@ -98,8 +98,8 @@ class Judge:
         return spoke
 
     async def _score_one(self, request: Request, run: Run, candidate: Candidate) -> str | None:
-        (_, system), (_, body) = judged(request.content(), candidate.text, run.rng)
-        return await self._ask(self._request(request, run, system, body), run)
+        info = run.model(self.model)
+        return await self._ask(question(request, self.model, info, candidate.text, run.rng), run)
 
     async def _pair(self, request: Request, run: Run, one: Candidate, two: Candidate) -> str | None:
         mark = mark_of(run.rng)
@@ -110,18 +110,7 @@ class Judge:
         return await self._ask(self._request(request, run, PAIR.format(mark=mark), body), run)
 
     def _request(self, request: Request, run: Run, system: str, body: str) -> Request:
-        info = run.model(self.model)
-        thinks = info is None or "reasoning" in info.features
-        content = ChatRequest(
-            model=self.model,
-            messages=[
-                Message(role="system", content=[Text(text=system)]),
-                Message(role="user", content=[Text(text=body)]),
-            ],
-            temperature=0.0,
-            max_tokens=THOUGHTS if thinks else WORDS,
-        )
-        return request.edited(content, stream=False)
+        return _asked(request, self.model, run.model(self.model), system, body)
 
     async def _ask(self, asked: Request, run: Run) -> str | None:
         """The judge's words; None where it failed or took too long."""
@@ -148,11 +137,25 @@ def _verdict(said: tuple[str | None, ...]) -> str:
     return "tie" if said == ("T", "T") else "the orders disagree"
 
 
-def judged(content: ChatRequest, text: str, rng: random.Random) -> list[tuple[str, str]]:
-    """(role, words) of what a judge is shown to score an answer."""
+def question(request: Request, model: str, info: ModelInfo | None, text: str, rng: random.Random) -> Request:
+    """`request` turned into one that asks `model` (`info`: what is known of it) to score `text`, an answer to it."""
     mark = mark_of(rng)
-    body = f"Question:\n{_question(content)}\n\n{fenced(text, mark)}"
-    return [("system", SCORE.format(mark=mark)), ("user", body)]
+    body = f"Question:\n{_question(request.content())}\n\n{fenced(text, mark)}"
+    return _asked(request, model, info, SCORE.format(mark=mark), body)
+
+
+def _asked(request: Request, model: str, info: ModelInfo | None, system: str, body: str) -> Request:
+    thinks = info is None or "reasoning" in info.features
+    content = ChatRequest(
+        model=model,
+        messages=[
+            Message(role="system", content=[Text(text=system)]),
+            Message(role="user", content=[Text(text=body)]),
+        ],
+        temperature=0.0,
+        max_tokens=THOUGHTS if thinks else WORDS,
+    )
+    return request.edited(content, stream=False)
 
 
 def _question(content: ChatRequest) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.chat import ChatRequest, Message, Text, text_of
+from headgate.core.chat import text_of
 from headgate.core.records import RequestRecord
 from headgate.core.request import Request
 from headgate.core.strategy import Aside, Run
 from headgate.core.trace import Trace, share_of
 from headgate.strategies.ensemble.candidates import Candidate
-from headgate.strategies.ensemble.judge import THOUGHTS, WORDS, judged, read_score
+from headgate.strategies.ensemble.judge import question, read_score
 from headgate.strategies.experiment.mirror import Backstage
 from headgate.strategies.experiment.watch import LARGEST, Waiting, Watched
 
@@ -72,25 +72,11 @@ class Sampler:
             text = "" if whole is None else Candidate("", 1.0, True, answer=whole).text
             if not text:
                 return  # nothing that can be read: tool calls, or another form than the door's
-            found = await run.aside(self.scoring.model, self._question(request, run, text), aside)
+            model = self.scoring.model
+            found = await run.aside(model, question(request, model, run.model(model), text, run.rng), aside)
         finally:
             self._running -= 1
         if found.answer is not None and found.answer.choices:
             score = read_score(text_of(found.answer.choices[0].parts))
             if score is not None:
                 self._scored(facts, record, score)
-
-    def _question(self, request: Request, run: Run, text: str) -> Request:
-        info = run.model(self.scoring.model)
-        thinks = info is None or "reasoning" in info.features
-        system, body = (
-            Message(role=role, content=[Text(text=words)])  # type: ignore[arg-type]
-            for role, words in judged(request.content(), text, run.rng)
-        )
-        content = ChatRequest(
-            model=self.scoring.model,
-            messages=[system, body],
-            temperature=0.0,
-            max_tokens=THOUGHTS if thinks else WORDS,
-        )
-        return request.edited(content, stream=False)
