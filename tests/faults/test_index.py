@@ -145,8 +145,10 @@ PROOFS: dict[tuple[int, str], list[str]] = {
         f"{STORAGE}::test_40_a_month_ends_within_a_request_and_the_clock_jumps",
         "governance/test_budgets.py::test_a_new_day_is_a_new_window_and_a_request_counts_where_it_was_admitted",
     ],
-    (41, "metrics are scraped without pause"): [
-        f"{WIRES}::test_41_metrics_scraped_a_hundred_times_a_second_stop_nobody"
+    (41, "metrics are scraped without pause; a collector hangs"): [
+        f"{WIRES}::test_41_metrics_scraped_a_hundred_times_a_second_stop_nobody",
+        "telemetry/test_otlp.py::test_41_a_collector_that_hangs_or_fails_costs_spans_and_no_request",
+        "telemetry/test_otlp.py::test_41_what_fails_for_a_while_is_told_afterwards",
     ],
     (42, "an alert webhook that fails, hangs, redirects or is where it must not be"): [
         f"{ALERTS}::test_a_webhook_that_fails_is_asked_three_times_and_one_that_recovers_is_heard",

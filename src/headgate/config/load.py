@@ -16,7 +16,7 @@ from headgate.config.document import Document, Path
 from headgate.config.errors import ConfigError, Problem
 from headgate.config.model import Config, Entry
 
-_NOT_BUILT = {"cache", "guards", "experiments", "telemetry"}
+_NOT_BUILT = {"cache", "guards", "experiments"}
 _TOOLS_NOT_BUILT = {"search", "database", "http", "vectors"}
 BUILTIN_TOOLS = ("files", "python")
 

@@ -271,6 +271,29 @@ class Alerts(Section):
     """The same alert of the same subject is sent once in this time, and says how often it came."""
 
 
+class Otlp(Section):
+    """An OpenTelemetry collector, told by OTLP over HTTP with bodies in JSON."""
+
+    endpoint: str
+    """Its base URL (`http://localhost:4318`); `/v1/traces` and `/v1/metrics` are put behind it."""
+    headers: dict[str, Secret] = {}
+    """Sent with every report: what the collector lets us in with."""
+    traces: bool = True
+    """A span for every request, and one below it for every call to a provider."""
+    metrics: bool = True
+    """What `/metrics` shows, and the metrics of the GenAI conventions."""
+    every: Annotated[Duration, Field(ge=1)] = 60.0
+    """How often metrics are told."""
+    attributes: dict[str, str] = {}
+    """Of the resource: `deployment.environment.name: production`, say."""
+
+
+class Telemetry(Section):
+    """Who else hears what happens. Read at the start of the process."""
+
+    otlp: Otlp | None = None
+
+
 class FilesTool(Section):
     """Reading files below one folder."""
 
@@ -331,3 +354,4 @@ class Config(Section):
     store: Store = Store()
     server: Server = Server()
     alerts: Alerts = Alerts()
+    telemetry: Telemetry = Telemetry()

@@ -58,6 +58,7 @@ class Trace:
         "id",
         "key_id",
         "lossy",
+        "parent",
         "request_id",
         "requested",
         "started",
@@ -70,6 +71,8 @@ class Trace:
         self.id = id
         self.request_id = request_id
         self.key_id = ""
+        self.parent = ""
+        """The caller's own `traceparent`, as it came."""
         self.requested = requested
         self.strategy = ""
         self.started = started

@@ -160,6 +160,7 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
     trace = Trace(
         new_id("tr"), requested=peek.model[:200], started=started, started_at=started_at, request_id=inbound.request_id
     )
+    trace.parent = inbound.headers.get("traceparent", "")
     trace.tags = (*principal.tags, *options.tags)
     trace.key_id = principal.key_id
     request = Request(

@@ -33,6 +33,7 @@ from headgate.server.admin import CONSOLE, AdminPlane
 from headgate.server.alerting import open_alerts
 from headgate.server.app import DataPlane
 from headgate.server.books import Books
+from headgate.server.exporting import Export
 from headgate.server.fleet import Fleet, open_shared
 from headgate.server.frontends.h1 import H1FrontEnd
 from headgate.server.frontends.sockets import bind
@@ -125,6 +126,7 @@ class Process:
             alerts.on_failure = lambda why: self._log_event("alert_failed", {"because": why})
             self.house.on_event.append(alerts.event)
             metrics.alerts = lambda: alerts.counts
+        self._export = self._exporting(metrics)
         self._stamp = self._file_stamp()
         self.port = 0
         self.reload_error: str | None = None
@@ -143,6 +145,16 @@ class Process:
         )
         self.governor.know({self.admin.play_key: CONSOLE})
         self.judging = Judging(self.house, on_event=self._event)
+
+    def _exporting(self, metrics: Metrics) -> Export | None:
+        section = self.config.telemetry.otlp
+        if section is None:
+            return None
+        export = Export(section, self.house, metrics, worker=self.options.worker)
+        export.exporter.on_failure = lambda why: self._log_event("otlp_failed", {"because": why})
+        self.house.on_request.append(export.exporter.request)
+        metrics.otlp = lambda: export.exporter.counts
+        return export
 
     # -- life --------------------------------------------------------------------------------------------------------
     async def run(self, ready: Callable[[Process], Awaitable[None]] | None = None) -> None:
@@ -197,6 +209,8 @@ class Process:
             watching.append(tasks.create_task(self.house.homes.run()))
             if self._hook is not None:
                 watching.append(tasks.create_task(self._hook.alerts.run()))
+            if self._export is not None:
+                watching.append(tasks.create_task(self._export.exporter.run()))
             if self.fleet is not None:
                 watching.append(tasks.create_task(self.fleet.run()))
             if ready is not None:
@@ -217,6 +231,8 @@ class Process:
             await self.fleet.close()
         if self._hook is not None:
             await self._hook.transport.aclose()
+        if self._export is not None:
+            await self._export.aclose()
         await self.house.snapshot.aclose()
         await self.house.transport.aclose()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -80,12 +80,20 @@ class Metrics:
             "headgate_alerts", "Alerts for the webhook: sent, failed, dropped", ("outcome",), gauge=True
         )
         self.alerts: Callable[[], Mapping[str, int]] | None = None
+        self._otlp = Tally(
+            "headgate_otlp",
+            "Requests told to the OpenTelemetry collector or not, and spans that it rejected",
+            ("outcome",),
+            gauge=True,
+        )
+        self.otlp: Callable[[], Mapping[str, int]] | None = None
         self._registry = CollectorRegistry()
-        for metric in (
+        self._all = (
             self._requests, self._duration, self._overhead, self._first, self._attempts, self._tokens, self._cost,
             self._failovers, self._health, self._misconfigured, self._shed, self._inflight, self._breaker, self._ledger,
-            self._recovers, self._concurrency, self._lag, self._alerts, build,
-        ):  # fmt: skip
+            self._recovers, self._concurrency, self._lag, self._alerts, self._otlp, build,
+        )  # fmt: skip
+        for metric in self._all:
             self._registry.register(metric)
 
     def attempt(self, view: AttemptView, trace: Trace) -> None:
@@ -105,6 +113,12 @@ class Metrics:
             self._shed.add((str(facts.get("reason", "load")),))
 
     def render(self) -> bytes:
+        """The text format of Prometheus."""
+        self.figures()
+        return generate_latest(self._registry)
+
+    def figures(self) -> Iterable[Tally | Spread]:
+        """All of them, as they are now."""
         self._flush()
         house = self._entries()
         self._inflight.set((), house.inflight)
@@ -112,12 +126,14 @@ class Metrics:
             self._ledger.set((what,), value)
         for outcome, count in self.alerts().items() if self.alerts is not None else ():
             self._alerts.set((outcome,), count)
+        for outcome, count in self.otlp().items() if self.otlp is not None else ():
+            self._otlp.set((outcome,), count)
         self._lag.set((), house.pulse.take_worst())
         self._recovers.clear()
         for model in house.snapshot.models():
             for deployment in model.deployments:
                 self._show(model.name, deployment.name, deployment.vitals)
-        return generate_latest(self._registry)
+        return self._all
 
     def _show(self, model: str, deployment: str, vitals: Any) -> None:
         health, gate = vitals.health.view(), vitals.gate

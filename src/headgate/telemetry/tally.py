@@ -18,9 +18,11 @@ Labels = tuple[str, ...]
 class Tally(Collector):
     """One counter or gauge. Not thread-safe: counted and rendered on one loop."""
 
+    unit = ""
+
     def __init__(self, name: str, help: str, labels: Sequence[str] = (), *, gauge: bool = False) -> None:
-        self._name, self._help, self._labels = name, help, tuple(labels)
-        self._gauge = gauge
+        self.name, self.help, self.labels = name, help, tuple(labels)
+        self.gauge = gauge
         self._values: defaultdict[Labels, float] = defaultdict(float)
         if not labels:
             self._values[()] = 0.0
@@ -35,9 +37,12 @@ class Tally(Collector):
         """Before a gauge is set anew whose labels come and go."""
         self._values.clear()
 
+    def points(self) -> list[tuple[Labels, float]]:
+        return list(self._values.items())
+
     def collect(self) -> Iterator[Metric]:
-        kind = GaugeMetricFamily if self._gauge else CounterMetricFamily
-        family = kind(self._name, self._help, labels=self._labels)
+        kind = GaugeMetricFamily if self.gauge else CounterMetricFamily
+        family = kind(self.name, self.help, labels=self.labels)
         for labels, value in self._values.items():
             family.add_metric(labels, value)
         yield family
@@ -46,25 +51,29 @@ class Tally(Collector):
 class Spread(Collector):
     """One histogram. `bounds` are upper bounds, inclusive, in the metric's unit."""
 
-    def __init__(self, name: str, help: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
-        self._name, self._help, self._labels = name, help, tuple(labels)
-        self._bounds = tuple(bounds)
+    def __init__(self, name: str, help: str, labels: Sequence[str], bounds: Sequence[float], unit: str = "") -> None:
+        self.name, self.help, self.labels, self.unit = name, help, tuple(labels), unit
+        self.bounds = tuple(bounds)
         self._counts: dict[Labels, list[int]] = {}
         self._sums: defaultdict[Labels, float] = defaultdict(float)
 
     def observe(self, labels: Labels, value: float) -> None:
         counts = self._counts.get(labels)
         if counts is None:
-            counts = self._counts[labels] = [0] * (len(self._bounds) + 1)
-        counts[bisect_left(self._bounds, value)] += 1
+            counts = self._counts[labels] = [0] * (len(self.bounds) + 1)
+        counts[bisect_left(self.bounds, value)] += 1
         self._sums[labels] += value
 
+    def points(self) -> list[tuple[Labels, list[int], float]]:
+        """(labels, count per bucket, sum)."""
+        return [(labels, counts, self._sums[labels]) for labels, counts in self._counts.items()]
+
     def collect(self) -> Iterator[Metric]:
-        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
+        family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
         for labels, counts in self._counts.items():
             buckets: list[tuple[str, float]] = []
             total = 0
-            for bound, count in zip((*self._bounds, float("inf")), counts, strict=True):
+            for bound, count in zip((*self.bounds, float("inf")), counts, strict=True):
                 total += count
                 buckets.append(("+Inf" if bound == float("inf") else str(float(bound)), total))
             family.add_metric(labels, buckets, self._sums[labels])
