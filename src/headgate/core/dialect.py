@@ -83,6 +83,8 @@ class Peek(msgspec.Struct, kw_only=True):
     """The body field `headgate: {details, tags, max_cost, timeout}`; stripped before anything goes upstream."""
     state: str | None = None
     """previous_response_id or the like: server-side state that pins the deployment."""
+    background: bool = False
+    """To be answered at once, and made by the provider afterwards (Responses)."""
 
 
 class Rendered(msgspec.Struct, frozen=True):
@@ -109,6 +111,8 @@ class Facts(msgspec.Struct):
     """The protocol's own end mark ([DONE], message_stop, response.completed)."""
     id: str | None = None
     model: str | None = None
+    pending: bool = False
+    """Taken on, not answered: the provider goes on by itself, and can be asked for it by its id."""
 
 
 class View(msgspec.Struct, kw_only=True):

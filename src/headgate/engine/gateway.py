@@ -96,6 +96,7 @@ class Gateway:
         house, self._house = self._house, None
         if house is not None:
             await house.snapshot.aclose()
+            house.background.close()
             await house.transport.aclose()
 
     def models(self) -> list[str]:

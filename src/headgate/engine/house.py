@@ -23,6 +23,7 @@ from headgate.engine.homes import Homes
 from headgate.engine.snapshot import Snapshot
 from headgate.net.transport.protocol import Transport
 from headgate.stores.rows import matches
+from headgate.upstream.background import Background
 from headgate.upstream.deployment import Deployment
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class House:
         self.inflight = 0
         self.draining = False
         self.daily = Daily(archive, clock)
+        self.background = Background(clock)
         self.homes = Homes(archive, lambda: self.snapshot, shared=is_fleet, clock=clock)
         self.overhear: Callable[[Exchange], Answer] | None = None
         """Given each answered exchange: what is passed on in the place of its answer."""

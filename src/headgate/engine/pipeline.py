@@ -35,7 +35,7 @@ from headgate.engine.options import affinity_of, read_options
 from headgate.engine.overheard import Overheard, kept
 from headgate.engine.reserve import capped, reserve
 from headgate.engine.run import Progress, RequestRun, Shared
-from headgate.engine.snapshot import Snapshot, check_allowed, check_door
+from headgate.engine.snapshot import Snapshot, check_allowed, check_background, check_door
 
 
 class Inbound(msgspec.Struct, kw_only=True):
@@ -178,6 +178,8 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
     shared.client_left = inbound.client_left
     run = RequestRun(shared, Envelope(started + seconds, money=options.max_cost))
     name = resolved.name if home is None else home[0]
+    if peek.background:
+        check_background(snapshot, name, inbound.door)
     return planned(house, request, run, snapshot, name)
 
 

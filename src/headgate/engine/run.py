@@ -52,6 +52,7 @@ class RequestRun:
         "_keep",
         "_role",
         "_shared",
+        "background",
         "charge_unknown",
         "clock",
         "envelope",
@@ -80,11 +81,15 @@ class RequestRun:
         self.rng = house.rng
         self.pulse = house.pulse
         self.charge_unknown = house.charge_unknown
+        self.background = house.background
         self.silent = shared.silent
 
     # -- Life ------------------------------------------------------------------------------------------------------
     def closed(self, view: AttemptView, deployment: Deployment, upstream_id: str | None) -> None:
         self._shared.house.attempt_closed(view, self._shared.trace, deployment, upstream_id)
+
+    def keeps(self, object_id: str, model: str, deployment: Deployment) -> None:
+        self._shared.house.homes.remember(self.trace.key_id, object_id, model, deployment)
 
     def event(self, kind: str, **facts: object) -> None:
         self._shared.house.event(kind, {"trace": self.trace.id, **facts})

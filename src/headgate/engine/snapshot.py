@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from headgate.core.errors import ModelNotFound, PermissionDenied
+from headgate.core.errors import ModelNotFound, PermissionDenied, UnsupportedFeature
 from headgate.core.principal import DOORS, Principal
 from headgate.core.strategy import Learner, ModelInfo, Strategy
 from headgate.strategies.single import Single
@@ -161,6 +161,18 @@ def check_allowed(principal: Principal, name: str, snapshot: Snapshot) -> None:
             " could answer."
         )
     raise PermissionDenied(message, code="model_not_allowed", param="model")
+
+
+def check_background(snapshot: Snapshot, name: str, door: str) -> None:
+    """A response that is made later must be one provider's own, who keeps it and is asked for it: nothing that is compared,
+    checked or written in another format."""
+    model = snapshot.model(name)
+    if door != "responses" or model is None or any("openai_responses" not in d.endpoints for d in model.deployments):
+        raise UnsupportedFeature(
+            f"{name[:100]!r} cannot answer in the background: name one model of a provider that has the Responses API, at"
+            " the door for Responses.",
+            param="background",
+        )
 
 
 def check_zone(principal: Principal, model: Model) -> None:

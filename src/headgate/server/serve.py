@@ -234,6 +234,7 @@ class Process:
         if self._export is not None:
             await self._export.aclose()
         await self.house.snapshot.aclose()
+        self.house.background.close()
         await self.house.transport.aclose()
 
     def stop(self) -> None:

@@ -235,9 +235,15 @@ class Simulator:
         return steps.reply_json(200, answer, (("x-simulated", "true"),))
 
     def _kept(self, route: Route, call: Call) -> steps.Script:
-        kept = self._stored.find(route.model)
+        now = self.wire.clock.monotonic()
+        kept = self._stored.find(route.model, now)
         if kept is None:
             return natives.refusal(route.dialect, "not_found", model=route.model[:200])
+        if call.method == "POST":
+            kept = self._stored.cancel(route.model, now)
+            if kept is None:
+                said = "Only a response that is being made in the background can be cancelled."
+                return natives.refusal(route.dialect, "bad_request", detail=said)
         if call.method == "DELETE":
             self._stored.forget(route.model)
             return steps.reply_json(200, {"id": route.model, "object": "response", "deleted": True})

@@ -152,10 +152,17 @@ class Model:
             request=request,
             array=served.dialect == "gemini" and served.call.query.get("alt") != "sse",
         )
+        pace = Pace.of(self.spec, thought, broken, luck)
         if keeps:
             whole = dialect.render_answer(answer, msgspec.structs.replace(view, stream=False))
-            self._stored.keep(body, whole.body)
-        delivery = Delivery(dialect, answer, view, headers, Pace.of(self.spec, thought, broken, luck))
+            later = (
+                self._clock.monotonic() + pace.first + pace.of_tokens(usage.output) if _is_background(body) else None
+            )
+            shown = self._stored.keep(body, whole.body, ready=later)
+            if later is not None and not request.stream:
+                yield from steps.reply_json(200, shown, headers)
+                return
+        delivery = Delivery(dialect, answer, view, headers, pace)
         yield from delivery.stream(broken, self._caught) if request.stream else delivery.whole(broken)
 
     def _cannot(self, request: ChatRequest) -> tuple[str, dict[str, Any]] | None:
@@ -226,6 +233,10 @@ class Model:
         if now is not None and now is not broken and now.running:
             return msgspec.structs.replace(now, after=0)
         return broken
+
+
+def _is_background(body: bytes) -> bool:
+    return b'"background"' in body and bool(msgspec.json.decode(body).get("background"))
 
 
 __all__ = ["Model", "dialect_of"]

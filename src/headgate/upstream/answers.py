@@ -239,6 +239,9 @@ class StreamAnswer:
             return
         self._ended = True
         await self._call.close_connection()
+        if self._call.request.peek.background and self._id and not self._finished:
+            self._call.goes_on(self._id)  # whoever began it may ask for it later
+            return
         finished = self._finished and self._usage is not None
         self._call.end("ok" if finished else "cancelled", usage=self._final_usage(), partial=self._partial())
 

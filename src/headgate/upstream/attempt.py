@@ -347,6 +347,9 @@ async def _whole(call: Call, response: HttpResponse) -> WholeAnswer:
         raise facts.error
     call.account.saw_content()
     await response.aclose()
+    if facts.pending and facts.id:
+        call.goes_on(facts.id)
+        return WholeAnswer(call, body)
     partial = None
     talks = call.request.op in _TALK
     if facts.usage is None:

@@ -62,6 +62,17 @@ class Call:
                 vitals.gate.overloaded()
         self.account.close(outcome, **books)  # type: ignore[arg-type]
 
+    def goes_on(self, object_id: str) -> None:
+        """The provider goes on by itself: the slot is free, the books stay open until it says how that ended."""
+        if self._ended:
+            return
+        self._ended = True
+        vitals = self.deployment.vitals
+        vitals.outstanding -= 1
+        vitals.gate.leave()
+        vitals.health.succeeded(self.ticket)
+        self._life.background.follow(self._life, self.account, self.deployment, self.endpoint, object_id)
+
     def unsent(self, outcome: str, why: str) -> None:
         """Ended by us before the first byte went out: nobody is billed and no deployment is to blame."""
         if self._ended:

@@ -19,6 +19,7 @@ from headgate.dialects.openai_responses.render import RequestRenderer
 from headgate.dialects.residue import extension, leftover, notes_of, rest_of
 
 _ANSWER = frozenset({"id", "object", "created_at", "model", "output", "usage"})
+UNFINISHED = frozenset({"queued", "in_progress"})
 INCOMPLETE: Mapping[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
@@ -258,6 +259,10 @@ def inspect_answer(body: bytes, quirks: Quirks) -> Facts:
         return Facts(error=error_of(raw.error, None, {}))
     if raw.output is None:
         return Facts(error=fault("invalid_answer", "the provider's answer holds no output"))
+    if raw.status in UNFINISHED:
+        return Facts(pending=True, id=raw.id, model=raw.model)
+    if raw.status == "cancelled":
+        return Facts(usage=parse_usage(raw.usage), terminal=True, id=raw.id, model=raw.model)
     details = raw.incomplete_details if isinstance(raw.incomplete_details, dict) else {}
     finish = INCOMPLETE.get(details.get("reason") or "", "other") if raw.status == "incomplete" else "stop"
     return Facts(content=True, usage=parse_usage(raw.usage), finish=finish, terminal=True, id=raw.id, model=raw.model)

@@ -37,6 +37,7 @@ class _Fields(msgspec.Struct, kw_only=True):
     text: _Text | None = None
     previous_response_id: str | None = None
     conversation: Any = None
+    background: bool | None = None
     headgate: dict[str, Any] | None = None
 
 
@@ -72,6 +73,7 @@ def peek(body: bytes, *, model: str | None, stream: bool | None) -> Peek:
         multi_turn=b'"assistant"' in body or b'"function_call"' in body,
         options=raw.headgate,
         state=raw.previous_response_id,
+        background=bool(raw.background),
     )
 
 

@@ -8,9 +8,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from headgate.core.errors import MethodNotAllowed, NotFound
-from headgate.net.transport.protocol import HttpRequest, TransportError
+from headgate.net.transport.protocol import TransportError
 from headgate.server.doors import Match
 from headgate.server.http import JSON, Request, Responder
+from headgate.upstream.background import request_for
 from headgate.upstream.faults import of_transport
 
 if TYPE_CHECKING:
@@ -33,12 +34,7 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     endpoint = deployment.endpoints["openai_responses"]
     suffix = "/cancel" if action else ""
     query = f"?{request.query}" if request.query and request.method == "GET" else ""
-    http = HttpRequest(
-        origin=endpoint.origin,
-        method=request.method,
-        target=f"{endpoint.base_path}/responses/{response_id}{suffix}{query}",
-        headers=endpoint.headers,
-    )
+    http = request_for(endpoint, f"{response_id}{suffix}{query}", request.method)
     try:
         found = await house.transport.send(http, deployment.limits, asyncio.get_running_loop().time() + PATIENCE)
         body = await found.read()
@@ -48,5 +44,7 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     if found.status >= 400:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in found.headers}
         raise endpoint.dialect.parse_error(found.status, headers, body)
+    if request.method in ("GET", "POST") and not query:
+        house.background.heard(response_id, endpoint.dialect.inspect_answer(body, endpoint.quirks))
     kind = (found.header(b"content-type") or b"application/json").decode("latin-1")
     await responder.reply(found.status, [("content-type", kind), *JSON[1:], ("x-request-id", request_id)], body)
