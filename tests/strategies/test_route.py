@@ -107,7 +107,8 @@ def test_rules_add_system_text_and_parameters_only_where_the_client_set_none(sta
     if call is not None:
         body = json.loads(call.body)
         assert "temperature" not in body  # which claude-opus-4-7 refuses
-        assert "temperature" in trace.lossy
+        assert "temperature" not in trace.lossy  # the client did not say it
+        assert ["temperature"] in [decision.over for decision in trace.decisions if decision.kind == "parameter"]
         assert "senior software engineer" in body["system"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from zlib import crc32
 
 import msgspec
@@ -47,13 +48,18 @@ def features_of(text: str) -> Features:
         _order(closing, "closing", out)
     _together(asked, shape, out)
     readable = list(out)
-    ids = [crc32(name.encode()) & NAMED_MASK for name in readable]
+    ids = [_named(name) for name in readable]
     words = _words(head, tail)
     values = np.ones(len(ids) + len(words), dtype=np.float32)
     if words:
         ids += words
         values[len(readable) :] = 1.0 / len(words) ** 0.5
     return Features(np.array(ids, dtype=np.int32), values, readable)
+
+
+@lru_cache(maxsize=16_384)
+def _named(name: str) -> int:
+    return crc32(name.encode()) & NAMED_MASK
 
 
 def _order(notions: list[str], place: str, out: dict[str, None]) -> None:
@@ -72,11 +78,12 @@ def _order(notions: list[str], place: str, out: dict[str, None]) -> None:
 
 def _together(asked: dict[str, None], shape: frozenset[str], out: dict[str, None]) -> None:
     """Conjunctions of a word and a shape, by knowledge of how people ask; a linear model cannot make them itself."""
+    spoken = list(WITH_SHAPE & asked.keys())
     for form in SHAPES & shape:
-        for notion in WITH_SHAPE & asked.keys():
+        for notion in spoken:
             out[f"{notion} & {form}"] = None
     material = "material" if shape & LONG else "no material"
-    for notion in WITH_SHAPE & asked.keys():
+    for notion in spoken:
         out[f"{notion} & {material}"] = None
     for a, b in PAIRS:
         if a in shape and b in shape:
@@ -121,20 +128,29 @@ PAIRS = (
 )
 
 
+@lru_cache(maxsize=16_384)
+def _hashes(token: str) -> tuple[int, int | None, int]:
+    """Of the word, of its beginning where it is long, and of the word and a space, for what follows it."""
+    written = token.encode()
+    start = crc32(f"{token[:5]}*".encode()) if len(token) > 5 else None
+    return crc32(written), start, crc32(written + b" ")
+
+
 def _words(head: list[str], tail: list[str]) -> list[int]:
     found: dict[int, None] = {}
     for tokens in (head[:MOST_WORDS], tail[-MOST_WORDS:]):
-        before = "^"
+        before = crc32(b"^ ")
         for token in tokens:
             if token > "\u3040" and len(token) > 2:
                 for at in range(min(len(token) - 1, MOST_WORDS)):
                     found[crc32(token[at : at + 2].encode())] = None
                 continue
-            found[crc32(token.encode())] = None
-            found[crc32(f"{before} {token}".encode())] = None
-            if len(token) > 5:
-                found[crc32(f"{token[:5]}*".encode())] = None
-            before = token
+            alone, start, ready = _hashes(token)
+            found[alone] = None
+            found[crc32(token.encode(), before)] = None  # as of `before token`
+            if start is not None:
+                found[start] = None
+            before = ready
     return [WORDS + (number % WORD_MASK) for number in found]
 
 

@@ -16,6 +16,8 @@ _TOKEN = re.compile(
     r"[a-z]+(?:[-'.][a-z]+)*[+#]*|[\u4e00-\u9fff\u3040-\u30ff]+|[\uac00-\ud7a3]+|[\u3131-\u318e]+|[\u0400-\u04ff]+(?:-[\u0400-\u04ff]+)*"
     r"|[\u0600-\u06ff]+|[\u0900-\u097f]+|\d+"
 )
+_ASCII_TOKEN = re.compile(r"[a-z]+(?:[-'.][a-z]+)*[+#]*|\d+")
+"""The same of a text in ASCII."""
 _NOTION = re.compile(r"\b[A-Z]+\b")
 _CJK = re.compile(r"[\u4e00-\u9fff\u3040-\u30ff]")
 _HANGUL = re.compile(r"[\uac00-\ud7a3]")
@@ -30,6 +32,8 @@ class Lexicon(msgspec.Struct, frozen=True):
     prefixes: dict[str, tuple[str, ...]]
     running: dict[str, tuple[str, ...]]
     """Forms found inside running Chinese and Japanese text."""
+    leading: frozenset[str]
+    """The first words of phrases."""
     longest: int
     examples: dict[str, str]
     """Of each notion its first English form: what it is called in front of people."""
@@ -42,7 +46,7 @@ def fold(text: str) -> str:
 
 
 def tokens_of(folded: str) -> list[str]:
-    return _TOKEN.findall(folded)
+    return (_ASCII_TOKEN if folded.isascii() else _TOKEN).findall(folded)
 
 
 @cache
@@ -72,7 +76,13 @@ def parse_lexicon(text: str) -> Lexicon:
                 if (noted := table.setdefault(plain, [])) is not None and notions[-1] not in noted:
                     noted.append(notions[-1])
     frozen = [{form: tuple(named) for form, named in table.items()} for table in (words, prefixes, running)]
-    return Lexicon(tuple(notions), *frozen, longest=max(len(form) for form in running), examples=examples)
+    return Lexicon(
+        tuple(notions),
+        *frozen,
+        leading=frozenset(form.partition("_")[0] for form in words if "_" in form),
+        longest=max(len(form) for form in running),
+        examples=examples,
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -86,7 +96,7 @@ def in_words(feature: str) -> str:
 def notions_of(tokens: list[str]) -> list[str]:
     """The notions that the words mean, in the order of the text; the longest form wins."""
     book = lexicon()
-    words, prefixes = book.words, book.prefixes
+    words, leading = book.words, book.leading
     found: list[str] = []
     at, end = 0, len(tokens)
     while at < end:
@@ -96,7 +106,7 @@ def notions_of(tokens: list[str]) -> list[str]:
         if first > "\u3040" and _CJK.match(token):
             _running(token, book, found)
             continue
-        if at < end:
+        if at < end and token in leading:
             pair = f"{token}_{tokens[at]}"
             if at + 1 < end:
                 triple = f"{pair}_{tokens[at + 1]}"
@@ -112,10 +122,7 @@ def notions_of(tokens: list[str]) -> list[str]:
                 found += hit
                 at += 1
                 continue
-        if (hit := words.get(token)) is not None:
-            found += hit
-        elif len(token) > SHORTEST_PREFIX or first > "\u0400":
-            _inflected(token, words, prefixes, found)
+        found += meant_by(token)
     return [notion for notion in found if notion != SILENT] if SILENT in found else found
 
 
@@ -131,9 +138,18 @@ def _running(run: str, book: Lexicon, found: list[str]) -> None:
         at += 1
 
 
-def _inflected(
-    token: str, words: dict[str, tuple[str, ...]], prefixes: dict[str, tuple[str, ...]], found: list[str]
-) -> None:
+@lru_cache(maxsize=16_384)
+def meant_by(token: str) -> tuple[str, ...]:
+    """The notions of one word by itself."""
+    book = lexicon()
+    if (hit := book.words.get(token)) is not None:
+        return hit
+    if len(token) > SHORTEST_PREFIX or token[0] > "\u0400":
+        return _inflected(token, book.words, book.prefixes)
+    return ()
+
+
+def _inflected(token: str, words: dict[str, tuple[str, ...]], prefixes: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     hangul = _HANGUL.match(token) is not None
     for size in range(min(len(token), 10), 1 if hangul else SHORTEST_PREFIX - 1, -1):
         start = token[:size]
@@ -141,9 +157,9 @@ def _inflected(
         if hit is None and hangul:
             hit = words.get(start)  # particles follow the Korean stem
         if hit is not None:
-            found += hit
-            return
+            return hit
     if (token.endswith("s") and (hit := words.get(token[:-1])) is not None) or (
         token.startswith("ال") and (hit := words.get(token[2:])) is not None
     ):
-        found += hit
+        return hit
+    return ()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from itertools import compress, islice
 
 import msgspec
 
@@ -35,43 +37,69 @@ _CODE_LINE = re.compile(
     r"|<\?php|</?(?:html|div|script|body|table|p|span)\b|package \w+|@\w+(?:\(|$)|return\b.*;|\w+ = \w+\(|#!/|\$ \w+|if \(.*\) ?\{|for \(|while \(|print\(|console\.|fn \w+|func \w+|using \w+|elif |try:|SELECT |sudo |>>> )",
     re.MULTILINE,
 )
+_CODE_ENDS = re.compile(r"[;{})]\s*:?\s*$", re.MULTILINE)
 _CODE_END = re.compile(r"[;{}]\s*$|\)\s*:\s*$|\w\([^)\n]*\)\s*$", re.MULTILINE)
-_INLINE_CODE = re.compile(r"`[^`\n]+`|\w\.\w+\(|\w\(\)|[a-z]_[a-z]|[a-z][A-Z]|->|=>|::|&&|\|\||!=|==|\+=")
-_TRACE = re.compile(
-    r"Traceback \(most|\([\w.]+:\d+\)|[a-z](?:Error|Exception)\b|  File \"|error(?:\[?E?\d*\])?:|line \d+, in|npm ERR|undefined reference"
+_INLINE_SIGNS = ("->", "=>", "::", "&&", "||", "!=", "==", "+=")
+_CAMEL = re.compile(r"[A-Z](?<=[a-z][A-Z])")
+_METHOD = re.compile(r"\((?<=\w\()")
+_INLINE_CODE = (
+    r"`[^`\n]+`", r"\w\.\w+\(", r"\w\(\)", r"[a-z]_[a-z]", r"[a-z][A-Z]", r"->|=>|::|&&|\|\||!=|==|\+=",
+)  # fmt: skip
+_TRACE_WORDS = ("Traceback (most", '  File "', "npm ERR", "undefined reference")
+_TRACES = (
+    ("Error", re.compile(r"[a-z]Error\b")),
+    ("Exception", re.compile(r"[a-z]Exception\b")),
+    ("error", re.compile(r"error(?:\[?E?\d*\])?:")),
+    ("line ", re.compile(r"line \d+, in")),
+    ("(", re.compile(r"\([\w.]+:\d+\)")),
 )
-_FAILED = ("rror", "xception", "Traceback", 'File "', "npm ERR", "line ", "undefined reference", ":")
 _FILE_CODE = re.compile(r"\w\.(?:py|js|ts|tsx|jsx|java|cpp|c|h|rs|go|rb|php|html|css|sh|ipynb|yml|yaml|toml)\b")
 _FILE_DATA = re.compile(r"\w\.(?:csv|xlsx?|tsv|parquet|sav|feather)\b")
 _PIPES = re.compile(r"^[^\n|]*\|[^\n|]*\|?[^\n]*\n[^\n|]*\|[^\n|]*", re.MULTILINE)
 _MARKDOWN_RULE = re.compile(r"^\s*\|?\s*:?-{2,}:?\s*\|", re.MULTILINE)
 _TABS = re.compile(r"^[^\n\t]*\t[^\n\t]*\t?[^\n]*\n[^\n\t]*\t", re.MULTILINE)
 _COMMAS = re.compile(r"^([^,\n]{0,60},){2,}[^,\n]{0,60}\n([^,\n]{0,60},){2,}[^,\n]{0,60}(\n|$)", re.MULTILINE)
-_COLUMNS = re.compile(r"\w[(（]([^()（）\n]{2,400})[)）]")
+_COLUMNS = re.compile(r"[(（](?<=\w.)([^()（）\n]{2,400})[)）]")
 _COLUMN = re.compile(r"\s*[^\W\d]\w*(?: \w+){0,2}\s*")
 _DDL = re.compile(r"create table|primary key|foreign key|varchar", re.IGNORECASE)
+_DDL_WORDS = ("create table", "primary key", "foreign key", "varchar")
 _ROWS = re.compile(r"\[\[.+\],|\{\s*\"\w+\":|\[\s*\{", re.DOTALL)
 _LATEX = re.compile(
     r"\\(?:frac|sqrt|int|sum|mathbb|begin|cdot|le|ge|pi|alpha|theta|left|infty|times|text|angle|triangle|lim|log|sin|cos|binom|overline)\b|\$[^$\n]{1,80}\$"
 )
 _SYMBOLS = re.compile(r"[∫∑√≤≥≠∞∈∀∃π±×÷²³°∠△]")
-_MATHS = re.compile(r"[\dxyzn)] ?[-+*/^=<>] ?[\dxyzn(]|\d[xyzn]\b|[fg]\(x\)|\^|\b(?:sin|cos|tan|log|ln|mod)\b")
-_ARITHMETIC = re.compile(r"\d\s*[-+*/x×÷^]\s*\(?\d|=\s*\?|=\s*[(（]")
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_OPERATION = re.compile(r"[-+*/=<>](?:(?<=[\dxyzn)].)|(?<=[\dxyzn)] .)) ?[\dxyzn(]")
+_TERM = re.compile(r"\d[xyzn]\b")
+_FUNCTION = re.compile(r"\b(?:sin|cos|tan|log|ln|mod)\b")
+_FUNCTIONS = ("sin", "cos", "tan", "log", "ln", "mod")
+# An expression that begins with a class of characters is searched for many times faster than one that begins with a choice.
+_ARITHMETIC, _EQUALS = re.compile(r"\d\s*[-+*/x×÷^]\s*\(?\d"), re.compile(r"=\s*[?(（]")
+_NUMBER = re.compile(r"\d\d*(?:[.,]\d+)*")
+_MONEY = re.compile(r"[$€£¥]\s?\d")
 _NUMBER_UNIT = re.compile(
-    r"[$€£¥]\s?\d|\d\s?(?:%|元|米|克|千克|公里|千米|个|人|天|小时|分钟|岁|只|本|棵|箱|吨|倍|円|個|원|명|개|km|kg|cm|mph|руб|м\b)|\d/\d"
+    r"\d(?:\s?(?:%|元|米|克|千克|公里|千米|个|人|天|小时|分钟|岁|只|本|棵|箱|吨|倍|円|個|원|명|개|km|kg|cm|mph|руб|м\b)|/\d)"
 )
+_OPTION_A, _OPTION_B = re.compile(r"A\s?[).．:：、）]"), re.compile(r"B\s?[).．:：、）]")
 _OPTIONS = re.compile(
     r"(?:^|[\s(（])A\s?[).．:：、）].{1,400}?(?:^|[\s(（])B\s?[).．:：、）]|\(1\).{1,200}\(2\)|①.{1,200}②", re.DOTALL
 )
-_BLANK = re.compile(r"_{3,}|（\s*）|\(\s{1,4}\)|\[MASK\]")
-_QUOTED = re.compile(
-    r"\"[^\"\n]{3,}\"|“[^”\n]{2,}”|「[^」\n]{2,}」|«[^»\n]{2,}»|『[^』\n]{2,}』|(?:^|\s)'[^'\n]{3,}'(?:\W|$)"
+_BLANKS = (("(", re.compile(r"\(\s{1,4}\)")), ("（", re.compile(r"（\s*）")))
+_QUOTES = (
+    ('"', re.compile(r"\"[^\"\n]{3,}\"")),
+    ("“", re.compile(r"“[^”\n]{2,}”")),
+    ("「", re.compile(r"「[^」\n]{2,}」")),
+    ("«", re.compile(r"«[^»\n]{2,}»")),
+    ("『", re.compile(r"『[^』\n]{2,}』")),
+    ("'", re.compile(r"'(?<!\S')[^'\n]{3,}'(?:\W|$)")),
 )
 _DIALOGUE = re.compile(r"(?:^|\n)[\w .#]{1,24}[:：][^\n]+\n+[\w .#]{1,24}[:：][^\n]+\n+[\w .#]{1,24}[:：]")
-_BULLETS = re.compile(r"(?:^|\n)\s*(?:[-*•]|\d+[.)、])\s")
+_BULLET, _BULLETS = (re.compile(rf"{start}\s*(?:[-*•]|\d+[.)、])\s") for start in ("", "\n"))
 _URL = re.compile(r"https?://")
-_CONTACT = re.compile(r"@[\w-]+\.\w+|(?<!\d)1\d{10}(?!\d)|\d{3}\)?[- ]\d{3,4}[- ]\d{4}")
+_CONTACTS = (
+    ("@", re.compile(r"@[\w-]+\.\w+")),
+    ("1", re.compile(r"1(?<!\d1)\d{10}(?!\d)")),
+    ("", re.compile(r"\d\d\d\)?[- ]\d{3,4}[- ]\d{4}")),
+)
 _SCRIPTS = (
     ("han", re.compile(r"[\u4e00-\u9fff]")),
     ("kana", re.compile(r"[\u3040-\u30ff]")),
@@ -85,6 +113,24 @@ _QUESTION_MARKS = ("?", "？", "؟")
 _LABEL_LINE = re.compile(r"^[^\n]{0,40}[:：]\s*$")
 
 
+_BESTS = (
+    "most ", "best", "strongest", "largest", "biggest", "smartest", "cheapest", "premium", "top", "priciest", "costliest",
+    "模型",
+)  # fmt: skip
+_THANKED = (
+    "thank", "thx", "cheers", "gracias", "merci", "danke", "obrigad", "спасибо", "شكرا", "धन्यवाद", "谢谢", "多谢",
+    "ありがとうございます", "감사합니다",
+)  # fmt: skip
+_ODD_CASE = ("\u0130", "\u0131", "\u017f", "\u212a")
+"""Letters that an expression without regard to case takes for i, s or k, and `lower` does not."""
+
+
+def _may_say(text: str, words: tuple[str, ...]) -> bool:
+    """False only where an expression that needs one of these (lower-case) words cannot match: a tenth of its time."""
+    low = text.lower()
+    return any(word in low for word in words) or (not text.isascii() and any(odd in text for odd in _ODD_CASE))
+
+
 def bare(text: str) -> str:
     """The prompt without courtesies and without wishes about the model: neither says anything about the work.
 
@@ -93,9 +139,9 @@ def bare(text: str) -> str:
     if (greeting := _COURTESY.match(plain[:200])) is not None:
         plain = plain[greeting.end() :]
     ending = plain[-160:]
-    if (push := _PUSH.search(ending)) is not None:
+    if _may_say(ending, _BESTS) and (push := _PUSH.search(ending)) is not None:
         ending = ending[: push.start()] + ending[push.end() :]
-    if (thanks := _THANKS.search(ending)) is not None:
+    if _may_say(ending, _THANKED) and (thanks := _THANKS.search(ending)) is not None:
         ending = (
             ending[: thanks.start() + 1]
             if ending[thanks.start() : thanks.start() + 1] in ".。!！"
@@ -159,23 +205,35 @@ def shape_of(text: str, zones: Zones) -> list[str]:
     _numbers(window, seen)
     _questions(text, zones, window, seen)
     _scripts(window, zones, seen)
-    if _QUOTED.search(window):
+    if _any_of(_QUOTES, window):
         add("quoted text")
-    if _DIALOGUE.search(window):
+    if window.count("\n") > 1 and window.count(":") + window.count("：") > 2 and _DIALOGUE.search(window):
         add("dialogue")
-    if _BULLETS.search(window):
+    if _BULLET.match(window) or _BULLETS.search(window):
         add("list")
     if _URL.search(window):
         add("link")
-    if ("@" in window or "many numbers" in seen or "some numbers" in seen) and _CONTACT.search(window):
+    if ("@" in window or "many numbers" in seen or "some numbers" in seen) and _any_of(_CONTACTS, window):
         add("contact details")
     return seen
 
 
+def _any_of(expressions: tuple[tuple[str, re.Pattern[str]], ...], window: str) -> bool:
+    """Whether one of them matches; each is only tried where the sign that it needs is there."""
+    return any(sign in window and expression.search(window) is not None for sign, expression in expressions)
+
+
+def _up_to(most: int, expression: re.Pattern[str], window: str) -> int:
+    """How often it matches, counted no further than `most`."""
+    return sum(1 for _ in islice(expression.finditer(window), most))
+
+
 def _is_schema(window: str) -> bool:
     """Names with lists of bare column names, two of them or a long one; or the words of a table's definition."""
-    if _DDL.search(window):
+    if _may_say(window, _DDL_WORDS) and _DDL.search(window):
         return True
+    if "(" not in window and "（" not in window:
+        return False
     lists = [
         columns
         for columns in (re.split("[,，]", inside) for inside in _COLUMNS.findall(window))
@@ -200,15 +258,34 @@ def _code(window: str, seen: list[str]) -> bool:
         seen.append("line of code" if lines == 1 else "lines of code")
         if _CODE_LINE.match(window):
             seen.append("begins with code")
-    if (ends := len(_CODE_END.findall(window))) >= 2:
+    if _CODE_ENDS.search(window) and (ends := _up_to(5, _CODE_END, window)) >= 2:
         seen.append("lines end like code" if ends < 5 else "many lines end like code")
-    if (inline := len(_INLINE_CODE.findall(window))) >= 1:
+    if any(which := _inline(window)) and (inline := _up_to(4, _inline_code(which), window)) >= 1:
         seen.append("identifiers" if inline < 4 else "many identifiers")
-    if any(sign in window for sign in _FAILED) and _TRACE.search(window):
+    if any(words in window for words in _TRACE_WORDS) or _any_of(_TRACES, window):
         seen.append("error message")
     if "." in window and _FILE_CODE.search(window):
         seen.append("source file name")
     return len(seen) > before
+
+
+def _inline(window: str) -> tuple[bool, ...]:
+    """Which parts of _INLINE_CODE can match at all."""
+    called = "(" in window
+    return (
+        "`" in window,
+        called and "." in window and _METHOD.search(window) is not None,
+        called and "()" in window,
+        "_" in window,
+        _CAMEL.search(window) is not None,
+        any(sign in window for sign in _INLINE_SIGNS),
+    )
+
+
+@cache
+def _inline_code(which: tuple[bool, ...]) -> re.Pattern[str]:
+    """Without the parts that cannot match: fewer choices are searched for faster."""
+    return re.compile("|".join(compress(_INLINE_CODE, which)))
 
 
 def _tables(window: str, seen: list[str], coded: bool) -> None:
@@ -235,14 +312,25 @@ def _numbers(window: str, seen: list[str]) -> None:
         seen.append("a number" if count == 1 else "some numbers" if count < 5 else "many numbers")
         if count * 12 > len(window):
             seen.append("mostly numbers")
-        if _ARITHMETIC.search(window):
+        if _ARITHMETIC.search(window) or ("=" in window and _EQUALS.search(window)):
             seen.append("arithmetic")
-        if _NUMBER_UNIT.search(window):
+        if _MONEY.search(window) or _NUMBER_UNIT.search(window):
             seen.append("quantity")
     if ("\\" in window or "$" in window) and _LATEX.search(window):
         seen.append("LaTeX")
-    if (count and _MATHS.search(window)) or (not window.isascii() and _SYMBOLS.search(window)):
+    if (count and _is_maths(window)) or (not window.isascii() and _SYMBOLS.search(window)):
         seen.append("mathematical notation")
+
+
+def _is_maths(window: str) -> bool:
+    return (
+        "^" in window
+        or _OPERATION.search(window) is not None
+        or _TERM.search(window) is not None
+        or "f(x)" in window
+        or "g(x)" in window
+        or (any(name in window for name in _FUNCTIONS) and _FUNCTION.search(window) is not None)
+    )
 
 
 def _questions(text: str, zones: Zones, window: str, seen: list[str]) -> None:
@@ -256,12 +344,20 @@ def _questions(text: str, zones: Zones, window: str, seen: list[str]) -> None:
         seen.append("ends with a colon")
     if text.endswith(("!", "！", "~", "～")):
         seen.append("ends with an exclamation")
-    if _OPTIONS.search(window):
+    if _may_have_options(window) and _OPTIONS.search(window):
         seen.append("options")
-    if _BLANK.search(window):
+    if "___" in window or "[MASK]" in window or _any_of(_BLANKS, window):
         seen.append("blank")
     if _LABEL_LINE.search(zones.head) or ": " in zones.head[:60] or "：" in zones.head[:60]:
         seen.append("label at the beginning")
+
+
+def _may_have_options(window: str) -> bool:
+    return (
+        (_OPTION_A.search(window) is not None and _OPTION_B.search(window) is not None)
+        or ("(1)" in window and "(2)" in window)
+        or ("①" in window and "②" in window)
+    )
 
 
 def _scripts(window: str, zones: Zones, seen: list[str]) -> None:
