@@ -118,6 +118,19 @@ def decode_chunk(body: bytes) -> dict[str, Any]:
     return raw
 
 
+def holds_json(frame: bytes) -> bool:
+    """What stands behind the first brace of a stream's frame is one whole object, by the letter. Nothing is built: under
+    half a microsecond for a usual frame. False says only that the frame has to be looked at."""
+    try:
+        _raw.decode(frame[frame.find(b"{") :])
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+_raw = msgspec.json.Decoder(msgspec.Raw)
+
+
 def _lenient(body: bytes) -> Any:
     clean = _SURROGATES.sub(lambda match: match[1] or rb"\ufffd", body).decode("utf-8")
     return json.loads(clean, parse_constant=lambda _: None, parse_float=_finite, strict=False)

@@ -32,7 +32,7 @@ from headgate.dialects.anthropic_messages.answer import (
 )
 from headgate.dialects.anthropic_messages.errors import error_of
 from headgate.dialects.anthropic_messages.parse import NAME, parse_block
-from headgate.dialects.jsonio import decode_chunk, encode
+from headgate.dialects.jsonio import decode_chunk, encode, holds_json
 from headgate.dialects.residue import extension, leftover
 
 _USE = frozenset({"type", "id", "name", "input"})
@@ -187,12 +187,12 @@ class _Frame(msgspec.Struct):
 
 
 _frame_decoder = msgspec.json.Decoder(_Frame)
-_PASSED_BY = (b"event: content_block", b"event: ping", b":")
+_PASSED_BY = (b"event: content_block", b"event: ping")
 
 
 def inspect_frame(frame: bytes, quirks: Quirks) -> Facts | None:
     """The event's name selects: blocks and pings are passed by where they are whole."""
-    if frame.startswith(_PASSED_BY) and (frame.endswith(b"}\n\n") or frame.rstrip().endswith(b"}")):
+    if frame.startswith(b":") or (frame.startswith(_PASSED_BY) and holds_json(frame)):
         return None
     data = sse.data_of(frame)
     if data is None or not data.strip():

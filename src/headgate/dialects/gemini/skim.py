@@ -13,6 +13,7 @@ from headgate.dialects.gemini.answer import parse_answer
 from headgate.dialects.gemini.errors import error_of
 from headgate.dialects.gemini.finish import finish_of
 from headgate.dialects.gemini.usage import parse_usage
+from headgate.dialects.jsonio import holds_json
 
 _Present = msgspec.Raw | msgspec.UnsetType
 
@@ -113,8 +114,8 @@ def inspect_frame(frame: bytes, quirks: Quirks) -> Facts | None:
     """A finish, a block, an error, or usage on its own selects; usage in between is only the sum so far."""
     if frame.startswith(b":"):
         return None
-    whole = frame.rstrip(b"\r\n \t").endswith(b"}")
-    if whole and b'"candidates"' in frame and b'"finishReason"' not in frame and b'"error"' not in frame:
+    middle = b'"candidates"' in frame and b'"finishReason"' not in frame and b'"error"' not in frame
+    if middle and holds_json(frame):
         return None
     data = sse.data_of(frame)
     if data is None or not data.strip():

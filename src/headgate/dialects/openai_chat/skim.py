@@ -85,7 +85,7 @@ def _inspect_slowly(body: bytes, quirks: Quirks) -> Facts:
 
 
 def inspect_frame(frame: bytes, quirks: Quirks) -> Facts | None:
-    """A byte scan selects: usage that holds an object, a finish that is not null, an error, the end mark. Raises the
+    """What selects: usage that holds an object, a finish that is not null, an error, the end mark. Raises the
     invalid_answer fault where a frame is no JSON."""
     if not _selected(frame):
         return None
@@ -150,12 +150,40 @@ def _has_content(frame: bytes, quirks: Quirks) -> bool:
     return False
 
 
+class _Place(msgspec.Struct):
+    finish_reason: Any = None
+    error: Any = None
+
+
+class _Middle(msgspec.Struct):
+    choices: list[_Place] | None = None
+    usage: Any = None
+    error: Any = None
+    x_groq: Any = None
+
+
+_middle = msgspec.json.Decoder(_Middle)
+
+
 def _selected(frame: bytes) -> bool:
-    if not (frame.startswith(_WHOLE) and frame.endswith((b"}\n\n", b"}\r\n\r\n"))) and not frame.startswith(b":"):
-        return True  # the end mark, or something broken: look at it
-    return _MARKS.search(frame) is not None or frame.startswith(b"event:")
+    """Whether a frame has to be looked at. A typed decode costs half of what a search for marks does, and finds what is
+    no JSON."""
+    if not frame.startswith(_WHOLE):
+        return not frame.startswith(b":")  # the end mark, a named event, or something broken
+    try:
+        seen = _middle.decode(frame[5:])
+    except msgspec.ValidationError:  # JSON, of types that nobody expects
+        return _MARKS.search(frame) is not None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True
+    if seen.usage.__class__ is dict or seen.error or seen.x_groq:
+        return True
+    for place in seen.choices or ():  # noqa: SIM110  `any` costs as much again as the decoding
+        if place.finish_reason.__class__ is str or place.error:
+            return True
+    return False
 
 
-_WHOLE = (b'data: {"', b'data:{"', b"event:")
+_WHOLE = (b'data: {"', b'data:{"')
 # Usage that holds an object, a finish that is a word, an error that is not null. In text the quotes are escaped.
 _MARKS = re.compile(rb'"(?:finish_reason"\s*:\s*"|usage"\s*:\s*\{|error"\s*:\s*[^n\s])')

@@ -25,7 +25,7 @@ from headgate.core.events import (
 )
 from headgate.core.usage import Usage
 from headgate.dialects import sse
-from headgate.dialects.jsonio import decode_chunk, encode
+from headgate.dialects.jsonio import decode_chunk, encode, holds_json
 from headgate.dialects.openai_responses.answer import INCOMPLETE, error_of, logprobs_of, parse_usage
 from headgate.dialects.openai_responses.items import NAME
 from headgate.dialects.residue import extension
@@ -175,7 +175,7 @@ _PASSED = (b"event: response.output", b"event: response.content_part", b"event: 
 
 def inspect_frame(frame: bytes, quirks: Quirks) -> Facts | None:
     """The event's name selects: created, the ends, errors."""
-    if frame.startswith(_PASSED) and frame.endswith(b"}\n\n"):
+    if frame.startswith(_PASSED) and holds_json(frame):
         return None
     data = sse.data_of(frame)
     if data is None or data.startswith(b"[DONE]"):
