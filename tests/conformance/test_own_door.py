@@ -72,6 +72,27 @@ def test_own_door_gives_the_recorded_embeddings(stage):
         grid.save(found)
 
 
+def test_own_door_gives_the_recorded_counts(stage):
+    """Also to a request that has to be written anew, since our own field is taken out of it."""
+    seen = 0
+    for row in rows():
+        if row["api"] not in ("anthropic.count_tokens", "gemini.countTokens") or row["response"]["status"] != 200:
+            continue
+        key, body = stage.sim.replay.register(row).model, dict(row["request"]["body"])
+        if row["api"] == "gemini.countTokens":
+            path = f"/v1beta/models/google/{key}:countTokens"
+        else:
+            path, body["model"] = "/v1/messages/count_tokens", f"anthropic/{key}"
+        for asked in (body, {**body, "headgate": {}}):
+            assert post(stage.url, path, asked) == (200, row["response"]["body"].encode()), row["id"]
+        if row["api"] == "anthropic.count_tokens":
+            sent = json.loads(stage.sim.replay.recordings[row["id"]].received[-1].body)
+            assert sent == {**row["request"]["body"], "model": key}
+        stage.sim.replay.forget(row["id"])
+        seen += 1
+    assert seen == 19
+
+
 def set_aside(fmt: str, row: dict[str, Any]) -> str | None:
     """Why an exchange has no answer to pass on unchanged; None where it has one."""
     request, answer = row["request"]["body"], row["response"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.extract import FORMATS, format_of
+from conformance.extract import FORMATS, STREAMS, format_of
 from headgate.core.dialect import Quirks
 from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.events import Failed, collect
@@ -74,6 +74,23 @@ def test_a_recorded_embeddings_request_is_equal_after_parse_and_render():
     assert seen == 88
 
 
+@pytest.mark.parametrize(
+    ("api", "fmt"), [("anthropic.count_tokens", "anthropic_messages"), ("gemini.countTokens", "gemini")]
+)
+def test_a_recorded_request_to_count_is_equal_after_parse_and_render(api, fmt):
+    dialect, seen = dialect_of(fmt), 0
+    for row in select(api):
+        body, raw = row["request"]["body"], json.dumps(row["request"]["body"]).encode()
+        model = None if body.get("model") else "m"
+        dialect.peek(raw, model=model, stream=False)
+        parsed = dialect.parse_request(raw, model=model)
+        got = json.loads(dialect.render_request(parsed, model=str(body.get("model") or "m"), quirks=PLAIN).body)
+        got = {name: value for name, value in got.items() if name in body or name not in ("model", "max_tokens")}
+        assert got == body, row["id"]
+        seen += 1
+    assert seen > 9
+
+
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_a_recorded_answer_is_equal_after_parse_and_render(fmt):
     from headgate.core.dialect import View
@@ -100,7 +117,7 @@ def test_a_recorded_answer_is_equal_after_parse_and_render(fmt):
 @given(st.data())
 def test_any_split_into_packets_gives_the_same_events(fmt, data):
     dialect = dialect_of(fmt)
-    streams = [r for r in rows() if format_of(r["api"]) == fmt and r["response"]["kind"] == "sse"]
+    streams = [r for r in rows() if format_of(r["api"]) == fmt and r["response"]["kind"] in STREAMS]
     row = data.draw(st.sampled_from([r for r in streams if len(r["response"]["body"]) < 40_000]))
     body = row["response"]["body"].encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=30)))

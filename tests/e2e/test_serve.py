@@ -29,6 +29,28 @@ models:
   reliable: {{fallback: [claude-4.7, gpt-5.5]}}
 """
 
+EVERY = """
+providers:
+  anthropic: {{base_url: "{anthropic}"}}
+  openai: {{base_url: "{openai}"}}
+  google: {{base_url: "{google}"}}
+  deepseek: {{base_url: "{deepseek}"}}
+  meta: {{base_url: "{meta}"}}
+  mistral: {{base_url: "{mistral}"}}
+  groq: {{base_url: "{groq}"}}
+  xai: {{base_url: "{xai}"}}
+  openrouter: {{base_url: "{openrouter}"}}
+models:
+  claude-4.7: {{provider: anthropic, upstream: claude-opus-4-7}}
+  gpt-5.5: {{provider: openai, upstream: gpt-5.5}}
+  gemini-3.0: {{provider: google, upstream: gemini-3-pro}}
+  deepseek-v4: {{provider: deepseek, upstream: deepseek-chat}}
+  llama-4: {{provider: meta, upstream: llama-4-maverick}}
+  reliable: {{fallback: [claude-4.7, gpt-5.5]}}
+"""
+"""Each provider with a key, most of which serve a simulated model; the others say that they do not know it."""
+KEYED = ("anthropic", "openai", "google", "deepseek", "meta", "mistral", "groq", "xai", "openrouter")
+
 
 def get(url: str, token: str | None = None) -> tuple[int, str]:
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
@@ -50,12 +72,13 @@ def ask(url: str, model: str) -> tuple[int, str]:
 
 
 class Served:
-    def __init__(self, folder: Path, more: str = "") -> None:
+    def __init__(self, folder: Path, more: str = "", file: str = FILE) -> None:
         self.loop = Loop()
         self.sim = Simulator(INSTANT)
-        self.urls = self.loop.run(self.sim.start(0))
+        self.loop.run(self.sim.start(0))
+        self.urls = {name: self.sim.base_url(name) for name in KEYED}
         self.file = folder / "headgate.yaml"
-        self.file.write_text(FILE.format(**self.urls) + more)
+        self.file.write_text(file.format(**self.urls) + more)
         self.data = folder / "data"
         command = [sys.executable, "-m", "headgate.cli", "serve", "--config", str(self.file), "--port", "0"]
         self.process = subprocess.Popen(
@@ -92,14 +115,23 @@ def served(tmp_path):
         found.end()
 
 
-@pytest.mark.timeout(90)
-def test_planted_keys_leave_by_no_way(served: Served):
+@pytest.mark.timeout(180)
+def test_planted_keys_leave_by_no_way(tmp_path):
+    served = Served(tmp_path, file=EVERY)
+    models = ("claude-4.7", "gpt-5.5", "gemini-3.0", "deepseek-v4", "llama-4")
     seen: list[str] = []
     for mode in (None, "auth", "500", "quota", "error_in_200", "html"):
-        if mode is not None:
-            served.loop.run(served.sim.break_model("claude-4.7", mode))
-        seen += [ask(served.url, model)[1] for model in ("claude-4.7", "reliable", "gpt-5.5", "nobody")]
+        for name in models:
+            if mode is not None:
+                served.loop.run(served.sim.break_model(name, mode))
+        asked = (*models, "reliable", "nobody", "mistral/x", "groq/x", "xai/x", "openrouter/x")
+        seen += [ask(served.url, model)[1] for model in asked]
     served.loop.run(served.sim.mend())
+    sent = served.loop.call(lambda: json.dumps([call.headers for call in served.sim.wire.calls]))
+    for name, key in ENV.items():
+        assert (key in sent) == (name != "OPENAI_API_KEY_2"), (
+            "the providers have been sent theirs, or this proves nothing"
+        )
     for path in ("/metrics", "/health", "/v1/models", "/readyz", "/v1/nothing"):
         seen.append(get(served.url + path)[1])
     rows = json.loads(get(served.admin + "/admin/v1/requests", served.token)[1].rpartition("]")[0] + "]")

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from headgate.core.errors import UpstreamFault
 from headgate.dialects.anthropic_messages import DIALECT as ANTHROPIC
 from headgate.dialects.gemini import DIALECT as GEMINI
+from headgate.dialects.jsonio import decode, encode
 from headgate.engine.pipeline import prepare
 from headgate.net.transport.protocol import HttpRequest, TransportError
 from headgate.server.doors import Match
@@ -47,17 +48,28 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     await responder.reply(200, [*headers, ("x-headgate-lossy", "count_is_an_upper_bound")], bound)
 
 
+def _rewritten(body: bytes, model: str) -> bytes:
+    """Without our own field, and with the provider's name of the model where the body is the place for one."""
+    fields = decode(body)
+    fields.pop("headgate", None)
+    if "model" in fields:
+        fields["model"] = model
+    return encode(fields)
+
+
 async def _ask(plane: DataPlane, deployment: Deployment, match: Match, body: bytes, asked: str) -> bytes:
     dialect = match.door.dialect
     endpoint = deployment.endpoints[dialect.name]
     peek = replace(dialect.peek(body, model=asked), max_tokens=1)
     spliced = dialect.splice(body, peek, model=deployment.upstream, quirks=endpoint.quirks)
+    if spliced is None:
+        spliced = _rewritten(body, deployment.upstream)
     http = HttpRequest(
         origin=endpoint.origin,
         method="POST",
         target=endpoint.base_path + dialect.path("count_tokens", model=deployment.upstream, stream=False),
         headers=endpoint.headers,
-        body=spliced if spliced is not None else body,
+        body=spliced,
     )
     deadline = asyncio.get_running_loop().time() + PATIENCE
     try:
