@@ -47,6 +47,14 @@ def explain(
     _show(found)
 
 
+def in_words(needs: dict[str, Any]) -> str:
+    """`language en, low difficulty`, and what of it is out of the ordinary."""
+    hard = needs["difficulty"]
+    because = f" ({', '.join(hard['because'])})" if hard["because"] else ""
+    words = [f"language {needs['language'] or 'not told'}", f"{hard['level']} difficulty{because}", *needs["protocol"]]
+    return ", ".join([*words, *(f"holds {kind}" for kind in needs["sensitive"])])
+
+
 def _show(found: dict[str, Any]) -> None:
     chosen, predicted = found.get("chosen") or {}, found["predicted"]
     say(
@@ -56,6 +64,8 @@ def _show(found: dict[str, Any]) -> None:
         likely = ", ".join(f"{label} {share:.2f}" for label, share in task["labels"].items())
         say(f"task {bold(task['label'])} · {likely or 'no label is likely'}")
         say(dim(f"  signals: {', '.join(task['signals']) or 'none'}"))
+        if needs := task.get("needs"):
+            say(dim(f"  needs: {in_words(needs)}"))
     if trial := found.get("experiment"):
         arms = ", ".join(f"{arm} {side['share']:.4g} → {side['model']}" for arm, side in trial["arms"].items())
         say(f"arm {bold(trial['arm'])}: {trial['because']}")

@@ -38,6 +38,13 @@ if (form) {
     if (task) {
       part("labels").replaceChildren(...labels(task));
       part("signals").textContent = task.signals.join(" · ") || "none";
+      const { language, difficulty, protocol, sensitive } = task.needs;
+      part("needs").textContent = [
+        `language ${language || "not told"}`,
+        `${difficulty.level} difficulty${difficulty.because.length ? ` (${difficulty.because.join(", ")})` : ""}`,
+        ...protocol,
+        ...sensitive.map((kind) => `holds ${kind}`),
+      ].join(" · ");
     }
     part("candidates").replaceChildren(...found.candidates.map(candidate));
   }

@@ -12,6 +12,8 @@ from headgate.core.strategy import Plan
 from headgate.engine.pipeline import Prepared, prepare_anywhere
 from headgate.server.doors import Match
 from headgate.server.http import JSON, Request, Responder
+from headgate.strategies.route.classify import asked_of
+from headgate.strategies.route.needs import needs_of
 
 if TYPE_CHECKING:
     from headgate.server.app import DataPlane
@@ -29,6 +31,8 @@ def explanation(prepared: Prepared) -> dict[str, Any]:
     """The `headgate` object without attempts, with what the plan predicts."""
     plan, trace = prepared.plan, prepared.run.trace
     out = trace.details()
+    if "task" in out:
+        out["task"] = {**out["task"], "needs": needs_of(asked_of(prepared.request.content()), prepared.request)}
     order = plan.order
     if order:
         info = prepared.run.model(order[0])

@@ -21,6 +21,7 @@ from headgate.strategies.route.choose import PREFER, Candidate, Explored, Limits
 from headgate.strategies.route.classify import Classifier, Task, asked_of
 from headgate.strategies.route.learned import Learned
 from headgate.strategies.route.learning import Conversation, Learning, opened, prior_of
+from headgate.strategies.route.needs import needs_of
 from headgate.strategies.route.neighbours import features
 from headgate.strategies.route.rules import Rule, rule_for
 
@@ -223,7 +224,10 @@ class Route:
         if choice.explored is not None:
             route["propensity"] = round(choice.explored.propensity, 4)
             route["explored"] = choice.explored.drawn
-        return {"task": shown(choice.task), "route": route}
+        task = shown(choice.task)
+        if request.options.details:  # a tenth of a millisecond that only those who look at it need
+            task["needs"] = needs_of(asked_of(request.content()), request)
+        return {"task": task, "route": route}
 
     def _reachable(self, order: list[str]) -> list[str]:
         """What may be called: where a model has yet to name the task, any of the route's."""

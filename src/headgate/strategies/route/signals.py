@@ -360,13 +360,16 @@ def _may_have_options(window: str) -> bool:
     )
 
 
+def script_of(text: str) -> str | None:
+    """The last one of those that are looked for; Chinese characters beside kana are Japanese. None for Latin letters."""
+    if text.isascii():
+        return None
+    return next((name for name, pattern in reversed(_SCRIPTS) if pattern.search(text)), None)
+
+
 def _scripts(window: str, zones: Zones, seen: list[str]) -> None:
-    found = []
-    if not window.isascii():
-        for name, pattern in _SCRIPTS:
-            if pattern.search(window):
-                found.append(name)
-        if found:
-            seen.append(f"script {found[-1] if found != ['han', 'kana'] else 'kana'}")
+    found = script_of(window)
+    if found is not None:
+        seen.append(f"script {found}")
     if found and _LATIN.search(zones.head):
         seen.append("two scripts")
