@@ -11,16 +11,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "ConfigError", "Gateway", "HeadgateError", "__version__"]
+__all__ = [
+    "Agent",
+    "Answer",
+    "Cascade",
+    "ConfigError",
+    "Ensemble",
+    "Fallback",
+    "Gateway",
+    "HeadgateError",
+    "Route",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from headgate.config.errors import ConfigError
     from headgate.core.errors import HeadgateError
     from headgate.engine.gateway import Answer, Gateway
+    from headgate.engine.plain import Agent, Cascade, Ensemble, Fallback, Route
 
 _HOMES = {
     "Gateway": "headgate.engine.gateway",
     "Answer": "headgate.engine.gateway",
+    "Fallback": "headgate.engine.plain",
+    "Route": "headgate.engine.plain",
+    "Cascade": "headgate.engine.plain",
+    "Ensemble": "headgate.engine.plain",
+    "Agent": "headgate.engine.plain",
     "ConfigError": "headgate.config.errors",
     "HeadgateError": "headgate.core.errors",
 }

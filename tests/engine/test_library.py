@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from headgate import Gateway, HeadgateError
+from headgate import Agent, Cascade, ConfigError, Ensemble, Fallback, Gateway, HeadgateError, Route
 from headgate.config.load import load_text
 from headgate.core.events import Finished, TextDelta
+from headgate.engine.zero import config_from_environment
 from headgate.simulator.app import Simulator
 from support.gateway import ENV, EXAMPLE
 from support.sim import INSTANT
@@ -58,3 +59,51 @@ async def test_no_canary_key_leaves_by_any_way(gateway):
     shown += [repr(d.endpoints) for m in house.snapshot.models() for d in m.deployments]
     shown += [d.key for m in house.snapshot.models() for d in m.deployments]
     assert not [text for text in shown if "canary" in text]
+
+
+async def test_strategies_as_plain_objects_without_a_file():
+    sim, env = Simulator(INSTANT), {"ANTHROPIC_API_KEY": "a", "OPENAI_API_KEY": "b"}
+    urls, config = await sim.start(0), config_from_environment(env)
+    for name in ("anthropic", "openai"):
+        config.providers[name] = config.providers[name].model_copy(update={"base_url": urls[name]})
+    models = {
+        "chain": Fallback("anthropic/claude-opus-4-7", "openai/gpt-5.5", retries=0),
+        "tasks": Route({"math": "panel"}, otherwise="chain", classifier="keyword"),
+        "panel": Ensemble({"anthropic/claude-opus-4-7": 0.6, "openai/gpt-5.5": 0.4}, mode="vote"),
+        "stairs": Cascade("openai/gpt-5.5", "anthropic/claude-opus-4-7"),
+        "team": Agent(planner="chain", models=["chain"], budget={"max_cost": 2.0, "max_steps": 4}),
+    }
+    async with Gateway(config, models=models, env=env) as gateway:
+        assert set(models) <= set(gateway.models())
+        for name, strategy in (("chain", "fallback"), ("tasks", "route"), ("panel", "ensemble"), ("team", "agent")):
+            answer = await gateway.chat(model=name, messages=ASK)
+            assert "144" in answer.text, name
+            assert answer.details["strategy"] == strategy
+        await sim.break_model("claude-4.7", "500")
+        answer = await gateway.chat(model="chain", messages=ASK)
+        assert answer.model == "openai/gpt-5.5"
+    await sim.aclose()
+    assert repr(models["chain"]).startswith("Fallback(order=[")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Fallback(), "order"),
+        (lambda: Fallback("a", retires=1), "retires"),
+        (lambda: Ensemble("a"), "members"),
+        (lambda: Route({"code": "a"}, otherwise="b", threshold=7), "threshold"),
+    ],
+)
+def test_a_plain_object_that_is_wrong_says_so_at_once(make, said):
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert said in str(caught.value)
+
+
+def test_plain_objects_that_name_nothing_or_each_other_are_refused():
+    with pytest.raises(ConfigError, match="there is no model 'nobody'"):
+        Gateway.from_environment({"OPENAI_API_KEY": "b"}, models={"mine": Fallback("nobody")})
+    circle = {"one": Fallback("two"), "two": Fallback("one")}
+    with pytest.raises(ConfigError, match="circle"):
+        Gateway.from_environment({"OPENAI_API_KEY": "b"}, models=circle)

@@ -57,6 +57,12 @@ def load_text(text: str, file: str = "", env: Mapping[str, str] | None = None) -
     return Loaded(config, _notices(config, document), file)
 
 
+def check_references(config: Config) -> None:
+    """Of a configuration that was put together in a program. Raises ConfigError: names of nothing, circles."""
+    if problems := _references(config, Document("models")):
+        raise ConfigError(problems)
+
+
 def _unbuilt(data: dict[str, Any], document: Document) -> list[Problem]:
     problems: list[Problem] = []
     for name in [name for name in data if name in _NOT_BUILT]:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from headgate.config.document import environment
-from headgate.config.load import load_file
+from headgate.config.load import check_references, load_file
 from headgate.config.model import Config
 from headgate.core.answer import Answer as WireAnswer
 from headgate.core.chat import ToolCall, text_of
@@ -23,6 +23,7 @@ from headgate.core.usage import Usage
 from headgate.engine.compile import Compiler
 from headgate.engine.house import House
 from headgate.engine.pipeline import Exchange, Inbound, open_exchange
+from headgate.engine.plain import Plain
 from headgate.engine.zero import config_from_environment
 from headgate.governance.open import OpenGovernor
 from headgate.ledger.volatile import VolatileLedger
@@ -52,11 +53,17 @@ class Gateway:
         self,
         config: Config,
         *,
+        models: Mapping[str, Plain] | None = None,
         env: Mapping[str, str] | None = None,
         transport: Transport | None = None,
         ledger: Ledger | None = None,
         governor: Governor | None = None,
     ) -> None:
+        """`models`: strategies by name, beside or in place of the configuration's. Raises ConfigError."""
+        if models:
+            entries = {**config.models, **{name: plain.entry for name, plain in models.items()}}
+            config = config.model_copy(update={"models": entries})
+            check_references(config)
         self._compiler = Compiler(environment() if env is None else env)
         self._transport = transport
         self._ledger = ledger or VolatileLedger()
