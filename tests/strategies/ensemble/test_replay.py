@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.ensembles import difference, half, log_odds, play, ranked, rows
+from support.ensembles import crossed, difference, half, log_odds, play, ranked, rows
 
 SAMPLE = 100
 
@@ -20,6 +20,18 @@ def sampled(task: str, ranks: slice, settings: str):
 @pytest.mark.parametrize("ranks", [slice(0, 3), slice(0, 5), slice(1, 6)], ids=["1-3", "1-5", "2-6"])
 def test_a_vote_is_no_worse_than_its_incumbent(task, ranks):
     assert difference(sampled(task, ranks, "mode: vote")).points >= 0
+
+
+QUALITY = "mode: vote, overrule: 2"
+"""What `role: incumbent` on the strongest sets."""
+PANELS = {"1-8": slice(0, 8), "2-4": slice(1, 4), "2-6": slice(1, 6), "5-9": slice(4, 9)}
+
+
+@pytest.mark.parametrize("task", ["gsm", "crux"])
+@pytest.mark.parametrize("ranks", PANELS.values(), ids=PANELS)
+def test_the_setting_for_quality_is_no_worse_on_any_panel(task, ranks):
+    """All records: both halves, weighted by the other one."""
+    assert difference(crossed(task, ranks, QUALITY)).points >= 0
 
 
 def test_a_vote_among_near_equals_is_better_than_the_best_of_them():
