@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from headgate.core.answer import Answer
-from headgate.core.errors import UpstreamFault
+from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.events import Event
 from headgate.core.request import Request
 from headgate.core.strategy import Run
+from headgate.strategies.failed import FINAL
 from headgate.upstream.rescue import Rescued, Resumption, continuation, may_continue, may_restart, was_heard
 
 Rescue = Literal["continue", "restart", "error"]
@@ -49,3 +50,26 @@ def resuming(
         return Resumption(await go_on(following, error))
 
     return Rescued(answer, resume=resume)
+
+
+async def ask(run: Run, names: Sequence[str], request: Request, *, role: str) -> Answer:
+    """The answer of the first that gives one. A model's stream that breaks off goes on with those that come after it; an
+    entry that is a strategy has its own rule for that. Raises the last one's HeadgateError."""
+    for place, name in enumerate(names, 1):
+        try:
+            answer = await run.child(keep=True).ask(name, request, role=role)
+            return answer if run.model(name) is None else stood_in(answer, request, run, names[place:])
+        except HeadgateError as error:
+            if isinstance(error, FINAL) or place == len(names):
+                raise
+            run.decide("stand_in", names[place], over=[name], because=f"{role}: {name} failed ({error.code})")
+    raise ValueError("nobody to ask")
+
+
+def stood_in(answer: Answer, request: Request, run: Run, others: Sequence[str]) -> Answer:
+    """A streamed answer that the first of `others` who can goes on with where it breaks off."""
+
+    async def go_on(following: Request, error: UpstreamFault) -> Answer:
+        return await ask(run, others, following, role="rescue")
+
+    return resuming(answer, request, run, others, go_on)

@@ -369,6 +369,27 @@ def test_a_fuser_that_fails_leaves_the_best_answer(stream):
     virtually(main)
 
 
+def test_a_fuser_that_breaks_off_is_continued_by_another_member_or_ends_with_an_error():
+    async def main() -> None:
+        cut_off = streamed("The sum ", "of both ", ending=s.Reset())
+        it = gateway(a=(answer("One."), cut_off), b=either(answer("Two."), streamed("of both ", "is 12.")))
+        it.fake.on("c", s.reply_json(500, {"error": {"message": "down"}}))
+        heard = await it.ask("fused", stream=True)
+        assert heard.text == "The sum of both is 12."
+        assert heard.finished
+        assert heard.details["attempts"][-1]["role"] == "rescue"
+        check(it)
+        it = gateway(a=(answer("One."), cut_off), b=(answer("Two."), s.reply_json(500, {"error": {"message": "down"}})))
+        it.fake.on("c", s.reply_json(500, {"error": {"message": "down"}}))
+        heard = await it.ask("fused", stream=True)
+        assert heard.text == "The sum of both "
+        assert heard.error is not None
+        assert not heard.finished
+        check(it)
+
+    virtually(main)
+
+
 def test_what_the_fuser_wrote_must_pass_the_rules_too():
     async def main() -> None:
         it = gateway(a=(answer("One."), answer("")), b=answer("Two."), c=answer("Three."))

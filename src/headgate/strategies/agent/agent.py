@@ -14,13 +14,14 @@ from headgate.core.money import dollars
 from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
 from headgate.strategies.agent.answer import AgentAnswer, PlainAnswer
-from headgate.strategies.agent.asking import STEP_TOKENS, ask
+from headgate.strategies.agent.asking import STEP_TOKENS
 from headgate.strategies.agent.execute import Executor, Outcome, StepCaps
 from headgate.strategies.agent.patience import GRACE, Patience
 from headgate.strategies.agent.plan import BadPlan
 from headgate.strategies.agent.planner import Planner
 from headgate.strategies.agent.team import Team
 from headgate.strategies.agent.work import Work, said, shown
+from headgate.strategies.resuming import ask
 from headgate.tools.broker import Broker, Tool
 from headgate.tools.python import Python
 

@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
-from headgate.core.answer import Answer
 from headgate.core.chat import Message, Part, Reasoning, Text, ToolCall, ToolResult, text_of
-from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.request import Request
 from headgate.core.strategy import Run
 from headgate.strategies.agent.team import Team
-from headgate.strategies.failed import FINAL
-from headgate.strategies.resuming import resuming
+from headgate.strategies.resuming import ask
 
 STEP_TOKENS = 4096
 """Bound of one step's answer: without one its worst case is the model's longest, and no budget would cover a plan."""
-
-
-async def ask(run: Run, names: Sequence[str], request: Request, *, role: str) -> Answer:
-    """The answer of the first that gives one. A model's stream that breaks off goes on with those that come after it; an
-    entry that is a strategy has its own rule for that. Raises the last one's HeadgateError."""
-    run = run.child(keep=True)
-    for place, name in enumerate(names, 1):
-        try:
-            answer = await run.ask(name, request, role=role)
-            return answer if run.model(name) is None else _rescuable(answer, run, names[place:], request)
-        except HeadgateError as error:
-            if isinstance(error, FINAL) or place == len(names):
-                raise
-            run.decide("stand_in", names[place], over=[name], because=f"{role}: {name} failed ({error.code})")
-    raise ValueError("nobody to ask")
-
-
-def _rescuable(answer: Answer, run: Run, rest: Sequence[str], request: Request) -> Answer:
-    async def go_on(following: Request, error: UpstreamFault) -> Answer:
-        return await ask(run, rest, following, role="rescue")
-
-    return resuming(answer, request, run, rest, go_on)
 
 
 async def ask_text(

@@ -16,6 +16,7 @@ from headgate.core.usage import Usage
 from headgate.strategies.ensemble.candidates import Candidate, apply_rules
 from headgate.strategies.ensemble.cost import Cost, planned
 from headgate.strategies.ensemble.fence import LONGEST, fenced, mark_of
+from headgate.strategies.resuming import stood_in
 
 FROM = 3
 TEXT = (
@@ -51,7 +52,8 @@ async def fuse(
     then the best candidate stands. `total`: the usage of all calls of the request so far, which the answer shows."""
     top = sorted(valid, key=lambda c: (-(c.score or 0.0), not c.incumbent, -c.weight))[:FROM]
     try:
-        answer = await run.ask(writer, fuser_request(request, run, [c.text for c in top]), role="fuser")
+        asked = fuser_request(request, run, [c.text for c in top])
+        answer = await run.child(keep=True).ask(writer, asked, role="fuser")
     except HeadgateError as error:
         run.decide("fuse", None, because=f"the fuser failed ({error.code}): the best answer stands")
         return None
@@ -60,7 +62,8 @@ async def fuse(
         run.decide("fuse", None, because=f"what the fuser wrote does not hold ({why}): the best answer stands")
         return None
     run.decide("fuse", answer.model, because=f"written from {len(top)} candidates")
-    return Summed(answer, total)
+    others = list(dict.fromkeys(c.model for c in top if c.model != writer))
+    return Summed(stood_in(answer, asked, run, others), total)
 
 
 async def _dropped(answer: Answer, request: Request) -> str | None:
