@@ -16,18 +16,18 @@ providers: {anthropic: {}, openai: {}, google: {}, deepseek: {},
   meta: {kind: openai-compatible, api_key: x, base_url: "http://x"}}
 models:
   claude-4.7: {provider: anthropic, upstream: claude-opus-4-7, max_context: 500_000,
-    timeout: {first_token: 300ms, idle: 300ms, total: 3s}}
+    timeout: {first_token: 800ms, idle: 800ms, total: 3s}}
   gpt-5.5: {provider: openai, upstream: gpt-5.5, max_context: 256_000,
-    timeout: {first_token: 300ms, idle: 300ms, total: 3s}}
+    timeout: {first_token: 800ms, idle: 800ms, total: 3s}}
   gemini-3.0: {provider: google, upstream: gemini-3-pro, max_context: 2_000_000,
-    timeout: {first_token: 300ms, idle: 300ms, total: 3s}}
+    timeout: {first_token: 800ms, idle: 800ms, total: 3s}}
   llama-4: {provider: meta, upstream: llama-4-maverick, max_context: 128_000,
-    timeout: {first_token: 300ms, idle: 300ms, total: 3s}}
-  deepseek-v4: {provider: deepseek, upstream: deepseek-chat, timeout: {first_token: 300ms, idle: 300ms, total: 3s}}
+    timeout: {first_token: 800ms, idle: 800ms, total: 3s}}
+  deepseek-v4: {provider: deepseek, upstream: deepseek-chat, timeout: {first_token: 800ms, idle: 800ms, total: 3s}}
   reliable:
-    fallback: {order: [{model: claude-4.7, timeout: 500ms}, {model: gpt-5.5, timeout: 500ms}, gemini-3.0, llama-4]}
+    fallback: {order: [{model: claude-4.7, timeout: 1200ms}, {model: gpt-5.5, timeout: 1200ms}, gemini-3.0, llama-4]}
   told: {fallback: {order: [claude-4.7, gpt-5.5], rescue: error}}
-  strict: {fallback: {order: [{model: claude-4.7, timeout: 500ms}, gpt-5.5], move_on: [unavailable]}}
+  strict: {fallback: {order: [{model: claude-4.7, timeout: 1200ms}, gpt-5.5], move_on: [unavailable]}}
 """
 
 
