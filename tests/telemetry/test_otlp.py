@@ -314,10 +314,17 @@ async def test_a_name_that_utf8_cannot_say_stops_nothing():
         assert it.counts["failed"] == 0
 
 
-@pytest.mark.parametrize("endpoint", ["", "collector:4318", "ftp://collector/", "http://me:secret@collector:4318"])
-def test_an_endpoint_that_is_none_is_an_error_at_the_start(endpoint: str):
-    section = load_text(f'telemetry: {{otlp: {{endpoint: "{endpoint}"}}}}', "x.yaml", ENV).config.telemetry.otlp
-    assert section is not None
+@pytest.mark.parametrize(
+    "endpoint", ["", "collector:4318", "ftp://collector/", "http:///otel", "http://[", "http://c?x=1"]
+)
+def test_an_endpoint_that_is_none_is_an_error_of_the_file(endpoint: str):
+    with pytest.raises(ConfigError, match=r"telemetry\.otlp\.endpoint"):
+        load_text(f'telemetry: {{otlp: {{endpoint: "{endpoint}"}}}}', "x.yaml", ENV)
+
+
+def test_one_with_credentials_is_an_error_at_the_start():
+    """They would stand in error messages: `headers` is for them."""
+    section = Otlp(endpoint="http://me:secret@collector:4318")
     with pytest.raises(ConfigError, match=r"telemetry\.otlp\.endpoint"):
         Export(section, None, Metrics(version="1", entries=lambda: None), worker=None)  # type: ignore[arg-type]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer, field_validator, model_validator
 
@@ -286,6 +287,14 @@ class Otlp(Section):
     """How often metrics are told."""
     attributes: dict[str, str] = {}
     """Of the resource: `deployment.environment.name: production`, say."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_a_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("a collector's base URL is wanted, such as http://localhost:4318")
+        return value
 
 
 class Telemetry(Section):
