@@ -99,7 +99,8 @@ SHAPES = frozenset(
     {
         "structured data", "many numbers", "some numbers", "quantity", "lines of code", "code fence", "options",
         "ends with a question", "quoted text", "two scripts", "mathematical notation", "one line",
-        "database schema", "no number", "begins with code", "up to 60 characters", "up to 30 characters",
+        "database schema", "no number", "begins with code", "names", "breaks off",
+        "up to 60 characters", "up to 30 characters",
     }
 )  # fmt: skip
 WITH_SHAPE = frozenset(
@@ -122,6 +123,13 @@ PAIRS = (
     ("many numbers", "ends with a question"),
     ("quantity", "ends with a question"),
     ("one line", "ends with a question"),
+    ("names", "ends with a question"),
+    ("a name", "ends with a question"),
+    ("a year", "ends with a question"),
+    ("no number", "ends with a question"),
+    ("names", "one line"),
+    ("names", "no number"),
+    ("breaks off", "no number"),
     ("dialogue", "ends with a colon"),
     ("two scripts", "ends with a colon"),
     ("two scripts", "quoted text"),

@@ -19,7 +19,7 @@ _COURTESY = re.compile(
     r"|\W*(?:你好|您好|请问|嗨|こんにちは|すみません)\s*[,!.，！。、:：]*\s*"
     r"|\W*\b(?:(?:could|can|would|will) you (?:please |kindly )?help(?: me)?(?: out)?(?: with (?:this|that|something|the following))?|please help(?: me)?(?: with this)?"
     r"|i need (?:some |your )?help(?: with (?:this|something))?|help me with this|(?:a )?quick question|i have a (?:quick )?question|one more thing|sorry to bother you"
-    r"|(?:please )?do the following(?: for me)?|here(?: is|'s|’s) what i(?: would|'d|’d)? (?:like|want|need)(?: you)?(?: to do)?)\s*[,!.?:-]+\s*)+",
+    r"|please|(?:please )?do the following(?: for me)?|here(?: is|'s|’s) what i(?: would|'d|’d)? (?:like|want|need)(?: you)?(?: to do)?)\s*[,!.?:-]+\s*)+",
     re.IGNORECASE,
 )
 _THANKS = re.compile(
@@ -76,6 +76,9 @@ _FUNCTIONS = ("sin", "cos", "tan", "log", "ln", "mod")
 _ARITHMETIC, _EQUALS = re.compile(r"\d\s*[-+*/x×÷^]\s*\(?\d"), re.compile(r"=\s*[?(（]")
 _NUMBER = re.compile(r"\d\d*(?:[.,]\d+)*")
 _MONEY = re.compile(r"[$€£¥]\s?\d")
+_YEAR = re.compile(r"[12](?<![\d.,$€£¥].)\d\d\d(?![\d%]|[.,]\d)")
+_NAME = re.compile(r"[A-Z](?<=[a-z,;] .)(?<!lease .)[a-z]")
+"""A capital in the middle of a sentence, unless it was its beginning before somebody said please."""
 _NUMBER_UNIT = re.compile(
     r"\d(?:\s?(?:%|元|米|克|千克|公里|千米|个|人|天|小时|分钟|岁|只|本|棵|箱|吨|倍|円|個|원|명|개|km|kg|cm|mph|руб|м\b)|/\d)"
 )
@@ -205,6 +208,10 @@ def shape_of(text: str, zones: Zones) -> list[str]:
     _numbers(window, seen)
     _questions(text, zones, window, seen)
     _scripts(window, zones, seen)
+    if names := len(_NAME.findall(window)):
+        add("a name" if names < 3 else "names")
+    if len(text) > 60 and text[-1].isalnum() and text[0].isupper() and lines == 0:
+        add("breaks off")
     if _any_of(_QUOTES, window):
         add("quoted text")
     if window.count("\n") > 1 and window.count(":") + window.count("：") > 2 and _DIALOGUE.search(window):
@@ -266,7 +273,7 @@ def _code(window: str, seen: list[str]) -> bool:
         seen.append("error message")
     if "." in window and _FILE_CODE.search(window):
         seen.append("source file name")
-    return len(seen) > before
+    return any(sign != "identifiers" for sign in seen[before:])
 
 
 def _inline(window: str) -> tuple[bool, ...]:
@@ -305,11 +312,15 @@ def _tables(window: str, seen: list[str], coded: bool) -> None:
 
 
 def _numbers(window: str, seen: list[str]) -> None:
-    count = len(_NUMBER.findall(window))
+    numbers = count = len(_NUMBER.findall(window))
+    if numbers and (years := len(_YEAR.findall(window))):
+        seen.append("a year")
+        count -= years  # they date things, and are seldom reckoned with
     if not count:
         seen.append("no number")
     else:
         seen.append("a number" if count == 1 else "some numbers" if count < 5 else "many numbers")
+    if numbers:
         if count * 12 > len(window):
             seen.append("mostly numbers")
         if _ARITHMETIC.search(window) or ("=" in window and _EQUALS.search(window)):
@@ -318,7 +329,7 @@ def _numbers(window: str, seen: list[str]) -> None:
             seen.append("quantity")
     if ("\\" in window or "$" in window) and _LATEX.search(window):
         seen.append("LaTeX")
-    if (count and _is_maths(window)) or (not window.isascii() and _SYMBOLS.search(window)):
+    if (numbers and _is_maths(window)) or (not window.isascii() and _SYMBOLS.search(window)):
         seen.append("mathematical notation")
 
 
