@@ -144,6 +144,17 @@ def test_one_that_runs_longer_than_its_model_may_is_unknown(stage, client, takes
             force_setattr(deployment, "timeouts", usual)
 
 
+def test_a_defect_in_asking_keeps_no_money_reserved(stage, client, takes, monkeypatch):
+    def broken(*_: object) -> None:
+        raise KeyError("a defect of ours")
+
+    takes(LONG)
+    monkeypatch.setattr(background, "request_for", broken)
+    begin(client)
+    assert settled(stage).state == "unknown"
+    assert stage.gateway.house.background.running == []
+
+
 def test_what_runs_when_the_house_closes_is_unknown(stage, client, takes):
     takes(LONG)
     begin(client)

@@ -329,6 +329,28 @@ def test_one_with_credentials_is_an_error_at_the_start():
         Export(section, None, Metrics(version="1", entries=lambda: None), worker=None)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("headers", [{"x-key": "a\nb"}, {"host": "elsewhere"}, {"not a name": "x"}])
+def test_headers_that_cannot_be_sent_are_an_error_at_the_start(headers: dict[str, str]):
+    section = Otlp.model_validate({"endpoint": "http://collector:4318", "headers": headers})
+    with pytest.raises(ConfigError, match=r"telemetry\.otlp\.headers"):
+        Export(section, None, Metrics(version="1", entries=lambda: None), worker=None)  # type: ignore[arg-type]
+
+
+async def test_a_defect_in_telling_metrics_is_told_and_ends_nothing(monkeypatch):
+    def broken() -> Any:
+        raise KeyError("a defect of ours")
+
+    async with Told(every=1) as it:
+        told: list[str] = []
+        it.export.exporter.on_failure = told.append
+        with monkeypatch.context() as patch:
+            patch.setattr(it.export.exporter, "_figures", broken)
+            await it.until(lambda: len(told) > 1)
+        assert "a defect of ours" in told[0]
+        assert not it._running.done()
+        await it.until(lambda: any(call.path == "/otel/v1/metrics" for call in it.collector.calls))
+
+
 def test_a_gateway_tells_its_collector_as_configured(tmp_path):
     """The whole process, from the file to what arrives."""
     loop = Loop()

@@ -12,6 +12,7 @@ from headgate.core.ids import new_id
 from headgate.engine.house import House
 from headgate.net.egress import EgressPolicy, parse_url
 from headgate.net.transport.h1 import H1Transport
+from headgate.net.transport.heads import render_headers
 from headgate.net.transport.protocol import EgressRefused
 from headgate.telemetry.metrics import Metrics
 from headgate.telemetry.otlp import Collector, Exporter
@@ -27,13 +28,18 @@ class Export:
             origin, target = parse_url(section.endpoint, EgressPolicy(ports=()))
         except EgressRefused as error:
             raise ConfigError([Problem(f"telemetry.otlp.endpoint: {error}")]) from error
+        headers = tuple((name.lower(), value.reveal()) for name, value in section.headers.items())
+        try:
+            render_headers(headers)
+        except ValueError as error:
+            raise ConfigError([Problem(f"telemetry.otlp.headers: {error}")]) from error
         attributes = {"service.instance.id": new_id("proc"), "host.name": socket.gethostname()}
         if worker is not None:
             attributes["headgate.worker"] = str(worker)
         collector = Collector(
             origin=origin,
             base=target.rstrip("/"),
-            headers=tuple((name.lower(), value.reveal()) for name, value in section.headers.items()),
+            headers=headers,
             attributes={**attributes, **section.attributes},
             traces=section.traces,
             metrics=section.metrics,

@@ -112,7 +112,7 @@ class Exporter:
                 while self._queue:
                     await self._tell(self._batch(), tries=1)
                 if self._collector.metrics:
-                    await self._post("/v1/metrics", self._metrics(), tries=1)
+                    await self._tell_sums()
         except TimeoutError:
             self.counts["failed"] += len(self._queue)
             self._queue.clear()
@@ -129,7 +129,13 @@ class Exporter:
     async def _tell_metrics(self) -> None:
         while True:
             await self._clock.sleep(self._collector.every)
+            await self._tell_sums()
+
+    async def _tell_sums(self) -> None:
+        try:
             await self._post("/v1/metrics", self._metrics(), tries=1)
+        except Exception as error:  # noqa: BLE001  as `_tell`: the process that serves goes on
+            self.on_failure(repr(error))
 
     def _batch(self) -> list[Done]:
         return [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]

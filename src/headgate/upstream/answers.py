@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from headgate.core.answer import JSON, Piece
+from headgate.core.answer import JSON, Piece, read_events
 from headgate.core.clock import Clock
 from headgate.core.dialect import EventParser, Facts
 from headgate.core.errors import UpstreamFault, fault
@@ -24,7 +24,6 @@ from headgate.core.events import (
     TextDelta,
     ToolCallDelta,
     Used,
-    collect,
     events_of,
 )
 from headgate.core.usage import Usage
@@ -228,11 +227,7 @@ class StreamAnswer:
         return None
 
     async def read(self) -> ChatAnswer:
-        events: list[Event] = []
-        while (piece := await self.pull()) is not None:
-            assert not isinstance(piece, bytes)
-            events += piece
-        return collect(events)
+        return await read_events(self)
 
     async def aclose(self) -> None:
         if self._ended or self._broken is not None:

@@ -78,15 +78,17 @@ class Background:
 
     async def _watch(self, followed: _Followed) -> None:
         pause = FIRST
-        while (left := followed.until - self._clock.monotonic()) > 0:
-            await self._clock.sleep(min(pause, left))
-            pause = min(pause * GROWTH, LONGEST)
-            facts = await self._look(followed)
-            if facts is not None and not facts.pending:
-                self._end(followed, facts)
-                return
-        followed.life.event("background_lost", response=followed.id, deployment=followed.deployment.name)
-        self._end(followed, None)
+        try:
+            while (left := followed.until - self._clock.monotonic()) > 0:
+                await self._clock.sleep(min(pause, left))
+                pause = min(pause * GROWTH, LONGEST)
+                facts = await self._look(followed)
+                if facts is not None and not facts.pending:
+                    self._end(followed, facts)
+                    return
+            followed.life.event("background_lost", response=followed.id, deployment=followed.deployment.name)
+        finally:
+            self._end(followed, None)  # whatever ends the watch, a defect included: no reservation outlives it
 
     async def _look(self, followed: _Followed) -> Facts | None:
         """None where nothing could be heard now."""
@@ -94,10 +96,12 @@ class Background:
         http = request_for(followed.endpoint, followed.id)
         try:
             answer = await followed.life.transport.send(http, followed.deployment.limits, deadline)
-            body = await answer.read()
+            try:
+                body = await answer.read()
+            finally:
+                await answer.aclose()
         except (TransportError, TimeoutError):
             return None
-        await answer.aclose()
         if answer.status in GONE:
             return Facts(terminal=True)
         return (

@@ -43,12 +43,9 @@ class Call:
 
     def end(self, outcome: str, **books: object) -> None:
         """ok | failed | cancelled | truncated. Frees the slot, tells health, closes the books."""
-        if self._ended:
+        if not self._leaves():
             return
-        self._ended = True
         vitals = self.deployment.vitals
-        vitals.outstanding -= 1
-        vitals.gate.leave()
         error = books.get("fault")
         if outcome == "ok":
             vitals.health.succeeded(self.ticket)
@@ -64,25 +61,26 @@ class Call:
 
     def goes_on(self, object_id: str) -> None:
         """The provider goes on by itself: the slot is free, the books stay open until it says how that ended."""
-        if self._ended:
+        if not self._leaves():
             return
-        self._ended = True
-        vitals = self.deployment.vitals
-        vitals.outstanding -= 1
-        vitals.gate.leave()
-        vitals.health.succeeded(self.ticket)
+        self.deployment.vitals.health.succeeded(self.ticket)
         self._life.background.follow(self._life, self.account, self.deployment, self.endpoint, object_id)
 
     def unsent(self, outcome: str, why: str) -> None:
         """Ended by us before the first byte went out: nobody is billed and no deployment is to blame."""
-        if self._ended:
+        if not self._leaves():
             return
-        self._ended = True
-        vitals = self.deployment.vitals
-        vitals.outstanding -= 1
-        vitals.gate.leave()
-        vitals.health.abandoned(self.ticket)
+        self.deployment.vitals.health.abandoned(self.ticket)
         self.account.close(outcome, fault=fault("unavailable", why, sent=False))
+
+    def _leaves(self) -> bool:
+        """Frees the slot; False where that is done already: the first end counts."""
+        if self._ended:
+            return False
+        self._ended = True
+        self.deployment.vitals.outstanding -= 1
+        self.deployment.vitals.gate.leave()
+        return True
 
     async def close_connection(self) -> None:
         if self.response is not None:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from headgate.core.answer import Answer, Passing, Piece
+from headgate.core.answer import Answer, Passing, Piece, read_events
 from headgate.core.chat import Message, Text
 from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.events import (
@@ -28,7 +28,6 @@ from headgate.core.events import (
     ToolCallDelta,
     ToolCallStarted,
     Used,
-    collect,
 )
 from headgate.core.request import Request
 
@@ -144,11 +143,7 @@ class Rescued(Passing):
         return self._said + ([] if self._resumed else self._inner.said())
 
     async def read(self) -> ChatAnswer:
-        events: list[Event] = []
-        while (piece := await self.pull()) is not None:
-            assert not isinstance(piece, bytes)
-            events += piece
-        return collect(events)
+        return await read_events(self)
 
     async def aclose(self) -> None:
         self._closed = True

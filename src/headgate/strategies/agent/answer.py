@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from headgate.core.answer import JSON, Answer, Piece
-from headgate.core.events import ChatAnswer, Event, Finished, ReasoningDelta, Started, TextDelta, Used, collect
+from headgate.core.answer import JSON, Answer, Piece, read_events
+from headgate.core.events import ChatAnswer, Event, Finished, ReasoningDelta, Started, TextDelta, Used
 from headgate.strategies.agent.execute import Executor
 from headgate.strategies.agent.patience import Patience
 from headgate.strategies.agent.work import Tell, Work
@@ -87,11 +87,7 @@ class Detached:
         return None
 
     async def read(self) -> ChatAnswer:
-        events: list[Event] = []
-        while (piece := await self.pull()) is not None:
-            assert not isinstance(piece, bytes)
-            events += piece
-        return collect(events)
+        return await read_events(self)
 
     async def aclose(self) -> None:
         if self._task is not None and not self._task.done():
