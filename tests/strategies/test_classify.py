@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -151,3 +152,12 @@ def test_it_is_small():
     size = len(resources.files("headgate.strategies.route").joinpath("tasks.npz").read_bytes())
     assert size <= 8_000_000
     assert len(lexicon().notions) > 50
+
+
+def test_signals_name_a_notion_once():
+    for prompt in ("Analyze this financial report", "Translate this into French: good night", "Summarize this text."):
+        seen = [re.findall("“.*?”", signal) for signal in classify(prompt).signals]
+        assert any(seen)
+        for at, words in enumerate(seen):
+            earlier = {word for others in seen[:at] for word in others}
+            assert not words or not set(words) <= earlier

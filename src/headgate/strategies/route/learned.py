@@ -14,7 +14,7 @@ import numpy as np
 
 from headgate.strategies.route.classify import LABELS, UNKNOWN, Asked, Level, Task
 from headgate.strategies.route.features import Features, features_of, known_words
-from headgate.strategies.route.lexicon import in_words
+from headgate.strategies.route.lexicon import in_words, notions_in
 
 FILE = "tasks.npz"
 REMEMBERED = 2048
@@ -41,11 +41,20 @@ class Model(msgspec.Struct, frozen=True):
         return weights / weights.sum()
 
     def why(self, features: Features, label: int) -> list[str]:
-        """The named features that spoke most for the label against the mean of the others."""
+        """The named features that spoke most for the label against the mean of the others; a notion once, though many
+        features hold it."""
         rows = self.weights[features.ids[: len(features.names)]]
         push = rows[:, label] - rows.mean(axis=1)
-        best = np.argsort(-push)[:SHOWN]
-        return [in_words(features.names[at]) for at in best if push[at] > 0]
+        told: set[str] = set()
+        out: list[str] = []
+        for at in np.argsort(-push):
+            if push[at] <= 0 or len(out) == SHOWN:
+                break
+            notions = notions_in(features.names[at])
+            if not notions or not notions <= told:
+                told |= notions
+                out.append(in_words(features.names[at]))
+        return out
 
 
 @cache
