@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from headgate.cli.experiments import app
+from headgate.config.edit import replace
 from headgate.config.load import load_file
 from support.gateway import ENV
 
@@ -136,3 +138,14 @@ def test_without_a_file_it_says_so(tmp_path: Path) -> None:
     code, said = run(tmp_path / "none.yaml", "trial", *ARMS, "--write")
     assert code == 2
     assert "No such file" in said
+
+
+def test_the_file_stays_its_owners(file: Path):
+    """The gateway may run as somebody else than the one who edits."""
+    owner = (12345, 12345) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(file, *owner)
+    file.chmod(0o600)
+    replace(file, "models: {}\n")
+    found = file.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (*owner, 0o600)
+    assert file.read_text() == "models: {}\n"

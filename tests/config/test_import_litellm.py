@@ -237,6 +237,9 @@ def test_the_command_prints_writes_and_never_overwrites(tmp_path: Path) -> None:
     assert (tmp_path / "headgate.yaml").read_text() == out
     assert (tmp_path / "headgate.yaml").stat().st_mode & 0o077 == 0, "keys may stand in it"
     assert run("import", "litellm", file, "-o", "headgate.yaml")[0] == 1
+    (tmp_path / "headgate.yaml").chmod(0o644)
+    assert run("import", "litellm", file, "-o", "headgate.yaml", "--force")[0] == 0
+    assert (tmp_path / "headgate.yaml").stat().st_mode & 0o077 == 0
     found = json.loads(run("import", "litellm", file, "--json")[1])
     assert found["lost"][0]["line"] == 34
     assert run("import", "litellm", "nobody.yaml")[0] == 1

@@ -67,6 +67,12 @@ def test_a_key_that_would_be_wider_here_is_not_made_unasked(tmp_path: Path) -> N
     for bound in ("permissions", "model_max_budget", "allowed_routes", "guardrails", "object_permission"):
         row = {"token": "0" * 64, "key_alias": "k", bound: {"some": "thing"}}
         assert import_keys(json.dumps([row]).encode()).keys == []
+    for bound in ("guardrails", "model_rpm_limit", "model_tpm_limit", "enforced_params", "policies"):
+        row = {"token": "0" * 64, "key_alias": "k", "metadata": {bound: {"some": "thing"}, "tags": ["web"]}}
+        found = import_keys(json.dumps([row]).encode())
+        assert (found.keys, found.wider) == ([], {"k": f"{bound} cannot be said here"})
+    for elsewhere in ({"budget_id": "b-1"}, {"litellm_budget_table": {"max_budget": 1.0}}, {"organization_id": "o-1"}):
+        assert import_keys(json.dumps([{"token": "0" * 64, **elsewhere}]).encode()).keys == []
     code, out, err = run(tmp_path, "import", "litellm-keys", str(listed(tmp_path)))
     assert (code, out.strip()) == (1, "1 keys made of 2"), err
     assert "sk-...9zzz: it would be wider here: a budget of $3.0 for '12h'" in err

@@ -12,6 +12,9 @@ import openai
 import pytest
 from msgspec.structs import force_setattr
 
+from headgate.core.dialect import Facts, Quirks
+from headgate.core.errors import fault
+from headgate.dialects.openai_responses.answer import inspect_answer
 from headgate.upstream import background
 from headgate.upstream.deployment import Timeouts
 from server.test_bad_inputs import CHAT, post
@@ -193,3 +196,52 @@ def test_at_the_chat_door_it_is_a_clear_error(stage):
     before = stage.calls()
     status, _, answer = post(stage, CHAT, {"model": "gpt-5.5", "input": "hi", "background": True})
     assert (status, answer["error"]["param"], stage.calls()) == (400, "background", before)
+
+
+def test_a_stream_that_breaks_goes_on_and_is_paid_for_as_it_ended(stage):
+    stage.loop.run(stage.sim.break_model("gpt-5.5", "cut_stream", after=2))
+    try:
+        body = {"model": "gpt-5.5", "input": "What is 12*12?", "background": True, "stream": True}
+        connection = http.client.HTTPConnection(stage.url.removeprefix("http://"), timeout=20)
+        connection.request("POST", "/v1/responses", json.dumps(body))
+        said = connection.getresponse().read()
+        assert b"response.created" in said
+        assert b"response.completed" not in said
+        connection.close()
+        outcome = settled(stage)
+        assert (outcome.state, outcome.outcome) == ("settled", "ok")
+        assert not outcome.usage.estimated
+    finally:
+        stage.loop.run(stage.sim.mend())
+
+
+def test_what_is_no_word_of_the_provider_ends_nothing(stage, client, takes):
+    takes(LONG)
+    begun = begin(client)
+    running = stage.gateway.house.background
+    garbled = Facts(error=fault("invalid_answer", "a proxy's page"))
+    stage.loop.call(lambda: running.heard(begun.id, garbled))
+    assert running.running == [begun.id]
+    assert books(stage)[1] is None
+    client.responses.cancel(begun.id)
+    assert books(stage)[1].outcome == "cancelled"
+
+
+def test_one_that_failed_is_paid_for_by_the_usage_that_it_tells(stage, client, takes):
+    takes(LONG)
+    begun = begin(client)
+    body = {
+        "id": begun.id, "status": "failed", "output": [], "error": {"code": "server_error", "message": "oops"},
+        "usage": {"input_tokens": 90, "output_tokens": 50, "total_tokens": 140},
+    }  # fmt: skip
+    facts = inspect_answer(json.dumps(body).encode(), Quirks())
+    stage.loop.call(lambda: stage.gateway.house.background.heard(begun.id, facts))
+    outcome = books(stage)[1]
+    assert (outcome.state, outcome.outcome, outcome.error) == ("settled", "failed", facts.error.kind)
+    assert (outcome.usage.input, outcome.usage.output) == (90, 50)
+    assert outcome.cost > 0
+
+
+def test_an_answer_that_is_nested_too_deeply_is_a_fault_of_the_provider():
+    body = b'{"id":"resp_1","status":"completed","output":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    assert inspect_answer(body, Quirks()).error is not None

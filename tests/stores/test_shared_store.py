@@ -112,6 +112,7 @@ async def test_replicas_say_who_they_are_until_they_are_silent(shared: ValkeySha
     assert (one.holder, one.about, two.about) == ("h1", about, None)
     assert 0 <= one.silent < 3
     await shared.leave("h1")
+    assert await shared._redis.hkeys(shared._fleet_keys[2]) == [b"h2"]
     assert [member.holder for member in await shared.members()] == ["h2"]
 
 

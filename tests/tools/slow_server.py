@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from mcp.server import MCPServer
+from mcp.types import ToolAnnotations
 
 folder = Path(sys.argv[1])
 server = MCPServer("slow")
@@ -27,6 +28,22 @@ async def wait(seconds: float) -> str:
 @server.tool()
 def pid() -> str:
     return str(os.getpid())
+
+
+def _die(counter: str) -> str:
+    with (folder / counter).open("a") as file:
+        file.write("x")
+    os._exit(1)
+
+
+@server.tool()
+def die() -> str:
+    return _die("deaths")
+
+
+@server.tool(annotations=ToolAnnotations(read_only_hint=True))
+def die_reading() -> str:
+    return _die("deaths-reading")
 
 
 server.run("stdio")

@@ -16,6 +16,7 @@ from headgate.server.frontends.h1 import H1FrontEnd
 from headgate.server.frontends.sockets import bind
 from headgate.server.http import HttpLimits
 from headgate.simulator.scripted import FakeUpstream
+from headgate.tools import mcp
 from headgate.tools.broker import ToolFailed
 from headgate.tools.mcp import Mcp
 from headgate.tools.python import Python
@@ -27,7 +28,13 @@ FOREVER = "while True:\n    pass"
 
 
 def slow(folder: Path) -> Mcp:
-    return Mcp("slow", command=[sys.executable, str(SERVER), str(folder)], url=None, allow=["wait", "pid"], env={})
+    return Mcp(
+        "slow",
+        command=[sys.executable, str(SERVER), str(folder)],
+        url=None,
+        allow=["wait", "pid", "die", "die_reading"],
+        env={},
+    )
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -155,3 +162,37 @@ tools:
     await until(lambda: not any(map(lives, started)))
     await it.house.transport.aclose()
     await fake.aclose()
+
+
+async def test_what_may_write_is_done_once_though_its_server_dies_of_it(tmp_path: Path):
+    server = slow(tmp_path)
+    tools = {tool.name: tool for tool in await server.tools()}
+    with pytest.raises(ToolFailed, match="'slow'"):
+        await tools["die"].call({})
+    assert (tmp_path / "deaths").read_text() == "x"
+    assert await tools["pid"].call({})  # it has been begun anew
+    with pytest.raises(ToolFailed, match="'slow'"):
+        await tools["die_reading"].call({})
+    assert (tmp_path / "deaths-reading").read_text() == "xx"
+    await server.aclose()
+
+
+async def test_a_refusal_that_speaks_of_something_closed_loses_no_session(tmp_path: Path):
+    command = [sys.executable, str(SERVER), str(tmp_path)]
+    server = Mcp("closed_issues", command=command, url=None, allow=["pid"], env={})
+    pid = await server.call("pid", {})
+    with pytest.raises(ToolFailed, match="closed_issues"):
+        await server.call("closed", {})
+    assert await server.call("pid", {}) == pid
+    await server.aclose()
+
+
+async def test_a_server_that_never_answers_is_ended_and_begun_anew(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(mcp, "CONNECT_TIME", 1.0)
+    before = children()
+    server = Mcp("silent", command=["sleep", "600"], url=None, allow=["pid"], env={})
+    for _ in range(2):
+        with pytest.raises(ToolFailed, match="'silent' did not answer"):
+            await server.call("pid", {})
+        await until(lambda: not any(map(lives, children() - before)))
+    await server.aclose()

@@ -36,7 +36,7 @@ class Call:
         self.model = SimpleNamespace(name="m")
         self.deployment = SimpleNamespace(provider="p", name="d", timeouts=SimpleNamespace(idle=30.0))
         self.endpoint = SimpleNamespace(dialect=DIALECT, quirks=Quirks())
-        peek = SimpleNamespace(include_usage=True, input_bound=7)
+        peek = SimpleNamespace(include_usage=True, input_bound=7, background=False)
         self.request = SimpleNamespace(peek=peek, dialect=DIALECT)
         self.spoke = lambda: None
         self.books: dict[str, Any] = {}

@@ -36,6 +36,7 @@ def litellm(
             fail(f"{output} exists already (use --force to replace it)")
         # It may hold keys that stood in theirs: for its owner's eyes.
         with open(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as written:
+            os.fchmod(written.fileno(), 0o600)  # one that was there had a mode of its own
             written.write(made.text)
     if json:
         show_json({"config": made.text, "lost": made.lost, "changed": made.changed})

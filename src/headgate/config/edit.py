@@ -62,8 +62,8 @@ def with_entry(text: str, file: str, name: str, section: str, fields: Tree, env:
 
 
 def replace(path: Path, text: str) -> None:
-    """All of it or nothing: whoever reads meanwhile sees the old file or the new one. The file's mode stays. Raises
-    OSError."""
+    """All of it or nothing: whoever reads meanwhile sees the old file or the new one. The file's owner and mode stay.
+    Raises OSError, also where the owner cannot be kept: the gateway may run as somebody else than we do."""
     real = path.resolve()
     handle, made = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
     try:
@@ -71,7 +71,10 @@ def replace(path: Path, text: str) -> None:
             written.write(text)
             written.flush()
             os.fsync(written.fileno())
-        Path(made).chmod(real.stat().st_mode & 0o7777)
+        before, now = real.stat(), Path(made).stat()
+        if (before.st_uid, before.st_gid) != (now.st_uid, now.st_gid):
+            os.chown(made, before.st_uid, before.st_gid)
+        Path(made).chmod(before.st_mode & 0o7777)
         Path(made).replace(real)
     except BaseException:
         with suppress(OSError):

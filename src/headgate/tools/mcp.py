@@ -9,6 +9,8 @@ from typing import Any
 from headgate.tools.broker import Tool, ToolFailed
 
 CONNECT_TIME = 30.0
+LEAVE_TIME = 5.0
+"""Seconds in which a server may end by itself."""
 
 
 class Mcp:
@@ -28,35 +30,39 @@ class Mcp:
         """Those on the allow-list that do not themselves say that they write: hints may only make our policy stricter."""
         listed = await self._ask(lambda client: client.list_tools())
         return [
-            _Remote(self, tool.name, tool.description or "", tool.input_schema)
+            _Remote(self, tool.name, tool.description or "", tool.input_schema, only_reads=_only_reads(tool))
             for tool in listed.tools
             if tool.name in self._allow and not _writes(tool)
         ]
 
-    async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
-        result = await self._ask(lambda client: client.call_tool(name, dict(arguments)))
+    async def call(self, name: str, arguments: Mapping[str, Any], *, only_reads: bool = False) -> str:
+        """`only_reads`: the tool says so of itself, and may be called twice. Any other is called once, after the server has
+        shown that it is there."""
+        if not only_reads:
+            await self._ask(lambda client: client.list_tools(cache_mode="refresh"))
+        result = await self._ask(lambda client: client.call_tool(name, dict(arguments)), twice=only_reads)
         text = "\n".join(getattr(part, "text", "") for part in result.content)
         if result.is_error:
             raise ToolFailed(f"{self._name}.{name}: {text[:500]}")
         return text
 
-    async def _ask(self, question: Callable[[Any], Awaitable[Any]]) -> Any:
-        """The server's answer. A server that has died since the last question is begun anew and asked again, once: whatever
-        may be called here only reads. One that is silent is not asked again, and given up."""
+    async def _ask(self, question: Callable[[Any], Awaitable[Any]], *, twice: bool = True) -> Any:
+        """The server's answer. A server that has died since the last question is begun anew and asked again, once, where
+        that does nothing `twice`. One that is silent is not asked again, and given up."""
         from mcp import MCPError
+        from mcp.types import CONNECTION_CLOSED
 
-        for again in (True, False):
+        for again in (twice, False):
             session = await self._connected()
             try:
                 async with asyncio.timeout(CONNECT_TIME):
                     return await question(session.client)
             except MCPError as error:
-                reason = f"the MCP server {self._name!r} refused: {str(error)[:300]}"
-                if "closed" in reason.lower():
+                if error.code == CONNECTION_CLOSED:
                     await self._drop(session)
                     if again:
                         continue
-                raise ToolFailed(reason) from error
+                raise ToolFailed(f"the MCP server {self._name!r} refused: {str(error)[:300]}") from error
             except (OSError, TimeoutError) as error:
                 await self._drop(session)
                 raise ToolFailed(f"the MCP server {self._name!r} does not answer", detail=repr(error)) from error
@@ -70,6 +76,7 @@ class Mcp:
             async with asyncio.timeout(CONNECT_TIME):
                 await asyncio.shield(session.ready)
         except TimeoutError as error:
+            await self._drop(session)  # silent: the next question begins another
             raise ToolFailed(f"the MCP server {self._name!r} did not answer") from error
         except Exception as error:  # the SDK raises what its transports raise
             raise ToolFailed(f"the MCP server {self._name!r} cannot be reached", detail=repr(error)) from error
@@ -117,8 +124,12 @@ class _Session:
                 self.ready.set_exception(error)
 
     async def close(self) -> None:
+        """Ends the server too, one that never answered included."""
         self._end.set()
-        await asyncio.wait([self.task], timeout=5.0)
+        await asyncio.wait([self.task], timeout=LEAVE_TIME if self.ready.done() else 0.0)
+        if not self.task.done():
+            self.task.cancel()
+            await asyncio.wait([self.task], timeout=LEAVE_TIME)
 
 
 def _writes(tool: Any) -> bool:
@@ -126,12 +137,19 @@ def _writes(tool: Any) -> bool:
     return hints is not None and (hints.read_only_hint is False or hints.destructive_hint is True)
 
 
+def _only_reads(tool: Any) -> bool:
+    return tool.annotations is not None and tool.annotations.read_only_hint is True
+
+
 class _Remote:
-    def __init__(self, server: Mcp, name: str, description: str, schema: Mapping[str, Any]) -> None:
+    def __init__(
+        self, server: Mcp, name: str, description: str, schema: Mapping[str, Any], *, only_reads: bool
+    ) -> None:
         self._server = server
+        self._only_reads = only_reads
         self.name = name
         self.description = description
         self.schema = schema
 
     async def call(self, arguments: Mapping[str, Any]) -> str:
-        return await self._server.call(self.name, arguments)
+        return await self._server.call(self.name, arguments, only_reads=self._only_reads)

@@ -345,6 +345,9 @@ class StreamAnswer:
     async def _break(self, error: UpstreamFault) -> None:
         self._broken = error
         await self._call.close_connection()
+        if self._call.request.peek.background and self._id and not self._finished:
+            self._call.goes_on(self._id, error)  # also where it failed: its end, with what it used, is asked for
+            return
         self._call.end("failed", fault=error, partial=self._partial(), upstream_id=self._id)
 
 

@@ -31,18 +31,18 @@ from headgate.core.patience import Patience
 from headgate.core.ports import Grant
 from headgate.core.request import Request
 from headgate.core.usage import Usage
-from headgate.dialects.jsonio import with_fields
 from headgate.net.transport.protocol import Exhausted, HttpRequest, HttpResponse, TotalTimeout, TransportError
 from headgate.upstream import pool
-from headgate.upstream.account import Account, covered, output_bound, worst_case
+from headgate.upstream.account import Account, output_bound, worst_case
 from headgate.upstream.answers import StreamAnswer, WholeAnswer
 from headgate.upstream.call import Call
-from headgate.upstream.deployment import Deployment, Endpoint, Model
+from headgate.upstream.deployment import Deployment, Model
 from headgate.upstream.faults import of_transport
 from headgate.upstream.health import MISCONFIGURED, Ticket
 from headgate.upstream.hedge import hedged
 from headgate.upstream.life import Life
 from headgate.upstream.limits import read_limits, resets_in
+from headgate.upstream.outgoing import rendered
 from headgate.upstream.retry import RETRY_SAME, delay
 
 ABOUT_THE_REQUEST = frozenset({"bad_request", "context_length", "content_policy", "not_found"})
@@ -213,7 +213,7 @@ async def once(
 ) -> Answer:
     """One call to one deployment."""
     endpoint = deployment.endpoint(request.dialect.name)
-    http = _render(life, model, deployment, endpoint, request)
+    http = rendered(life, model, deployment, endpoint, request)
     remaining = envelope.remaining(life.clock.monotonic())
     if not deployment.vitals.gate.try_enter():
         await _queued(life, model, deployment, remaining)
@@ -344,6 +344,8 @@ async def _whole(call: Call, response: HttpResponse) -> WholeAnswer:
     body = await response.read()
     facts = call.endpoint.dialect.inspect_answer(body, call.endpoint.quirks)
     if facts.error is not None:
+        if facts.usage is not None:  # what the provider counted before it failed, it bills
+            call.end("failed", fault=facts.error, usage=facts.usage, upstream_id=facts.id)
         raise facts.error
     call.account.saw_content()
     await response.aclose()
@@ -375,48 +377,6 @@ async def _refusal(call: Call, response: HttpResponse, now: float) -> UpstreamFa
     if refused.kind == "rate_limit" and refused.retry_after is None:
         refused.retry_after = resets_in(response, now)
     return refused
-
-
-def _render(life: Life, model: Model, deployment: Deployment, endpoint: Endpoint, request: Request) -> HttpRequest:
-    """The client's bytes with the model spliced in where the dialect is the door's own; else rendered anew. What only
-    passes through is never rendered: the parameters that a profile drops are those of conversations."""
-    dialect, quirks = endpoint.dialect, endpoint.quirks
-    body: bytes | None = None
-    extra: tuple[tuple[str, str], ...] = ()
-    if dialect is request.dialect:
-        extra = tuple(request.headers.items())
-        if not request.is_edited and not (quirks.drop and request.op in ("chat", "count_tokens")):
-            body = dialect.splice(request.body, request.peek, model=deployment.upstream, quirks=quirks)
-    if body is None:
-        content = request.content()
-        rendered = dialect.render_request(content, model=deployment.upstream, quirks=quirks)
-        life.trace.lose(*(name for name in rendered.lossy if name not in content.added))
-        for name in content.added.intersection(rendered.lossy):
-            _left_out(life, model, name)
-        body, extra = rendered.body, (*extra, *rendered.headers)
-    if deployment.extra:
-        body = with_fields(body, covered(deployment.extra, request, model))
-    path = dialect.path(request.op, model=deployment.upstream, stream=request.stream)
-    headers = endpoint.headers
-    if extra:
-        # What the client says of its own protocol version replaces the profile's word.
-        headers = tuple(pair for pair in headers if pair[0] not in request.headers)
-    return HttpRequest(
-        origin=endpoint.origin,
-        method="POST",
-        target=endpoint.base_path + path,
-        headers=headers,
-        body=body,
-        extra=extra,
-    )
-
-
-def _left_out(life: Life, model: Model, name: str) -> None:
-    """Once a request: a judge may be asked many times."""
-    because = f"{model.name} does not take {name}, and the client did not ask for it"
-    if not any(decision.kind == "parameter" and decision.because == because for decision in life.trace.decisions):
-        at = round(life.clock.monotonic() - life.trace.started, 4)
-        life.trace.decide("parameter", None, over=[name], because=because, at=at)
 
 
 def _kind(error: HeadgateError | None) -> str | None:

@@ -68,7 +68,7 @@ class Background:
     def heard(self, id: str, facts: Facts) -> None:
         """What the provider has just said of it to somebody who asked."""
         followed = self._running.get(id)
-        if followed is not None and not facts.pending:
+        if followed is not None and _is_an_end(facts):
             self._end(followed, facts)
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class Background:
                 await self._clock.sleep(min(pause, left))
                 pause = min(pause * GROWTH, LONGEST)
                 facts = await self._look(followed)
-                if facts is not None and not facts.pending:
+                if facts is not None and _is_an_end(facts):
                     self._end(followed, facts)
                     return
             followed.life.event("background_lost", response=followed.id, deployment=followed.deployment.name)
@@ -119,3 +119,8 @@ class Background:
         followed.account.close(outcome, usage=facts.usage, fault=facts.error, upstream_id=followed.id)
         trace = followed.life.trace
         trace.cost_unknown = any(attempt.cost is None for attempt in trace.attempts)
+
+
+def _is_an_end(facts: Facts) -> bool:
+    """The provider's own word that it is over; what cannot be read (a proxy's page, half a body) is none."""
+    return not facts.pending and (facts.error is None or facts.error.kind != "invalid_answer")

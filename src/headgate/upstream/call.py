@@ -51,19 +51,21 @@ class Call:
             vitals.health.succeeded(self.ticket)
             vitals.gate.praised()
             vitals.observe(self.account.first_content or 0.0, stream=self.request.stream)
-        elif not isinstance(error, UpstreamFault) or self._is_ours(error):
-            vitals.health.abandoned(self.ticket)
+        elif isinstance(error, UpstreamFault):
+            self._blame(error)
         else:
-            vitals.health.failed(error, self.ticket)
-            if error.kind in ("rate_limit", "overloaded"):
-                vitals.gate.overloaded()
+            vitals.health.abandoned(self.ticket)
         self.account.close(outcome, **books)  # type: ignore[arg-type]
 
-    def goes_on(self, object_id: str) -> None:
-        """The provider goes on by itself: the slot is free, the books stay open until it says how that ended."""
+    def goes_on(self, object_id: str, error: UpstreamFault | None = None) -> None:
+        """The provider goes on by itself: the slot is free, the books stay open until it says how that ended. `error`: what
+        broke our hearing it."""
         if not self._leaves():
             return
-        self.deployment.vitals.health.succeeded(self.ticket)
+        if error is None:
+            self.deployment.vitals.health.succeeded(self.ticket)
+        else:
+            self._blame(error)
         self._life.background.follow(self._life, self.account, self.deployment, self.endpoint, object_id)
 
     def unsent(self, outcome: str, why: str) -> None:
@@ -85,6 +87,15 @@ class Call:
     async def close_connection(self) -> None:
         if self.response is not None:
             await self.response.aclose()
+
+    def _blame(self, error: UpstreamFault) -> None:
+        vitals = self.deployment.vitals
+        if self._is_ours(error):
+            vitals.health.abandoned(self.ticket)
+            return
+        vitals.health.failed(error, self.ticket)
+        if error.kind in ("rate_limit", "overloaded"):
+            vitals.gate.overloaded()
 
     def _is_ours(self, error: UpstreamFault) -> bool:
         """Silence and broken connections of a time in which this process did not run say nothing of the provider."""

@@ -249,14 +249,14 @@ _skim = msgspec.json.Decoder(_Skim)
 def inspect_answer(body: bytes, quirks: Quirks) -> Facts:
     try:
         raw = _skim.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:
             answer = parse_answer(body, quirks)
         except UpstreamFault as error:
             return Facts(error=error)
         return Facts(content=True, usage=answer.usage, finish=answer.choices[0].finish, terminal=True, id=answer.id)
     if raw.error:
-        return Facts(error=error_of(raw.error, None, {}))
+        return Facts(error=error_of(raw.error, None, {}), usage=parse_usage(raw.usage), terminal=True, id=raw.id)
     if raw.output is None:
         return Facts(error=fault("invalid_answer", "the provider's answer holds no output"))
     if raw.status in UNFINISHED:

@@ -55,7 +55,9 @@ BEAT = (
 -- KEYS: replicas (by last beat), notices (name -> 'until told by text'), what each says of itself; ARGV: holder, seconds of
 -- silence that end one, what it says of itself, then name, seconds, text of each notice
 redis.call('ZADD', KEYS[1], now, ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))
+local since = now - tonumber(ARGV[2])
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', since)) do redis.call('HDEL', KEYS[3], gone) end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', since)
 redis.call('PEXPIRE', KEYS[1], 600000)
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[3], 600000)

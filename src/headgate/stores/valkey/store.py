@@ -88,7 +88,9 @@ class ValkeyShared:
         return sorted(found, key=lambda member: member.holder)
 
     async def leave(self, holder: str) -> None:
-        await self._call(lambda: self._redis.zrem(self._fleet_keys[0], holder))
+        replicas, _, abouts = self._fleet_keys
+        await self._call(lambda: self._redis.zrem(replicas, holder))
+        await self._call(lambda: self._redis.hdel(abouts, holder))
 
     @property
     def _fleet_keys(self) -> list[str]:

@@ -15,8 +15,13 @@ _EVERYTHING = frozenset({"all-team-models", "all-proxy-models"})
 _NOTHING = "no-default-models"
 _LOST = ("aliases", "config")
 """Of a key: what we cannot say; told where it says anything."""
-_BOUNDS = ("permissions", "model_max_budget", "allowed_routes", "guardrails", "object_permission")
-"""Of a key: what we cannot hold it to."""
+_BOUNDS = (
+    "permissions", "model_max_budget", "allowed_routes", "guardrails", "object_permission", "model_rpm_limit",
+    "model_tpm_limit", "enforced_params", "policies", "allowed_passthrough_routes", "allowed_vector_store_indexes",
+    "budget_limits", "budget_id", "litellm_budget_table", "organization_id", "project_id",
+)  # fmt: skip
+"""Of a key: what we cannot hold it to. LiteLLM keeps some of these in the row and some in its `metadata`
+(LiteLLM_ManagementEndpoint_MetadataFields in litellm/proxy/_types.py)."""
 
 
 class ImportedKeys(msgspec.Struct, frozen=True):
@@ -56,7 +61,8 @@ def import_keys(data: bytes, *, wider: bool = False) -> ImportedKeys:
 
 def _unbound(row: dict[str, Any]) -> list[str]:
     """What holds for the key there and would not here."""
-    reasons = [f"{field} cannot be said here" for field in _BOUNDS if row.get(field)]
+    said = {**(row.get("metadata") or {}), **{field: value for field, value in row.items() if value}}
+    reasons = [f"{field} cannot be said here" for field in _BOUNDS if said.get(field)]
     if row.get("max_budget") is not None and period_of(row.get("budget_duration")) is None:
         reasons.append(
             f"a budget of ${row['max_budget']} for {row['budget_duration']!r}: they are daily, weekly, monthly or total"
