@@ -26,8 +26,9 @@ your-data); others, files and batches, until somebody deletes them."""
 LONGEST = 3650 * DAY
 SOON, SOMETIME = 0.05, 1.0
 """Seconds until the store is told: where other processes may be asked about it next, and where only a later life may."""
-PATIENCE = (0.05, 0.15, 0.4, 1.0)
-"""Waits between looks for what another process may just be writing down."""
+PATIENCE = (0.05, 0.15, 0.4, 1.0, 1.5, 2.0)
+"""Waits between looks for what another process may just be writing down, a store that first refuses it (AGAIN) included: to
+be told that one's own response does not exist is worse than to wait for one that does not."""
 AGAIN = 1.0
 
 Home = tuple[str, Deployment]
