@@ -23,8 +23,9 @@ def table(servers: list[Server], base: str = "nginx") -> str:
                 continue
             median = statistics.median(values)
             text = f"{median:,.0f}" if median >= 1000 else f"{median:.3g}"
-            if reference is not None and server is not reference and name in reference.figures:
-                text += f" ({median / statistics.median(reference.figures[name]):.2g}×)"
+            bare = 0.0 if reference is None else statistics.median(reference.figures.get(name, [0.0]))
+            if server is not reference and bare > 0:
+                text += f" ({median / bare:.2g}×)"
             cells.append(text)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
