@@ -8,6 +8,9 @@ held until the attempt's books are closed; the end of a stream without a finish 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+
+import msgspec
 
 from headgate.core.answer import JSON, Piece, read_events
 from headgate.core.clock import Clock
@@ -97,6 +100,8 @@ class StreamAnswer:
         self._held_events: list[Event] = []
         self._events_said: list[Event] = []
         self._usage: Usage | None = None
+        self._counted = False
+        """Usage was told at the end or after it: some tell before what they have counted so far."""
         self._finished = self._terminal = False
         self._frames = 0
         self._characters = 0
@@ -237,8 +242,12 @@ class StreamAnswer:
         if self._call.request.peek.background and self._id and not self._finished:
             self._call.goes_on(self._id)  # whoever began it may ask for it later
             return
-        finished = self._finished and self._usage is not None
-        self._call.end("ok" if finished else "cancelled", usage=self._final_usage(), partial=self._partial())
+        if self._finished and self._parser is not None:  # its last events, usage among them, have not been pulled yet
+            with contextlib.suppress(UpstreamFault):  # who has left is told of no fault
+                for event in self._parser.close():
+                    self._learn_event(event, [])
+        usage = self._final_usage()
+        self._call.end("cancelled" if usage is None else "ok", usage=usage, partial=self._partial())
 
     # -- inside --------------------------------------------------------------------------------------------------
     async def _more(self) -> list[bytes] | None:
@@ -290,8 +299,11 @@ class StreamAnswer:
         if facts.usage is not None:
             self._usage = facts.usage if self._usage is None else _widest(self._usage, facts.usage)
         # Some servers never say why they ended; final usage and the protocol's own end mark say that they did.
-        counted_and_closed = facts.terminal and self._usage is not None
+        counted_and_closed = facts.terminal and self._usage is not None and not self._finished
         self._finished = self._finished or facts.finish is not None or counted_and_closed
+        self._counted = (
+            self._counted or counted_and_closed or (facts.usage is not None and (self._finished or facts.usage_only))
+        )
         self._terminal = self._terminal or facts.terminal
         self._id = facts.id or self._id
 
@@ -299,8 +311,9 @@ class StreamAnswer:
         if isinstance(event, Failed):
             raise event.error
         if isinstance(event, Used):
-            self._usage = event.usage
-            self._held_events.append(event)
+            self._usage, self._counted = event.usage, not event.usage.estimated
+            if self._counted:
+                self._held_events.append(event)
         elif isinstance(event, Finished):
             self._finished = True
             self._held_events.append(event)
@@ -321,14 +334,16 @@ class StreamAnswer:
             self._kept = []
 
     def _partial(self) -> Usage:
-        """Our estimate where the provider gave no usage: the input's bound, and a token per frame or four characters."""
+        """Our estimate where the provider gave no final usage: the input that it told of, else its bound, and a token per
+        frame or four characters."""
         said = self._characters // BYTES_PER_TOKEN if self._characters else self._frames
-        return Usage(input=self._call.request.peek.input_bound, output=said, estimated=True)
+        told = self._usage if self._usage is not None else Usage()
+        if not told.input:
+            told = Usage(input=self._call.request.peek.input_bound, output=told.output)
+        return msgspec.structs.replace(told, output=max(told.output, said), estimated=True)
 
     def _final_usage(self) -> Usage | None:
-        if self._usage is None or not self._finished:
-            return None
-        return self._usage
+        return self._usage if self._finished and self._counted else None
 
     async def _settle(self) -> None:
         """The end: finished or broken, the books are closed before the tail is given."""
@@ -337,9 +352,10 @@ class StreamAnswer:
         self._ended = True
         if self._call.response is not None:
             self._call.response.release()  # HTTP's own end may come a packet later: the connection is worth keeping
-        self._call.end("ok", usage=self._usage, partial=self._partial(), upstream_id=self._id, status=200)
-        if self._usage is None:
-            self._usage = self._partial()
+        partial = self._partial()
+        self._call.end("ok", usage=self._final_usage(), partial=partial, upstream_id=self._id, status=200)
+        if not self._counted:
+            self._usage = partial
         self.settled = True
 
     async def _break(self, error: UpstreamFault) -> None:

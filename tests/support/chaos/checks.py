@@ -69,7 +69,9 @@ def _settled_is_what_was_served(tables: Tables, truth: Truth) -> list[str]:
         elif served is not None and served.usage is not None and served.mode is None:
             expected = cost_of(served.usage, truth.prices[row["model"]])
             if (row["cost"], row["input"], row["output"]) != (expected, served.usage.input, served.usage.output):
-                out.append(f"I1: {row['id']} cost {row['cost']}, the provider's usage says {expected}")
+                out.append(
+                    f"I1: {row['id']} is booked at {row['cost']}, the provider's usage says {expected}: {row}, {served}"
+                )
     return out
 
 

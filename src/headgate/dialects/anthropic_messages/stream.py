@@ -46,6 +46,8 @@ class EventParser:
         self._blocks: dict[int, dict[str, Any]] = {}
         self._json: dict[int, str] = {}
         self._usage: dict[str, Any] = {}
+        self._counted = False
+        """Usage came with the end: what the first frame says of output is what had been made by then."""
         self._rest: dict[str, Any] = {}
         self._finished = False
         self._over = False
@@ -78,7 +80,11 @@ class EventParser:
 
     def close(self) -> list[Event]:
         usage = parse_usage(self._usage)
-        return [] if usage is None else [Used(usage, notes(self._rest, self._usage))]
+        if usage is None:
+            return []
+        if not self._counted:
+            usage = msgspec.structs.replace(usage, estimated=True)
+        return [Used(usage, notes(self._rest, self._usage))]
 
     def _message(self, message: dict[str, Any]) -> list[Event]:
         usage = _fields(message.get("usage"))
@@ -140,7 +146,9 @@ class EventParser:
 
     def _end(self, raw: dict[str, Any]) -> list[Event]:
         """Usage is cumulative: what is said later replaces what was said before. The reason comes once."""
-        self._usage.update({k: v for k, v in _fields(raw.get("usage")).items() if v is not None})
+        usage = {k: v for k, v in _fields(raw.get("usage")).items() if v is not None}
+        self._usage.update(usage)
+        self._counted = self._counted or "output_tokens" in usage
         delta = _fields(raw.get("delta"))
         self._rest |= {k: v for k, v in delta.items() if k not in _END}
         self._rest |= {k: v for k, v in raw.items() if k not in ("type", "delta", "usage")}
