@@ -1,4 +1,5 @@
-"""Replays recorded answers and verdicts through the real engine and writes the tables of docs/quality-ensembles.md.
+"""Replays recorded answers and verdicts through the real engine and writes the tables of docs/quality-ensembles.md and of
+docs/quality.md.
 
 python scripts/replay_ensembles.py      (`make quality`; about two minutes, always the same figures)
 """
@@ -13,19 +14,11 @@ HERE = Path(__file__).parents[1]
 sys.path.insert(0, str(HERE / "tests"))
 
 from headgate.strategies.ensemble.canonical import canonical, scalar  # noqa: E402
-from support.ensembles import Played, crossed, difference, play, rows  # noqa: E402
+from support.ensembles import PANELS, Played, crossed, difference, play, rows  # noqa: E402
 
 PAGE = HERE / "docs" / "quality-ensembles.md"
+SUMMARY = HERE / "docs" / "quality.md"
 BEGIN, END = "<!-- figures: scripts/replay_ensembles.py -->\n", "<!-- end of figures -->"
-PANELS = {
-    "ranks 1 to 3": slice(0, 3),
-    "ranks 1 to 5": slice(0, 5),
-    "ranks 1 to 8": slice(0, 8),
-    "ranks 2 to 4": slice(1, 4),
-    "ranks 2 to 6": slice(1, 6),
-    "ranks 5 to 9": slice(4, 9),
-    "ranks 12 to 16": slice(11, 16),
-}
 CLOSE = ("reka-flash-20240226", "gpt-3.5-turbo-0125", "Phi-3-mini-128k-instruct")
 JUDGES = ("GPT-4/Vanilla", "GPT-4/Vanilla_NoRules", "PaLM2/Vanilla", "ChatGPT/Vanilla", "LLaMA2/Vanilla")
 
@@ -34,23 +27,31 @@ def _mean(played: list[Played], which: str) -> str:
     return f"{100 * sum(getattr(one, which) for one in played) / len(played):.1f}"
 
 
-def _votes() -> Iterator[str]:
-    yield "| task | panel | incumbent | vote | difference | overruled | incumbent named | plain majority | equal weights |"
+def _votes(short: list[str]) -> Iterator[str]:
+    """Also fills the `short` table of docs/quality.md."""
+    yield "| task | panel | incumbent | vote | difference | overruled | quality mode | plain majority | equal weights |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for task in ("gsm", "crux"):
         for name, ranks in PANELS.items():
             found = crossed(task, ranks, "mode: vote")
-            others = [
-                difference(crossed(task, ranks, f"mode: vote, overrule: {factor}", equal=equal))
-                for factor, equal in ((2, False), (1, False), (1.5, True))
-            ]
+            careful = crossed(task, ranks, "mode: vote", quality=True)
+            majority = crossed(task, ranks, "mode: vote, overrule: 1")
+            equal = crossed(task, ranks, "mode: vote, overrule: 1.5", equal=True)
             switched = sum(one.switched for one in found)
             means = f"{_mean(found, 'incumbent')} | {_mean(found, 'ensemble')}"
             yield (
                 f"| {task} | {name} | {means} | {difference(found)} | {switched} | "
-                + " | ".join(map(str, others))
-                + " |"
+                f"{difference(careful)} | {difference(majority)} | {difference(equal)} |"
             )
+            short += [
+                _line("vote, **quality mode**", f"{task}, {name}", careful),
+                _line("vote, default", f"{task}, {name}", found),
+            ]
+
+
+def _line(strategy: str, what: str, played: list[Played]) -> str:
+    means = f"{_mean(played, 'incumbent')} | {_mean(played, 'ensemble')}"
+    return f"| {strategy} | {what} | {means} | {difference(played)} |"
 
 
 def _reading() -> Iterator[str]:
@@ -65,16 +66,17 @@ def _reading() -> Iterator[str]:
         yield f"{task}: {100 * right / total:.1f} % of {total:,} answers"
 
 
-def _scores() -> Iterator[str]:
+def _scores(short: list[str]) -> Iterator[str]:
     yield "| panel | incumbent | best, judged by gpt-4-turbo | difference | incumbent unseated |\n|---|---|---|---|---|"
     for name, ranks in (("all six that it judged", slice(0, 6)), ("close three", CLOSE)):
         found = crossed("wildbench", ranks, "judge: judge")
         switched = f"{sum(one.switched for one in found)} of {len(found)}"
         means = f"{_mean(found, 'incumbent')} | {_mean(found, 'ensemble')}"
         yield f"| {name} | {means} | {difference(found)} | {switched} |"
+        short.append(_line("best, by scores of gpt-4-turbo", f"wildbench, {name}", found))
 
 
-def _duels() -> Iterator[str]:
+def _duels(short: list[str]) -> Iterator[str]:
     yield "| judge / prompt | incumbent right | best, pairwise | difference | unseated | of those rightly |"
     yield "|---|---|---|---|---|---|"
     for judge in JUDGES:
@@ -86,23 +88,29 @@ def _duels() -> Iterator[str]:
         rightly = f"{100 * sum(one.ensemble for one in switched) / len(switched):.1f} %" if switched else "–"
         means = f"{_mean(found, 'incumbent')} | {_mean(found, 'ensemble')}"
         yield f"| {judge} | {means} | {difference(found)} | {len(switched)} of {len(found)} | {rightly} |"
+        short.append(_line("best, by duels", f"llmbar, judge {judge}", found))
+
+
+def _write(page: Path, figures: list[str]) -> None:
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}{chr(10).join(figures)}\n{END}{after}", encoding="utf-8")
 
 
 def main() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    short = ["", "| strategy | recordings | incumbent | ensemble | difference |", "|---|---|---|---|---|"]
     parts = [
         "\n## Vote\n",
-        "\n".join(_votes()),
+        "\n".join(_votes(short)),
         "\nRead as the checker reads them: " + "; ".join(_reading()) + ".",
         "\n## Best, by scores (wildbench, points of 100)\n",
-        "\n".join(_scores()),
+        "\n".join(_scores(short)),
         "\n## Best, by duels in both orders (llmbar, percent right)\n",
-        "\n".join(_duels()),
+        "\n".join(_duels(short)),
         "",
     ]
-    PAGE.write_text(f"{before}{BEGIN}{chr(10).join(parts)}\n{END}{after}", encoding="utf-8")
+    _write(PAGE, parts)
+    _write(SUMMARY, [*short, ""])
     print("\n".join(parts))
 
 

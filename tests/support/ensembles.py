@@ -24,6 +24,16 @@ from support.virtual import VirtualGateway, answer
 DATA = Path(__file__).parents[1] / "data" / "ensembles" / "dev.jsonl.gz"
 TURBO = "gpt-4-turbo/v2.0522"
 RESAMPLES = 10_000
+PANELS = {
+    "ranks 1 to 3": slice(0, 3),
+    "ranks 1 to 5": slice(0, 5),
+    "ranks 1 to 8": slice(0, 8),
+    "ranks 2 to 4": slice(1, 4),
+    "ranks 2 to 6": slice(1, 6),
+    "ranks 5 to 9": slice(4, 9),
+    "ranks 12 to 16": slice(11, 16),
+}
+"""Which of a task's models sit together, by their rank on the half that is not played."""
 _FENCED = re.compile(r"(<<<[0-9a-f]{16}>>>)\n(.*?)\n\1", re.DOTALL)
 Row = dict[str, Any]
 
@@ -74,17 +84,24 @@ class Played:
     switched: bool
 
 
-def play(records: Sequence[Row], weights: dict[str, float], settings: str, *, judge: str = "") -> list[Played]:
+def play(
+    records: Sequence[Row], weights: dict[str, float], settings: str, *, judge: str = "", quality: bool = False
+) -> list[Played]:
     """Every record through a gateway of its own configuration. `settings`: of the ensemble, YAML. `judge`: whose recorded
-    verdicts are played (llmbar)."""
+    verdicts are played (llmbar). `quality`: the strongest has `role: incumbent`, the others are its peers."""
     names = {f"m{number}": name for number, name in enumerate(weights)}
-    listed = ", ".join(f"{{model: {short}, weight: {weights[name]}}}" for short, name in names.items())
+    incumbent = max(weights, key=lambda name: weights[name])
+
+    def member(short: str, name: str) -> str:
+        role = f", role: {'incumbent' if name == incumbent else 'peer'}" if quality else ""
+        return f"{{model: {short}, weight: {weights[name]}{role}}}"
+
+    listed = ", ".join(member(short, name) for short, name in names.items())
     entries = "".join(f"  {short}: {{provider: openai, upstream: {short}}}\n" for short in [*names, "judge"])
     text = (
         f'providers: {{openai: {{base_url: "http://one/v1"}}}}\nmodels:\n{entries}'
         f"  panel: {{ensemble: {{members: [{listed}], {settings}}}}}\n"
     )
-    incumbent = max(weights, key=lambda name: weights[name])
 
     async def main() -> list[Played]:
         it = VirtualGateway(text)
@@ -157,12 +174,14 @@ def difference(played: Sequence[Played], *, seed: int = 7) -> Difference:
     return Difference(float(values.mean()), float(low), float(high))
 
 
-def crossed(task: str, ranks: slice | Sequence[str], settings: str, *, equal: bool = False) -> list[Played]:
+def crossed(
+    task: str, ranks: slice | Sequence[str], settings: str, *, equal: bool = False, quality: bool = False
+) -> list[Played]:
     """A panel by rank (or by name): chosen and weighted on each half, played on the other."""
     out: list[Played] = []
     for on in (0, 1):
         order = ranked(task, on)
         chosen = order[ranks] if isinstance(ranks, slice) else [pair for pair in order if pair[0] in ranks]
         weights = {name: 1.0 if equal else log_odds(right) for name, right in chosen}
-        out += play([row for row in rows(task) if half(row) != on], weights, settings)
+        out += play([row for row in rows(task) if half(row) != on], weights, settings, quality=quality)
     return out
