@@ -107,6 +107,14 @@ async def test_the_same_alert_is_told_once_in_a_while_and_says_how_often_it_came
         assert [alert.get("repeated") for alert in told] == [None, None, None, 4]
 
 
+async def test_two_chains_that_move_on_are_two_alerts():
+    async with Listener(FINE) as it:
+        for chosen, over in (("b", ["a"]), ("b", ["a"]), ("d", ["c"]), ("d", ["a"])):
+            it.alerts.event("shed", {"trace": "tr", "chosen": chosen, "over": over, "because": "timeout"})
+        await it.until(sent=3)
+        assert [json.loads(call.body)["facts"]["over"] for call in it.fake.calls] == [["a"], ["c"], ["a"]]
+
+
 async def test_a_webhook_that_fails_is_asked_three_times_and_one_that_recovers_is_heard():
     broken = s.reply_json(500, {})
     async with Listener(broken) as it:

@@ -256,8 +256,54 @@ def test_every_move_is_an_event_a_decision_and_an_attempt():
         assert len(moves) == 5
         assert all(move["chosen"] == "second" and move["over"] == ["first"] and move["trace"] for move in moves)
         assert [a["outcome"] for a in heard.details["attempts"]] == ["failed", "ok"]
+        trace = it.house.trace(moves[0]["trace"], None)
+        assert trace is not None
+        [decided] = [one for one in trace[0].decisions if one.kind == "fallback"]
+        assert (decided.chosen, decided.over, decided.because) == ("second", ["first"], "first: overloaded")
         opened_once = [facts for kind, facts in it.events if kind == "health"]
         assert [(one["deployment"], one["state"]) for one in opened_once] == [("openai/one", "open")]
+
+    virtually(main)
+
+
+def test_who_is_passed_over_because_it_cools_down_is_told_with_the_reason():
+    async def main() -> None:
+        it = gateway()
+        it.fake.on("one", DOWN)
+        it.fake.on("two", well("second"))
+        await opened(it, "first")
+        heard = await it.ask("pair")
+        assert (heard.text, len(heard.details["attempts"])) == ("second", 1)
+        trace = it.house.trace(heard.details["trace"], None)
+        assert trace is not None
+        [skipped] = [one for one in trace[0].decisions if one.kind == "skip"]
+        assert skipped.chosen == "first"
+        assert "cooling down" in skipped.because
+        assert "overloaded: 5 failures in a row; 5.0 s more" in skipped.because
+        it.fake.on("one", well("first"))
+        await asyncio.sleep(5)
+        heard = await it.ask("pair")
+        trace = it.house.trace(heard.details["trace"], None)
+        assert trace is not None
+        assert (heard.text, trace[0].decisions) == ("first", [])
+
+    virtually(main)
+
+
+def test_where_nobody_is_left_to_move_to_that_is_an_event_of_its_own_and_no_move():
+    async def main() -> None:
+        it = gateway()
+        it.fake.on("one", DOWN)
+        it.fake.on("two", DOWN)
+        await it.ask("pair")
+        assert [kind for kind, _ in it.events] == ["fallback", "gave_up"]
+        assert it.events[1][1]["over"] == ["second"]
+        it.events.clear()
+        it.fake.on("one", streamed("Half an ", "answ", ending=s.Reset()))
+        heard = await it.ask("alone", stream=True)
+        assert heard.error is not None
+        assert not heard.finished
+        assert "rescue" not in [kind for kind, _ in it.events]
 
     virtually(main)
 

@@ -89,16 +89,18 @@ def test_rate_limit_goes_where_most_is_left_and_comes_back_when_it_resets(balanc
     virtually(main)
 
 
+@pytest.mark.parametrize("longer", [1, 200])
 @pytest.mark.parametrize("balance", ["weighted", "latency"])
-def test_a_conversation_stays_on_its_deployment_until_that_is_not_well(balance):
+def test_a_conversation_stays_on_its_deployment_until_that_is_not_well(balance, longer):
     async def main() -> None:
         it = gateway(balance, affinity=True)
         it.fake.on("*", answer())
         homes: dict[int, str] = {}
         for turn in range(4):
-            for talk in range(12):
+            for talk in range(24):
                 said = [
-                    {"role": "user", "content": f"talk {talk} " * 200},
+                    {"role": "system", "content": "Help the customers of the water company. " * longer},
+                    {"role": "user", "content": f"talk {talk} " * longer},
                     *[{"role": "user", "content": "more"}] * turn,
                 ]
                 heard = await it.ask("m", messages=said)
@@ -107,8 +109,8 @@ def test_a_conversation_stays_on_its_deployment_until_that_is_not_well(balance):
         assert set(homes.values()) == {"openai/one", "openai/two"}
         it.fake.on("one", DOWN)
         it.fake.on("two", answer("well"))
-        for talk in range(12):
-            said = [{"role": "user", "content": f"talk {talk} " * 200}]
+        for talk in range(24):
+            said = [{"role": "user", "content": f"talk {talk} " * longer}]
             for _ in range(6):
                 assert (await it.ask("m", messages=said)).text == "well"
 
@@ -127,5 +129,9 @@ def test_whatever_the_balance_a_deployment_that_fails_is_left(balance):
         kinds = [facts for kind, facts in it.events if kind == "failover"]
         assert kinds
         assert all(move["frm"] == "openai/one" and move["to"] == "openai/two" for move in kinds)
+        trace = it.house.trace(kinds[0]["trace"], None)
+        assert trace is not None
+        [moved] = [one for one in trace[0].decisions if one.kind == "failover"]
+        assert (moved.chosen, moved.over, moved.because) == ("openai/two", ["openai/one"], "openai/one: overloaded")
 
     virtually(main)

@@ -26,7 +26,8 @@ MOVE_ON_WORDS = (
 
 
 AlertKind = Literal[
-    "health", "misconfigured", "shed", "failover", "fallback", "rescue", "hedge", "slept", "price_unknown",
+    "health", "misconfigured", "shed", "failover", "fallback", "rescue", "stand_in", "hedge", "gave_up", "slept",
+    "price_unknown",
     "budget_near", "budget_reached", "budget_store_lost", "budget_store_back", "store_lost", "store_back",
     "shared_store_lost", "shared_store_back", "repeats_lost",
 ]  # fmt: skip

@@ -41,6 +41,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     usable: bool = True
     """False: no key, or every deployment is switched off; `reason` says why."""
     reason: str = ""
+    """Why it cannot be used; or with `health` 0, what it is cooling down for."""
     health: float = 1.0
     """1 = all deployments closed (well), 0 = all cooling."""
     recovers_in: float = 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -47,12 +46,6 @@ def read_options(headers: Mapping[str, str], body_options: Mapping[str, Any] | N
         max_cost=_money(given.get("max_cost")),
         idempotency_key=key,
     )
-
-
-def affinity_of(key_id: str, body: bytes) -> str:
-    """Hash of the key and of how the conversation begins: what stays the same from turn to turn."""
-    start = max(body.find(b'"messages"'), body.find(b'"contents"'), body.find(b'"input"'), 0)
-    return hashlib.blake2b(key_id.encode() + body[start : start + 1024], digest_size=8).hexdigest()
 
 
 def _flag(value: Any, name: str) -> bool:

@@ -14,6 +14,7 @@ from headgate.core.answer import Answer
 from headgate.core.dialect import Dialect, Op, View
 from headgate.core.envelope import Envelope
 from headgate.core.errors import (
+    DeadlineExceeded,
     HeadgateError,
     InternalError,
     Overloaded,
@@ -29,9 +30,10 @@ from headgate.core.request import Request
 from headgate.core.strategy import Plan
 from headgate.core.trace import Trace
 from headgate.core.usage import Usage
+from headgate.engine.affinity import affinity_of
 from headgate.engine.homes import UnknownHome
 from headgate.engine.house import House
-from headgate.engine.options import affinity_of, read_options
+from headgate.engine.options import read_options
 from headgate.engine.overheard import Overheard, kept
 from headgate.engine.reserve import capped, reserve
 from headgate.engine.run import Progress, RequestRun, Shared
@@ -123,7 +125,10 @@ async def enter(house: House, inbound: Inbound, prepared: Prepared) -> Exchange:
 
 def _spare_the_client(error: HeadgateError) -> None:
     """What we have tried, the client's SDK need not try again: attempts would be multiplied by it."""
-    if isinstance(error, UpstreamFault) and error.retryable and error.kind != "rate_limit" and error.attempted:
+    spent = isinstance(error, DeadlineExceeded) or (
+        isinstance(error, UpstreamFault) and error.retryable and error.kind != "rate_limit"
+    )
+    if spent and error.attempted:
         error.should_retry = False
 
 

@@ -19,6 +19,8 @@ from headgate.engine.snapshot import Snapshot, check_zone, info_of
 from headgate.upstream.attempt import PLAIN, attempt
 from headgate.upstream.deployment import Deployment, Model
 
+MOVES = frozenset({"fallback", "rescue", "stand_in"})
+"""Decisions that are events too: another model takes the place of one that failed, or there is none left to."""
 Progress = Callable[[str, dict[str, Any]], Awaitable[None]]
 
 
@@ -148,8 +150,8 @@ class RequestRun:
     def decide(self, kind: str, chosen: Any, *, over: Sequence[Any] = (), because: str, **numbers: Any) -> None:
         at = round(self.clock.monotonic() - self.trace.started, 4)
         self.trace.decide(kind, chosen, over=over, because=because, at=at, **numbers)
-        if kind in ("fallback", "rescue"):
-            self.event(kind, chosen=chosen, over=list(over), because=because)
+        if kind in MOVES:
+            self.event("gave_up" if chosen is None else kind, chosen=chosen, over=list(over), because=because)
 
     async def progress(self, text: str, **facts: Any) -> None:
         if self._shared.on_progress is not None:

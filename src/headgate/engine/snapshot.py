@@ -12,7 +12,7 @@ from headgate.core.errors import ModelNotFound, PermissionDenied, UnsupportedFea
 from headgate.core.principal import DOORS, Principal
 from headgate.core.strategy import Learner, ModelInfo, Strategy
 from headgate.strategies.single import Single
-from headgate.upstream.deployment import Model
+from headgate.upstream.deployment import Deployment, Model
 
 
 @runtime_checkable
@@ -201,12 +201,18 @@ def info_of(model: Model) -> ModelInfo:
         price=model.price or (first.price if first else None),
         zone=model.zone,
         usable=model.missing is None,
-        reason=model.missing or "",
+        reason=model.missing or (_why_cooling(deployments) if health == 0.0 else ""),
         health=health,
         recovers_in=min(waits, default=0.0),
         strength=model.strength,
         latency=min(latencies) if latencies else None,
     )
+
+
+def _why_cooling(deployments: Sequence[Deployment]) -> str:
+    """What the one that recovers first is cooling down for."""
+    first = min(deployments, key=lambda deployment: deployment.vitals.health.ready_in(), default=None)
+    return "" if first is None else first.vitals.health.reason or ""
 
 
 def _is_pattern(alias: str) -> bool:

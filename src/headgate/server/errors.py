@@ -14,10 +14,15 @@ LONGEST_RETRY_AFTER = 60
 
 
 async def reply_error(error: HeadgateError, responder: Responder, dialect: Dialect, request_id: str) -> None:
-    body = dialect.render_error(error, request_id)
-    if isinstance(error, AllModelsUnavailable) and error.attempts:
-        body = dialect.attach(body, {"attempts": [attempt_details(attempt) for attempt in error.attempts]})
+    body = with_attempts(error, dialect.render_error(error, request_id), dialect)
     await responder.reply(http_status(error), [*JSON, *error_headers(error, request_id)], body)
+
+
+def with_attempts(error: HeadgateError, body: bytes, dialect: Dialect) -> bytes:
+    """A rendered error, with what was tried where everything has failed."""
+    if not isinstance(error, AllModelsUnavailable) or not error.attempts:
+        return body
+    return dialect.attach(body, {"attempts": [attempt_details(attempt) for attempt in error.attempts]})
 
 
 def error_headers(error: HeadgateError, request_id: str) -> Headers:

@@ -194,7 +194,7 @@ class Recorder:
         status, headers = self._head
         data = b"".join(self._pieces)
         if not _is_sse(headers):
-            return None if b'"error"' in data[-2000:] else Kept("whole", status, _lasting(headers), data)
+            return None if _array_failed(data) else Kept("whole", status, _lasting(headers), data)
         try:
             answer = collect(_events(self._dialect, data))
         except HeadgateError:
@@ -236,6 +236,15 @@ async def _replay(kept: Kept, responder: Responder, match: Match, request: Reque
     await responder.start(kept.status, headers)
     await responder.write(body)
     await responder.finish()
+
+
+def _array_failed(data: bytes) -> bool:
+    """Whether a stream that is one JSON array (Gemini's) ended with an error, or not at all."""
+    try:
+        elements = msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        return True
+    return not isinstance(elements, list) or not elements or "error" in elements[-1]
 
 
 def _lasting(headers: Headers) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from headgate.core.events import CitationAdded, Collector, Event, Finished, Part
 from headgate.dialects.gemini.chunks import ARRAY_ENDS
 from headgate.dialects.portable import Restorer, restored
 from headgate.engine.pipeline import Exchange
+from headgate.server.errors import with_attempts
 from headgate.server.http import JSON, Headers, Responder
 
 SSE: Headers = (
@@ -241,10 +242,13 @@ async def fail_opened(
 
 
 def in_band(error: HeadgateError, dialect: Dialect, request_id: str, *, array: bool) -> bytes:
-    """The end of an open stream that fails: a frame, or the last element of an array."""
+    """The end of an open stream that fails: a frame, or the last element of an array. With the attempts, as in the body of
+    an error that comes before."""
     if array:
-        return dialect.render_error(error, request_id) + ARRAY_ENDS
-    return dialect.render_stream_error(error, request_id)
+        return with_attempts(error, dialect.render_error(error, request_id), dialect) + ARRAY_ENDS
+    frame = dialect.render_stream_error(error, request_id)
+    begin, end = frame.index(b"{"), frame.rindex(b"}") + 1
+    return frame[:begin] + with_attempts(error, frame[begin:end], dialect) + frame[end:]
 
 
 def unexpected(error: Exception) -> HeadgateError:

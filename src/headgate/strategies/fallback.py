@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Literal
 
 import msgspec
@@ -111,7 +112,8 @@ class Fallback:
                 reasons[target.name] = "in order"
             else:
                 cooling.append((info.recovers_in, target.name))
-                reasons[target.name] = "cooling down: asked only if nothing else is left"
+                why = f" ({info.reason}; {info.recovers_in:.1f} s more)" if info.reason else ""
+                reasons[target.name] = f"cooling down: asked only if nothing else is left{why}"
             worst = None if worst is None or child.worst_case is None else worst + child.worst_case
         if not well and not cooling and unfits:
             raise unfits[0]
@@ -130,7 +132,16 @@ class Fallback:
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
         for name in (target.name for target in self.order if target.name not in plan.order):
             run.decide("skip", name, because=plan.reasons[name])
+        for name in self._passed_over(plan):
+            run.decide("skip", name, because=plan.reasons[name])
         return await self._from(request, run, plan.order, plan.data)
+
+    def _passed_over(self, plan: Plan) -> Iterable[str]:
+        """Cooling targets that would have been asked before the first one that is well."""
+        if not 0 < plan.data < len(plan.order):
+            return ()
+        before = takewhile(lambda target: target.name != plan.order[0], self.order)
+        return [target.name for target in before if target.name in plan.order]
 
     async def _from(
         self, request: Request, run: Run, order: list[str], well: int, *, broken: UpstreamFault | None = None

@@ -32,6 +32,8 @@ SUBJECTS = 1000
 _SUBJECT = (
     "deployment",
     "model",
+    "chosen",
+    "over",
     "state",
     "error",
     "reason",

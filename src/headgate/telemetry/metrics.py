@@ -40,7 +40,9 @@ class Metrics:
         )
         self._tokens = Tally("headgate_tokens", "Tokens by kind", ("model", "type"))
         self._cost = Tally("headgate_cost_usd", "US$ spent, known prices only", ("model",))
-        self._failovers = Tally("headgate_failovers", "Moves to another target", ("kind",))
+        self._failovers = Tally(
+            "headgate_failovers", "Moves to another target, and where there was none (gave_up)", ("kind",)
+        )
         self._health = Tally(
             "headgate_health_changes",
             "Deployments that began to cool (open) or were well again",
@@ -103,7 +105,7 @@ class Metrics:
         self._later(record)
 
     def event(self, kind: str, facts: dict[str, object]) -> None:
-        if kind in ("failover", "fallback", "rescue", "hedge"):
+        if kind in ("failover", "fallback", "rescue", "stand_in", "hedge", "gave_up"):
             self._failovers.add((kind,))
         elif kind == "health":
             self._health.add((str(facts["deployment"]), str(facts["state"])))

@@ -43,7 +43,7 @@ from headgate.upstream.hedge import hedged
 from headgate.upstream.life import Life
 from headgate.upstream.limits import read_limits, resets_in
 from headgate.upstream.outgoing import rendered
-from headgate.upstream.retry import RETRY_SAME, delay
+from headgate.upstream.retry import LONGEST_NAMED_WAIT, RETRY_SAME, delay
 
 ABOUT_THE_REQUEST = frozenset({"bad_request", "context_length", "content_policy", "not_found"})
 ERROR_BODY = 256 * 1024
@@ -90,7 +90,9 @@ async def attempt(
             left.add(deployment.key)
             continue
         if asked is not None and deployment is not asked:
-            life.event("failover", model=model.name, frm=asked.name, to=deployment.name, error=_kind(last))
+            why = _kind(last)
+            life.trace.decide("failover", deployment.name, over=[asked.name], because=f"{asked.name}: {why}")
+            life.event("failover", model=model.name, frm=asked.name, to=deployment.name, error=why)
         if deployment is not asked:
             deployment.vitals.retries.earn()
         asked = deployment
@@ -136,13 +138,16 @@ def _too_late_for(
 
 
 def _may_retry(error: UpstreamFault, deployment: Deployment, model: Model, left: set[str], retries: int) -> bool:
-    """The same deployment again? Not where another one is well, nor before a rate limit's own time, nor when its breaker
-    has opened meanwhile: what it is spared by that must not come back as retries."""
+    """The same deployment again? Not where another one is well, nor before a time that it has named, be that a long one,
+    nor when its breaker has opened meanwhile: what it is spared by that must not come back as retries."""
     if retries <= 0 or error.kind not in RETRY_SAME or not error.retryable:
         return False
-    if error.kind != "rate_limit" and not deployment.vitals.health.well:
+    if deployment.vitals.health.state != "closed":
         return False
-    if error.kind == "rate_limit" and (error.retry_after is None or error.retry_after > 5.0):
+    if error.retry_after is None:
+        if error.kind == "rate_limit":
+            return False
+    elif error.retry_after > LONGEST_NAMED_WAIT:
         return False
     others = any(d.key not in left and d is not deployment and d.vitals.health.well for d in model.deployments)
     return not others

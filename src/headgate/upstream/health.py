@@ -158,8 +158,8 @@ class Health:
             return
         if fault.kind not in _COUNTS:
             return
-        if fault.kind == "overloaded" and fault.retry_after:
-            self._wait(fault.retry_after, "overloaded, asked to wait", fault.kind)
+        if fault.kind in ("overloaded", "unavailable") and fault.retry_after:
+            self._wait(fault.retry_after, f"{fault.kind}, asked to wait", fault.kind)
         if self._is_open:
             if probed:
                 self._open(min(self._cool_down * 2, LONGEST_COOL_DOWN), fault.kind, "the probe failed too")

@@ -12,6 +12,10 @@ FLOOR_PER_SECOND = 1.0
 SLOTS = 10
 BASE_DELAY = 0.25
 LONGEST_DELAY = 8.0
+LONGEST_NAMED_WAIT = 5.0
+"""Seconds that a request waits itself where a provider says when to come back; who is told more than that is told so."""
+EARLY = 0.002
+"""Seconds by which a loop's timer may be early (uvloop counts in milliseconds): a named wait is kept to all the same."""
 # Worth asking the same deployment again; silence (timeout) is not: it would only be silent again.
 RETRY_SAME = frozenset({"connect", "unavailable", "overloaded", "invalid_answer", "rate_limit"})
 
@@ -73,5 +77,5 @@ class HedgeBudget:
 def delay(fault: UpstreamFault, retry: int, rng: random.Random) -> float:
     """Seconds to wait before retry number `retry` (from 0): the provider's own word, else full jitter (AWS)."""
     if fault.retry_after is not None:
-        return fault.retry_after
+        return fault.retry_after + EARLY
     return rng.uniform(0.0, min(LONGEST_DELAY, BASE_DELAY * 2**retry))

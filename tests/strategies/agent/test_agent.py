@@ -263,10 +263,14 @@ def test_for_a_role_whose_model_is_down_another_of_the_models_stands_in(stage, b
     stage.script(PLANNER, plan({"name": "one", "model": "gpt-5.5", "query": "Say one"}), where="system")
     stage.script("Say one", "one", where="user")
     stage.loop.run(stage.sim.break_model(broken, "500"))
+    events: list[tuple[str, Any]] = []
+    stage.gateway.house.on_event.append(lambda kind, facts: events.append((kind, facts)))
     _, details = stage.ask("One, please")
+    stage.gateway.house.on_event.pop()
     assert details["agent"]["steps"][0]["status"] == "passed"
     decisions = stage.gateway.house.recent(1)[0][0].decisions
     assert any(d.kind == "stand_in" and d.over == [broken] for d in decisions)
+    assert any(kind == "stand_in" and facts["over"] == [broken] for kind, facts in events)
 
 
 def test_the_clients_own_tools_are_left_out_and_named(stage):

@@ -185,7 +185,7 @@ class Cascade:
             tried = await self._try(request, run, name)
             if isinstance(tried, HeadgateError):
                 told.append({"model": name, "accepted": None, "because": tried.code})
-                run.decide("cascade", order[place + 1], over=[name], because=f"{name} failed: {tried.code}")
+                run.decide("fallback", order[place + 1], over=[name], because=f"{name} failed: {tried.code}")
                 continue
             served, verdict = tried
             told.append({"model": name, "accepted": verdict.accepted, "because": verdict.because})

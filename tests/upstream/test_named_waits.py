@@ -1,0 +1,120 @@
+"""When the same deployment is asked again, and when somebody else must be told: times that providers name. Virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from headgate.simulator import script as s
+from support.virtual import VirtualGateway, answer, either, streamed, virtually
+
+CONFIG = """
+providers: {openai: {base_url: "http://one/v1"}}
+models:
+  first: {provider: openai, upstream: one}
+  second: {provider: openai, upstream: two}
+  pair: {fallback: [first, second]}
+"""
+
+
+def no(status: int, **headers: str) -> list[s.Step]:
+    named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    return s.reply_json(status, {"error": {"message": "no"}}, named)
+
+
+def once(refusal: list[s.Step]) -> Any:
+    """A provider that refuses once."""
+    told: list[object] = []
+
+    def say(call: Any) -> s.Script:
+        if not told:
+            told.append(call)
+            return refusal
+        return either(answer("back"), streamed("back"))(call)
+
+    return say
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
+@pytest.mark.parametrize(("header", "seconds"), [({"retry_after": "2"}, 2.0), ({"retry_after_ms": "300"}, 0.3)])
+def test_a_short_wait_that_is_named_is_waited_and_the_request_is_answered(status, header, seconds, stream):
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", once(no(status, **header)))
+        heard = await it.ask("first", stream=stream)
+        assert (heard.status, heard.text) == (200, "back")
+        assert seconds < heard.took < seconds + 0.01
+        assert len(it.fake.calls) == 2
+        it.ledger.check()
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
+def test_a_long_one_is_told_at_once_and_kept_to_by_the_next_request(status):
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", once(no(status, retry_after="40")))
+        for _ in range(2):
+            heard = await it.ask("first")
+            assert heard.status in (429, 502, 503)
+            assert heard.took == 0
+            assert 0 < float(heard.headers["retry-after"]) <= 40
+        assert len(it.fake.calls) == 1
+        view = it.vitals("first").health.view()
+        assert (view.state, view.recovers_in) == ("open", 40)
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_in_a_chain_nobody_waits_where_the_next_is_well(status):
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", once(no(status, retry_after="2")))
+        it.fake.on("two", answer("second"))
+        heard = await it.ask("pair")
+        assert (heard.text, heard.took) == ("second", 0)
+        heard = await it.ask("pair")  # and before its time the first is not asked again
+        assert heard.text == "second"
+        assert len(it.fake.calls_of("one")) == 1
+
+    virtually(main)
+
+
+def test_a_wait_that_does_not_fit_into_the_deadline_is_not_begun():
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", no(503, retry_after="3"))
+        heard = await it.ask("first", headers={"x-headgate-timeout": "2s"})
+        assert (heard.status, heard.took) == (503, 0)
+        assert heard.headers["x-should-retry"] == "false"
+
+    virtually(main)
+
+
+def test_an_open_breaker_is_not_tried_again_by_the_request_that_opened_it():
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", no(500))
+        for _ in range(2):
+            await it.ask("first")
+        assert it.vitals("first").health.state == "open"
+        assert len(it.fake.calls) == 5  # three, and then the two that made five in a row
+        await it.ask("first")
+        assert len(it.fake.calls) == 6
+
+    virtually(main)
+
+
+def test_a_deadline_that_passed_after_an_attempt_is_not_multiplied_by_the_sdk():
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", [s.Hang()])
+        heard = await it.ask("first", headers={"x-headgate-timeout": "2s"})
+        assert (heard.status, heard.json()["error"]["code"]) == (504, "deadline_exceeded")
+        assert heard.headers["x-should-retry"] == "false"
+
+    virtually(main)
