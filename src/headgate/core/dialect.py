@@ -169,7 +169,11 @@ class Dialect(Protocol):
         Raises InvalidRequest (with `param`) for all that RELIABILITY calls a bad input at this level."""
         ...
 
-    def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> ChatRequest: ...
+    def parse_request(
+        self, body: bytes, *, model: str | None = None, stream: bool | None = None, peeked: bool = False
+    ) -> ChatRequest:
+        """`peeked`: these bytes have been through `peek`, whose checks need not be made again."""
+        ...
 
     def splice(self, body: bytes, peek: Peek, *, model: str, quirks: Quirks) -> bytes | None:
         """The client's own bytes with only `model` replaced and usage asked for, or None where that is not safe or

@@ -73,7 +73,9 @@ class Request:
     def content(self) -> ChatRequest:
         """The decoded request; decoded once, shared: never change it in place, use `edited`."""
         if self._content is None:
-            self._content = self.dialect.parse_request(self.body, model=self.peek.model, stream=self.peek.stream)
+            self._content = self.dialect.parse_request(
+                self.body, model=self.peek.model, stream=self.peek.stream, peeked=True
+            )
         return self._content
 
     def under(self, options: Options) -> Request:

@@ -81,7 +81,9 @@ class Opaque:
             options=raw.headgate,
         )
 
-    def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> ChatRequest:
+    def parse_request(
+        self, body: bytes, *, model: str | None = None, stream: bool | None = None, peeked: bool = False
+    ) -> ChatRequest:
         self._no_chat()
 
     def splice(self, body: bytes, peek: Peek, *, model: str, quirks: Quirks) -> bytes | None:

@@ -27,15 +27,11 @@ class Single:
         if info is None:
             raise ModelNotFound(f"there is no model {self.name[:100]!r}")
         reason = "asked for by name" if info.usable else info.reason
-        worst = None
-        if info.price is not None:
-            output = request.peek.max_tokens or info.max_output or DEFAULT_OUTPUT
-            worst = upper_bound(request.peek.input_bound, output * request.peek.n, info.price)
         return Plan(
             strategy=self.kind,
             order=[self.name],
             reasons={self.name: reason},
-            worst_case=worst,
+            worst_case=worst_of(request, info),
             predicted_cost=predicted(request, info.price),
             predicted_latency=info.latency,
             data=info,
@@ -46,6 +42,14 @@ class Single:
         if info is not None and (why := unfit(request, info)) is not None:
             raise why
         return await run.attempt(self.name, request)
+
+
+def worst_of(request: Request, info: ModelInfo) -> int | None:
+    """Nano-US$ that one model's answer can cost at most; None where its price is unknown."""
+    if info.price is None:
+        return None
+    output = request.peek.max_tokens or info.max_output or DEFAULT_OUTPUT
+    return upper_bound(request.peek.input_bound, output * request.peek.n, info.price)
 
 
 def predicted(request: Request, price) -> int | None:

@@ -29,7 +29,9 @@ class AnthropicMessages:
     def peek(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Peek:
         return _peek.peek(body, model=model, stream=stream)
 
-    def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> ChatRequest:
+    def parse_request(
+        self, body: bytes, *, model: str | None = None, stream: bool | None = None, peeked: bool = False
+    ) -> ChatRequest:
         return _parse.parse_request(decode(body), model=model, stream=stream)
 
     def splice(self, body: bytes, peek: Peek, *, model: str, quirks: Quirks) -> bytes | None:

@@ -30,8 +30,11 @@ class OpenAiChat:
     def peek(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Peek:
         return _peek.peek(body, model=model, stream=stream)
 
-    def parse_request(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> ChatRequest:
-        _peek.peek(body, model=model, stream=stream)  # every check that typed fields make
+    def parse_request(
+        self, body: bytes, *, model: str | None = None, stream: bool | None = None, peeked: bool = False
+    ) -> ChatRequest:
+        if not peeked:
+            _peek.peek(body, model=model, stream=stream)  # every check that typed fields make
         return _parse.parse_request(decode(body), model=model, stream=stream)
 
     def splice(self, body: bytes, peek: Peek, *, model: str, quirks: Quirks) -> bytes | None:

@@ -226,7 +226,9 @@ class Beliefs:
         return base
 
     def _both(self, task: str, model: str) -> tuple[_Cell, _Cell]:
-        return (
-            self._cells.setdefault((task, model), _Cell()),
-            self._models.setdefault(model, _Cell()),
-        )
+        cell, whole = self._cells.get((task, model)), self._models.get(model)
+        if cell is None:
+            cell = self._cells[task, model] = _Cell()
+        if whole is None:
+            whole = self._models[model] = _Cell()
+        return cell, whole

@@ -15,7 +15,7 @@ from headgate.core.strategy import ModelInfo
 from headgate.core.trace import Trace
 from headgate.core.usage import Usage
 from headgate.strategies.conversation import conversation_of
-from headgate.strategies.route.beliefs import ASSUMED, MEASURED, SUITED, UNSUITED, Beliefs, Beta, Packed, Prior
+from headgate.strategies.route.beliefs import ASSUMED, MEASURED, SUITED, UNSUITED, Beliefs, Packed, Prior
 from headgate.strategies.route.neighbours import READ, Features, Neighbours, features, pressed, unpressed, vector
 
 # Capabilities (as the configuration and the catalogue name them) that speak for a task.
@@ -60,7 +60,7 @@ class Open(msgspec.Struct):
     task: str
     text: str
     predicted: dict[str, int]
-    seen: Features = {}
+    seen: Features = ()
     model: str | None = None
     score: float | None = None
     worth: dict[str, float] = {}
@@ -90,9 +90,6 @@ class Learning:
         self._open: OrderedDict[str, Open] = OrderedDict()
 
     # -- the outlook of a choice ---------------------------------------------------------------------------------------
-    def quality(self, task: str, info: ModelInfo) -> Beta:
-        return self.beliefs.quality(task, info.name, prior_of(task, info))
-
     def seconds(self, task: str, info: ModelInfo) -> float | None:
         return self.beliefs.seconds(task, info.name, info.latency)
 

@@ -7,10 +7,11 @@ router the average of something else, which loses on traffic that it has not see
 from __future__ import annotations
 
 import re
-import zlib
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 SIZE = 512
 KEPT = 4000
@@ -22,7 +23,9 @@ SHRINK = 8.0
 READ = 1200
 """Characters that are looked at: enough to know a prompt again, little enough to cost nothing."""
 _WORD = re.compile(r"\w+")
-Features = Mapping[int, int]
+_FOLLOWING = re.compile(rb" [^ ]+")
+Features = Sequence[int]
+"""Hashes of words and of word pairs, each as often as it is there."""
 
 
 class Neighbours:
@@ -79,12 +82,12 @@ class Neighbours:
 
 
 def features(text: str) -> Features:
-    """Hashes of words and word pairs with their counts; the text cannot be had back from them."""
-    words = [word.encode() for word in _WORD.findall(text[:READ].lower())]
-    alone = [zlib.crc32(word) for word in words]
+    """The text cannot be had back from them. Every routed request pays for this, so each step is one call."""
+    words = " ".join(_WORD.findall(text[:READ].lower())).encode()
+    alone = list(map(crc32, words.split()))
     # crc32 goes on from where it was: this is that of "word next"
-    pairs = [zlib.crc32(b" " + word, before) for before, word in zip(alone, words[1:], strict=False)]
-    return Counter(alone + pairs)
+    pairs = map(crc32, _FOLLOWING.findall(words), alone)
+    return array("I", [*alone, *pairs])
 
 
 def vector(found: Features) -> Any:
@@ -92,7 +95,7 @@ def vector(found: Features) -> Any:
     import numpy
 
     out = numpy.zeros(SIZE, dtype=numpy.float32)
-    for digest, count in found.items():
+    for digest, count in Counter(found).items():
         out[digest % SIZE] += (1.0 if digest & 0x10000 else -1.0) * count**0.5
     length = float(numpy.sqrt(out @ out))
     return out / length if length else out

@@ -24,6 +24,7 @@ from headgate.strategies.route.learning import Conversation, Learning, opened, p
 from headgate.strategies.route.needs import needs_of
 from headgate.strategies.route.neighbours import features
 from headgate.strategies.route.rules import Rule, rule_for
+from headgate.strategies.single import worst_of
 
 STICKY = 3600.0
 """Seconds for which a conversation stays with its model while its task does not change."""
@@ -80,8 +81,10 @@ class Route:
         self.classifier = classifier if classifier is not None else Learned()
         self.settings = settings or Settings()
         self.learning = learning or Learning()
-        self._priors: dict[tuple[str, str], Prior] = {}
-        self._baseline: str | None = None
+        self._priors: dict[str, dict[str, Prior]] = {}
+        """Task → model → what was known of it before anything was seen."""
+        self._baseline: dict[str | None, str] = {}
+        """By the zone that a key is confined to."""
 
     def refs(self) -> Iterable[Ref]:
         downgrades = dict.fromkeys(name for rule in self._all() for name in rule.downgrade)
@@ -112,7 +115,8 @@ class Route:
             reasons[row.info.name] = self._because(task, choice) if place == 0 else _next(row)
         if rule is not None:
             # A rule may name strategies too: they have no catalogue row to be ranked by, and keep their place.
-            order += [name for name in rule.models if run.model(name) is None]
+            ranked = {row.info.name for row in choice.rows}
+            order += [name for name in rule.models if name not in ranked and run.model(name) is None]
         if self.otherwise not in order:
             order.append(self.otherwise)
         known = {row.info.name: row.worst for row in choice.rows}
@@ -188,15 +192,16 @@ class Route:
     def _candidate(
         self, info: ModelInfo, task: Task, home: Conversation | None, request: Request, run: Run
     ) -> Candidate:
-        belief = self.learning.quality(task.label, info)
+        prior = self._priors_of(task.label, run)[info.name]
+        belief = self.learning.beliefs.quality(task.label, info.name, prior)
         return Candidate(
             info,
             belief,
             belief.mean,
             self.learning.cost(request, task.label, info, home),
-            run.plan(info.name, request).worst_case,
+            worst_of(request, info),
             self.learning.seconds(task.label, info),
-            prior=prior_of(task.label, info),
+            prior=prior,
         )
 
     def _home(self, request: Request, run: Run) -> Conversation | None:
@@ -260,13 +265,14 @@ class Route:
     def _best(self, run: Run) -> str | None:
         """The "always best" baseline that savings are counted against: of the route's models the one with the highest
         shipped quality over all of its tasks, the dearer one among equals. Beliefs do not move it: it stays one model."""
-        if self._baseline is None:
+        zone = run.principal.zone
+        if zone not in self._baseline:
             found = [info for name in self._models() if (info := run.model(name)) is not None and info.usable]
             if not found:
                 return None
             best = max(found, key=lambda info: (sum(prior_of(task, info).mean for task in self.rules), _rate(info)))
-            self._baseline = best.name
-        return self._baseline
+            self._baseline[zone] = best.name
+        return self._baseline[zone]
 
     # -- answer ------------------------------------------------------------------------------------------------------
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
@@ -290,33 +296,36 @@ class Route:
         chain = Fallback(self.name, [Target(name) for name in (*candidates, *last)])
         return await chain.answer(edited, run, chain.plan(edited, run))
 
+    def _priors_of(self, task: str, run: Run) -> dict[str, Prior]:
+        """Found once: a model's catalogue row does not change under a compiled route."""
+        known = self._priors.get(task)
+        if known is None:
+            infos = (run.model(ref.name) for ref in self.refs())
+            known = self._priors[task] = {info.name: prior_of(task, info) for info in infos if info is not None}
+        return known
+
     # -- learning ----------------------------------------------------------------------------------------------------
     def _remember(self, choice: Choice, request: Request, run: Run) -> None:
         predicted = {row.info.name: row.cost for row in choice.rows if row.cost is not None}
         asked = opened(request.content(), run.principal.key_id, choice.task.label, predicted)
-        for info in (run.model(name) for name in (*self._models(), self.otherwise)):
-            if info is not None:
-                self._priors[choice.task.label, info.name] = prior_of(choice.task.label, info)
+        self._priors_of(choice.task.label, run)
         self.learning.asked(run.trace.id, asked, run.clock.time(), implicit=self.settings.implicit)
 
     def saw(self, record: RequestRecord, trace: Trace) -> None:
         task = (trace.facts.get("task") or {}).get("label")
         if self._is_mine(trace) and task is not None:
-            self.learning.saw(record, trace, implicit=self.settings.implicit, known=self._known(task))
+            self.learning.saw(record, trace, implicit=self.settings.implicit, known=self._priors.get(task, {}))
 
     def told(self, trace: Trace, record: RequestRecord, score: float) -> None:
         task = (trace.facts.get("task") or {}).get("label")
         if self._is_mine(trace) and task is not None and self.settings.feedback:
             if self.learning.knows(trace.id):
-                self.learning.told(trace.id, score, self._known(task), near=self.settings.neighbours)
+                self.learning.told(trace.id, score, self._priors.get(task, {}), near=self.settings.neighbours)
             elif record.model is not None and (prior := _prior_in(trace, record.model)) is not None:
                 self.learning.told_late(trace.id, task, record.model, score, prior)
 
     def _is_mine(self, trace: Trace) -> bool:
         return (trace.facts.get("route") or {}).get("entry") == self.name
-
-    def _known(self, task: str) -> dict[str, Prior]:
-        return {model: prior for (label, model), prior in self._priors.items() if label == task}
 
 
 def _prior_in(trace: Trace, model: str) -> Prior | None:
