@@ -11,9 +11,14 @@ from typing import Any
 import pytest
 
 from headgate.core.clock import SYSTEM
+from headgate.core.ports import Governor
+from headgate.core.principal import Principal
+from headgate.governance.open import OpenGovernor
+from headgate.server.idempotency import array_failed
 from headgate.simulator.app import Simulator
 from headgate.simulator.breaks import Break
 from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
+from support.polling import until
 from support.sim import INSTANT
 
 ASK = [{"role": "user", "content": "What is 12*12?"}]
@@ -24,12 +29,12 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 class Stage:
-    def __init__(self) -> None:
+    def __init__(self, governor: Governor | None = None) -> None:
         self.loop = Loop()
         self.sim = Simulator(INSTANT)
         urls = self.loop.run(self.sim.start(0))
         text = EXAMPLE.read_text(encoding="utf-8")
-        self.gateway = self.loop.call(lambda: RunningGateway(text, urls, env=ENV))
+        self.gateway = self.loop.call(lambda: RunningGateway(text, urls, env=ENV, governor=governor))
         self.loop.run(self.gateway.start())
         self.port = int(self.gateway.url.rpartition(":")[2])
 
@@ -137,6 +142,70 @@ def test_a_stream_is_given_again_from_its_final_object(
     assert _text(door, second[2]) == _text(door, first[2]) != ""
     if door == "chat":
         assert b'"prompt_tokens"' in second[2], "the client had asked for usage"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_body_of_responses_at_the_chat_door_is_given_again_as_chat(stage: Stage, stream: bool) -> None:
+    body = {"model": "claude-4.7", "input": "What is 12*12?", "stream": stream}
+    first = stage.ask("/v1/chat/completions", body, f"bridged {stream}")
+    before = stage.counts()
+    second = stage.ask("/v1/chat/completions", body, f"bridged {stream}")
+    assert stage.counts() == before
+    assert second[1]["idempotent-replayed"] == "true"
+    if stream:
+        assert _text("chat", second[2]) == _text("chat", first[2]) != ""
+        assert second[2].endswith(b"data: [DONE]\n\n")
+    else:
+        assert second[2] == first[2]
+
+
+def test_a_stream_that_is_one_array_is_given_again_and_is_kept_by_its_end_and_not_by_its_words(stage: Stage) -> None:
+    path = "/v1beta/models/claude-4.7:streamGenerateContent"
+    first = stage.ask(path, GEMINI, "array")
+    before = stage.counts()
+    second = stage.ask(path, GEMINI, "array")
+    assert stage.counts() == before
+    assert second[2] == first[2]
+    assert json.loads(first[2])[-1]["candidates"][0]["finishReason"]
+    call = {"candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "args": {"error": "none"}}}]}}]}
+    assert not array_failed(json.dumps([call, call]).encode())
+    failed = {"error": {"code": 503, "message": "down"}}
+    assert array_failed(json.dumps([call, failed]).encode())
+    assert array_failed(b"[]")
+    assert array_failed(json.dumps([call]).encode()[:-1])
+
+
+def test_a_name_is_the_name_of_one_key_alone() -> None:
+    class ByKey(OpenGovernor):
+        def authenticate(self, credentials: Any) -> Principal:
+            return Principal(key_id=credentials[0])
+
+    stage = Stage(ByKey())
+    try:
+        for who in ("alice", "bob"):
+            status, headers, _ = stage.ask("/v1/chat/completions", CHAT, "mine", **{"x-api-key": who})
+            assert (status, headers.get("idempotent-replayed")) == (200, None)
+        assert stage.counts()[0] == 2
+        assert stage.ask("/v1/chat/completions", CHAT, "mine", **{"x-api-key": "bob"})[1]["idempotent-replayed"]
+        assert stage.counts()[0] == 2
+    finally:
+        stage.close()
+
+
+def test_what_a_client_left_is_not_kept_and_its_name_is_free(stage: Stage) -> None:
+    stage.loop.run(stage.sim.set_break("gpt-5.5", Break(mode="hang")))
+    connection = HTTPConnection("127.0.0.1", stage.port, timeout=30)
+    body = {**CHAT, "model": "gpt-5.5"}
+    before = stage.counts()[0]
+    headers = {"content-type": "application/json", "idempotency-key": "left"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+    until(lambda: stage.counts()[0] > before)
+    connection.close()
+    until(lambda: stage.loop.call(lambda: stage.gateway.house.inflight) == 0)
+    stage.loop.run(stage.sim.set_break("gpt-5.5", None))
+    stage.loop.call(stage.forgive)
+    status, headers, data = stage.ask("/v1/chat/completions", body, "left")
+    assert (status, headers.get("idempotent-replayed")) == (200, None), data
 
 
 def test_another_body_is_422_and_a_long_key_400(stage: Stage) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from headgate.cli import models
 from headgate.simulator import script as s
 from headgate.simulator.scripted import FakeUpstream
 from support.gateway import Loop
@@ -28,6 +29,7 @@ models:
   down: {provider: own}
   well: {provider: own}
   cut: {provider: own}
+  rests: {provider: own}
   pair: {fallback: [down, well]}
   broken: {fallback: [cut, well]}
   over: {fallback: [down]}
@@ -47,6 +49,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Fa
     fake.on("down", s.reply_json(500, {"error": {"message": "down"}}))
     fake.on("well", either(answer("well"), streamed("well")))
     fake.on("slow", either(answer("slow", after=20), streamed("slow", after=20)))
+    fake.on("rests", s.reply_json(503, {"error": {"message": "later"}}, (("retry-after", "100"),)))
     fake.on("cut", streamed("Half an ", ending=s.Reset()))
     folder = tmp_path_factory.mktemp("moves")
     file = folder / "headgate.yaml"
@@ -107,3 +110,27 @@ def test_a_move_is_logged_counted_decided_and_alerted(house, kind, model, stream
         lines = [one for one in logged if one["event"] == kind and one["trace"] == trace]
     assert alerts[0]["facts"][name] == value
     assert lines[0][name] == value
+
+
+def test_a_deployments_state_is_shown_wherever_an_operator_looks(house, capsys, monkeypatch):
+    """`/health`, the admin API, the metrics and the command line; with the reason and when it will be asked again."""
+    gateway, _ = house
+    _ask(gateway, "rests", stream=False)
+    with urllib.request.urlopen(f"{gateway.url}/health", timeout=20) as found:
+        state = json.loads(found.read())["models"]["rests"]["deployments"]["own/rests"]
+    assert (state["state"], state["reason"]) == ("open", "overloaded, asked to wait")
+    assert 0 < state["recovers_in"] <= 100
+    shown = {entry["name"]: entry for entry in gateway.ask_admin("/models")}
+    [deployment] = shown["rests"]["deployments"]
+    assert (deployment["health"]["state"], deployment["health"]["reason"]) == ("open", state["reason"])
+    with urllib.request.urlopen(f"{gateway.url}/metrics", timeout=20) as found:
+        metrics = found.read().decode()
+    assert 'headgate_breaker_state{deployment="own/rests",model="rests"} 2.0' in metrics
+    assert re.search(
+        r'breaker_recovers_seconds{deployment="own/rests",error_type="overloaded",model="rests"} \d', metrics
+    )
+    monkeypatch.setenv("COLUMNS", "200")
+    models.models(health=True, url=gateway.url)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.lstrip().startswith("rests "))
+    assert state["reason"] in line
+    assert re.search(r"\d\.\d s", line)

@@ -31,10 +31,10 @@ class ChatAnswers(OpenAiChat):
     name = "openai_chat_bridged"
 
     def __init__(self, *, include_usage: bool) -> None:
-        self._include_usage = include_usage
+        self.include_usage = include_usage
 
     def event_renderer(self, view: View) -> EventRenderer:
-        return super().event_renderer(msgspec.structs.replace(view, include_usage=self._include_usage))
+        return super().event_renderer(msgspec.structs.replace(view, include_usage=self.include_usage))
 
 
 def is_responses(body: bytes) -> bool:

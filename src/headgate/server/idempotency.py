@@ -30,7 +30,8 @@ from headgate.core.errors import (
 from headgate.core.events import Event, collect, events_of
 from headgate.core.fleet import Claim
 from headgate.core.ports import Answers
-from headgate.server.doors import Match
+from headgate.server import bridge
+from headgate.server.doors import CHAT_DOOR, Match
 from headgate.server.errors import reply_error
 from headgate.server.http import Headers, Request, Responder
 from headgate.stores.memory import MemoryAnswers
@@ -194,7 +195,7 @@ class Recorder:
         status, headers = self._head
         data = b"".join(self._pieces)
         if not _is_sse(headers):
-            return None if _array_failed(data) else Kept("whole", status, _lasting(headers), data)
+            return None if array_failed(data) else Kept("whole", status, _lasting(headers), data)
         try:
             answer = collect(_events(self._dialect, data))
         except HeadgateError:
@@ -226,10 +227,13 @@ async def _replay(kept: Kept, responder: Responder, match: Match, request: Reque
     body = kept.body
     if kept.form == "object":
         dialect = match.door.dialect
-        peek = dialect.peek(request.body, model=match.model, stream=match.stream)
         answer = dialect.parse_answer(kept.body, Quirks())
         view = View(
-            model=answer.model, stream=True, include_usage=peek.include_usage, id=answer.id, created=answer.created
+            model=answer.model,
+            stream=True,
+            include_usage=_wants_usage(request, match),
+            id=answer.id,
+            created=answer.created,
         )
         renderer = dialect.event_renderer(view)
         body = renderer.feed(list(events_of(answer))) + renderer.finish()
@@ -238,13 +242,19 @@ async def _replay(kept: Kept, responder: Responder, match: Match, request: Reque
     await responder.finish()
 
 
-def _array_failed(data: bytes) -> bool:
+def array_failed(data: bytes) -> bool:
     """Whether a stream that is one JSON array (Gemini's) ended with an error, or not at all."""
     try:
         elements = msgspec.json.decode(data)
     except msgspec.DecodeError:
         return True
     return not isinstance(elements, list) or not elements or "error" in elements[-1]
+
+
+def _wants_usage(request: Request, match: Match) -> bool:
+    if match.door is CHAT_DOOR and bridge.is_responses(request.body):
+        return bridge.as_responses(request.body)[1].include_usage
+    return match.door.dialect.peek(request.body, model=match.model, stream=match.stream).include_usage
 
 
 def _lasting(headers: Headers) -> list[tuple[str, str]]:
