@@ -10,22 +10,25 @@ import msgspec
 
 class Draw(msgspec.Struct, frozen=True, kw_only=True):
     """A slice of a limit per minute that is asked for. `debt` is what was used beyond earlier slices, or, below 0, what is
-    given back: booked whatever is left. `want` is granted as far as it goes, and nothing where that is below `least`."""
+    given back: booked whatever is left. `level` is what a store that was emptied is told: seconds, at least, until the
+    bucket is full again. `want` is granted as far as it goes, and nothing where that is below `least`."""
 
     bucket: str
     limit: int
     debt: int = 0
+    level: float = 0.0
     want: int = 0
     least: int = 1
 
 
 class Drawn(msgspec.Struct, frozen=True, kw_only=True):
     """`ahead`: seconds until the bucket is full again, this grant included. `born` names the bucket since it was last full,
-    or since the store forgot it."""
+    or since the store forgot it; `store` the store's own present life (Pulse)."""
 
     granted: int
     ahead: float
     born: str = ""
+    store: str = ""
 
 
 class Seating(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,10 +66,12 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pulse(msgspec.Struct, frozen=True, kw_only=True):
-    """Who lives, sorted by name, and what they have told of deployments, by name."""
+    """Who lives, sorted by name, and what they have told of deployments, by name. `store` names the store's present life:
+    it is another one after the store was emptied."""
 
     replicas: tuple[str, ...] = ()
     heard: Mapping[str, Heard] = {}
+    store: str = ""
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):

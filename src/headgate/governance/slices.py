@@ -1,11 +1,18 @@
 """Limits that a fleet shares: each process draws slices of them ahead of use, and asks the store only where its slice is
 used up.
 
-    admitted by all <= limit + limit * t / 60          in any t seconds, while the store answers
+    admitted by all <= limit + limit * t / 60          in any t seconds, while the store answers and forgets nothing
     left unused     <= KEEP of the limit               in the slices of processes that nobody asks any more
 
-Without the store each process goes on with its share of the limit (`on_store_loss: local`); what it has let through is
-booked once the store is back."""
+Without the store each process goes on with its share of the limit (`on_store_loss: local`); what it lets through is booked
+once the store is back. A store that was emptied is told how far the limit was used, by everybody who knows; for ALONE
+seconds each keeps to its share as if the store were lost, and so takes nobody's part. Either way at most
+
+    sum over processes of max(0, share - used)         share: limit / processes
+
+is admitted beyond the bound above, where `used` is the larger of what the process itself has used lately and of its part of
+what the store last told it was used by all. (Places for requests at a time, places.py: an emptied store may give those once
+more that others hold, until they say so at their next look.)"""
 
 from __future__ import annotations
 
@@ -16,22 +23,19 @@ from typing import Literal
 
 from headgate.core.clock import Clock
 from headgate.core.errors import StorageUnavailable
-from headgate.core.fleet import Draw, Seating
+from headgate.core.fleet import Draw, Drawn
 from headgate.core.ports import Shared
 from headgate.core.records import LimitSpec
 from headgate.governance.limits import BUSY_RETRY, MINUTE, Bucket, Limiter
+from headgate.governance.places import AGAIN, RESTED, Seats
 
 KEEP = 0.02
 """Part of a limit that all processes together may keep ahead of use."""
-SEATS_KEPT = 0.1
-AGAIN = 0.02
-"""Seconds after a no in which the store is not asked again."""
-RESTED = 1.0
-"""Seconds without a request after which a slice that is too large to keep goes back."""
 IDLE = 30.0
-SEATED = 20.0
-"""Seconds for which the store keeps the places of a process that says nothing."""
-RENEW_EVERY = 5.0
+AT_ONCE = 8
+ALONE = 2.0
+"""Seconds for which each process keeps to its own share after the store was emptied: by then all have said what they know
+of the limit (server/fleet.py looks twice a second)."""
 Event = Callable[[str, dict[str, object]], None]
 Loss = Literal["local", "closed", "open"]
 
@@ -48,6 +52,10 @@ class SharedLimits:
         self.on_store_loss: Loss = "local"
         self.replicas = 1
         self.lost = False
+        self._store = ""
+        self._look = False
+        """The store was emptied: all that is known of limits is to be laid beside what it knows."""
+        self._alone_until = -math.inf
         self._limiters: list[SharedLimiter] = []
 
     def limiter(self, scope: str, spec: LimitSpec) -> SharedLimiter:
@@ -89,12 +97,32 @@ class SharedLimits:
                 limiter.found(now)
             self._on_event("shared_store_back", {})
 
+    def heard(self, store: str) -> None:
+        """The name of the store's present life (core/fleet.py, Pulse)."""
+        if self._store and store != self._store:
+            self.forgotten()
+        self._store = store
+
+    def forgotten(self) -> None:
+        """The store has lost what it knew, or part of it."""
+        self._look = True
+        self._alone_until = self.clock.monotonic() + ALONE
+
+    def is_alone(self, now: float) -> bool:
+        """Each keeps to its share: the store is lost, or has just forgotten what others use."""
+        return self.lost or now < self._alone_until
+
     async def tend(self) -> None:
         """Gives back what nobody uses, books debts, renews places. Raises StorageUnavailable."""
         now = self.clock.monotonic()
-        for limiter in self._limiters:
-            for part in limiter.parts:
-                await part.tend(now)
+        parts = [part for limiter in self._limiters for part in limiter.parts]
+        if self._look:
+            for start in range(0, len(parts), AT_ONCE):
+                await asyncio.gather(*(part.tend(now, look=True) for part in parts[start : start + AT_ONCE]))
+            self._look = False
+            return
+        for part in parts:
+            await part.tend(now)
 
     def held(self) -> tuple[int, int]:
         """Requests per minute drawn ahead of use, and places held."""
@@ -147,22 +175,24 @@ class Slice(Bucket):
         amount = min(amount, self.limit)
         if self.held >= amount:
             return 0.0
-        if self._book.lost:
-            return 0.0 if self._book.on_store_loss == "open" else self._local(now).wait(amount, now)
+        if self._is_alone(now):
+            is_open = self._book.lost and self._book.on_store_loss == "open"
+            return 0.0 if is_open else self._local(now).wait(amount, now)
         return max(super().wait(amount - max(self.held, 0), now), AGAIN)
 
     def take(self, amount: int, now: float) -> None:
         amount = min(amount, self.limit)
         self.used_at = now
         self.typical += (amount - self.typical) * 0.1
-        if self._book.lost and self.held < amount:
+        alone = self._is_alone(now)
+        if alone and self.held < amount:
             self._local(now).take(amount, now)
             self._unbacked += amount
             return
         self.held -= amount
         if (
             self._asking is None
-            and not self._book.lost
+            and not alone
             and self.held < max(self._kept() // 2, 1)
             and (ahead := self._ahead_of_use(now)) > 0
         ):
@@ -170,14 +200,14 @@ class Slice(Bucket):
 
     def correct(self, taken: int, used: int) -> None:
         change = min(taken, self.limit) - used
-        if self._book.lost and self._share is not None:
+        if self._share is not None:
             self._share.tat -= change * self._share.interval
             self._unbacked = max(self._unbacked - change, 0)
         else:
             self.held += change
 
     def left(self, now: float) -> int:
-        if self._book.lost:
+        if self._is_alone(now):
             return self._local(now).left(now)
         return max(0, min(self.limit, super().left(now) + self.held))
 
@@ -185,7 +215,7 @@ class Slice(Bucket):
     def short(self, amount: int, now: float) -> bool:
         """Something has to be drawn, and the store has not just said no."""
         amount = min(amount, self.limit)
-        if self.held >= amount or not self.limit or now - self.refused_at < AGAIN:
+        if self.held >= amount or not self.limit or now - self.refused_at < AGAIN or self._is_alone(now):
             return False
         return super().wait(amount - max(self.held, 0), now) == 0.0
 
@@ -195,7 +225,7 @@ class Slice(Bucket):
         try:
             if self._asking is not None:
                 await asyncio.shield(self._asking)  # drawn ahead: perhaps enough for us too
-            if self.held < sum(self._waiting) and not self._book.lost:
+            if self.held < sum(self._waiting) and not self._is_alone(self._book.clock.monotonic()):
                 if self._asking is None:
                     self._asking = asyncio.create_task(self._ask(0))
                 await asyncio.shield(self._asking)
@@ -224,40 +254,58 @@ class Slice(Bucket):
         drawn = await self._book.shared.draw(
             Draw(bucket=self.name, limit=self.limit, debt=debt, want=want, least=least)
         )
+        self.held += debt
+        return await self._booked(drawn, debt)
+
+    async def _give_back(self, amount: int) -> None:
+        self.held -= amount
+        drawn = await self._book.shared.draw(Draw(bucket=self.name, limit=self.limit, debt=-amount))
+        await self._booked(drawn, -amount)
+
+    async def _booked(self, drawn: Drawn, debt: int) -> int:
+        """What was granted. Raises StorageUnavailable."""
         now = self._book.clock.monotonic()
-        self.held += debt + drawn.granted
-        if drawn.born != self._born:
+        self._counted(debt, now)
+        self._book.heard(drawn.store)
+        is_new = drawn.born != self._born and self.tat > now  # before it can have been full
+        if is_new:
+            self._book.forgotten()
+        if is_new or (drawn.granted and self._book.is_alone(now) and not self._book.lost):
+            await self._tell_again(now, debt, drawn.granted)
             self._born = drawn.born
-            if self.own > now:  # a new bucket before the old one can have been full: the store was emptied. Told again
-                self.held -= int((self.own - now) / self.interval)
-                self.own = -math.inf
-        self._counted(debt + drawn.granted, now)
+            return 0
+        self._born = drawn.born
+        self._counted(drawn.granted, now)
+        self.held += drawn.granted
         self.tat = now + drawn.ahead
         return drawn.granted
+
+    async def _tell_again(self, now: float, debt: int, granted: int) -> None:
+        """To a store that knows only of this `debt` and of what it has just `granted`, which goes back: it may be another
+        process's."""
+        self.tat += debt * self.interval
+        self._local(now)  # begins where the old store stood
+        told = Draw(bucket=self.name, limit=self.limit, debt=-granted, level=max(self.tat - now, 0.0))
+        drawn = await self._book.shared.draw(told)
+        self.tat = self._book.clock.monotonic() + drawn.ahead
 
     def _counted(self, amount: int, now: float) -> None:
         self.own = max(max(self.own, now) + amount * self.interval, now)
 
-    async def tend(self, now: float) -> None:
+    async def tend(self, now: float, *, look: bool = False) -> None:
         if self._asking is not None or self._book.lost:
             return
+        self._is_alone(now)  # where that is over, what it used is a debt by now
         rest = now - self.used_at
         keep = 0 if rest > IDLE else self._kept() if rest > RESTED else max(2 * self._kept(), math.ceil(self.typical))
         if self.held > keep:
             await self._give_back(self.held - keep)
-        elif self.held < 0:
+        elif self.held < 0 or (look and self.tat > now):
             await self._draw(0)
 
     async def close(self) -> None:
         if self._asking is None and not self._book.lost and self.held:
             await (self._give_back(self.held) if self.held > 0 else self._draw(0))
-
-    async def _give_back(self, amount: int) -> None:
-        self.held -= amount
-        drawn = await self._book.shared.draw(Draw(bucket=self.name, limit=self.limit, debt=-amount))
-        now = self._book.clock.monotonic()
-        self._counted(-amount, now)
-        self.tat = now + drawn.ahead
 
     def _kept(self) -> int:
         """What may lie here ahead of use."""
@@ -274,12 +322,21 @@ class Slice(Bucket):
         return wanted if wanted >= self.typical else 0
 
     # -- without the store -------------------------------------------------------------------------------------------------
+    def _is_alone(self, now: float) -> bool:
+        if self._book.is_alone(now):
+            return True
+        if self._share is not None:
+            self.found(now)
+        return False
+
     def _local(self, now: float) -> Bucket:
-        """This process's share, from which what it has drawn lately is taken already."""
+        """This process's share, from which what it has drawn lately is taken already; and as much as was taken from the
+        whole when the store was last heard."""
         if self._share is None:
             replicas = max(self._book.replicas, 1)
             self._share = share = Bucket(max(self.limit // replicas, 1) if self.limit else 0)
-            share.tat = now + min(max(self.own - now, 0.0) * replicas, MINUTE)
+            level = max((self.own - now) * replicas, self.tat - now, 0.0) - min(self.held, 0) * share.interval
+            share.tat = now + min(level, MINUTE)
         return self._share
 
     def found(self, now: float) -> None:
@@ -290,87 +347,6 @@ class Slice(Bucket):
             self.held -= min(self._unbacked, lately, share.limit)
         self._unbacked = 0
         self.refused_at = -math.inf
-
-
-class Seats:
-    """Places for requests at a time, as held by this process."""
-
-    __slots__ = ("_asking", "_book", "_limiter", "_renewed_at", "_waiting", "held", "name", "refused_at", "used_at")
-
-    def __init__(self, name: str, book: SharedLimits, limiter: SharedLimiter) -> None:
-        self.name = name
-        self._book = book
-        self._limiter = limiter
-        self.held = 0
-        self.used_at = self.refused_at = self._renewed_at = -math.inf
-        self._waiting = 0
-        self._asking: asyncio.Task[None] | None = None
-
-    @property
-    def limit(self) -> int:
-        return self._limiter.concurrent or 0
-
-    @property
-    def most(self) -> float:
-        """How many may run here now."""
-        if not self._book.lost:
-            return self.held
-        if self._book.on_store_loss == "open":
-            return math.inf
-        return max(self.limit // max(self._book.replicas, 1), 1) if self.limit else 0
-
-    def short(self, now: float) -> bool:
-        return self._limiter.running >= self.held and self.limit > 0 and now - self.refused_at >= AGAIN
-
-    async def fetch(self) -> None:
-        self._waiting += 1
-        try:
-            if self._asking is None:
-                self._asking = asyncio.create_task(self._ask())
-            await asyncio.shield(self._asking)
-        finally:
-            self._waiting -= 1
-
-    async def _ask(self) -> None:
-        await asyncio.sleep(0)
-        try:
-            need = self._limiter.running + self._waiting - self.held
-            if not await self._seat(max(need, 0) + self._spare()):
-                self.refused_at = self._book.clock.monotonic()
-        except StorageUnavailable as error:
-            self._book.lose(error)
-        finally:
-            self._asking = None
-
-    async def _seat(self, want: int) -> int:
-        """What is held is said as it is: a store that has forgotten learns it anew. Raises StorageUnavailable."""
-        granted = await self._book.shared.seat(
-            Seating(bucket=self.name, limit=self.limit, held=self.held, want=want, seconds=SEATED),
-            holder=self._book.holder,
-        )
-        self.held += granted
-        self._renewed_at = self._book.clock.monotonic()
-        return granted
-
-    async def tend(self, now: float) -> None:
-        if self._asking is not None or self._book.lost:
-            return
-        spare = self._spare() if now - self.used_at < RESTED else 0
-        free = self.held - self._limiter.running - spare
-        if free > 0:
-            self.held -= free
-            await self._seat(0)
-        elif self.held and now - self._renewed_at > RENEW_EVERY:
-            await self._seat(0)
-
-    async def close(self) -> None:
-        if self.held and not self._book.lost:
-            self.held = 0
-            await self._seat(0)
-
-    def _spare(self) -> int:
-        replicas = max(self._book.replicas, 1)
-        return max(int(self.limit * SEATS_KEPT) // replicas, 1 if self.limit >= 4 * replicas else 0)
 
 
 class SharedLimiter(Limiter):

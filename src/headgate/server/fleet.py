@@ -83,6 +83,7 @@ class Fleet:
         about = None if self._about is None else self._about()
         pulse = await self._shared.beat(self.limits.holder, news, about)
         self._told |= learned
+        self.limits.heard(pulse.store)
         self.replicas = pulse.replicas
         self.limits.replicas = max(len(pulse.replicas), 1)
         if pulse.heard:

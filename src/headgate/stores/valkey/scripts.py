@@ -1,26 +1,35 @@
-"""What runs inside the store, each atomically. One key each but for `BEAT`, whose keys share a slot.
+"""What runs inside the store, each atomically.
 
 Times are the store's own clock (TIME), kept as seconds since 2026 so that a double has nanoseconds to spare."""
 
 EPOCH = 1767225600
 NOW = f"local t = redis.call('TIME'); local now = (tonumber(t[1]) - {EPOCH}) + tonumber(t[2]) / 1e6\n"
+LIFE = """
+local function life(key)  -- names what the store knows: another one once it was emptied
+  redis.call('SET', key, string.format('%.6f', now), 'NX')
+  redis.call('PEXPIRE', key, 600000)
+  return redis.call('GET', key)
+end
+"""
 
 DRAW = (
     NOW
+    + LIFE
     + """
--- KEYS: bucket, 'tat born'; ARGV: limit a minute, debt, want, least. GCRA: tat is when the bucket is full again.
+-- KEYS: bucket, 'tat born'; the store's life. ARGV: limit a minute, debt, want, least, level.
+-- GCRA: tat is when the bucket is full again.
 local interval = 60 / tonumber(ARGV[1])
 local known, born = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%S+)$')
 born = born or string.format('%.6f', now)
 local tat = math.max(tonumber(known or now), now)
-tat = math.max(tat + tonumber(ARGV[2]) * interval, now)
+tat = math.max(tat + tonumber(ARGV[2]) * interval, now + tonumber(ARGV[5]))
 local free = math.floor((60 - (tat - now)) / interval + 1e-6)
 local granted = math.min(tonumber(ARGV[3]), free)
 if granted < tonumber(ARGV[4]) then granted = 0 end
 tat = tat + granted * interval
 -- two seconds longer than it is needed: a key that is missing before that was lost
 redis.call('SET', KEYS[1], string.format('%.9f %s', tat, born), 'PX', math.ceil((tat - now) * 1000) + 2000)
-return {granted, string.format('%.9f', tat - now), born}
+return {granted, string.format('%.9f', tat - now), born, life(KEYS[2])}
 """
 )
 
@@ -51,9 +60,10 @@ return granted
 
 BEAT = (
     NOW
+    + LIFE
     + """
--- KEYS: replicas (by last beat), notices (name -> 'until told by text'), what each says of itself; ARGV: holder, seconds of
--- silence that end one, what it says of itself, then name, seconds, text of each notice
+-- KEYS: replicas (by last beat), notices (name -> 'until told by text'), what each says of itself, the store's life;
+-- ARGV: holder, seconds of silence that end one, what it says of itself, then name, seconds, text of each notice
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 local since = now - tonumber(ARGV[2])
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', since)) do redis.call('HDEL', KEYS[3], gone) end
@@ -66,7 +76,7 @@ for i = 4, #ARGV, 3 do
   redis.call('HSET', KEYS[2], ARGV[i], value)
   redis.call('PEXPIRE', KEYS[2], 3600000)
 end
-local out = {redis.call('ZRANGE', KEYS[1], 0, -1)}
+local out = {redis.call('ZRANGE', KEYS[1], 0, -1), life(KEYS[4])}
 local all = redis.call('HGETALL', KEYS[2])
 for i = 1, #all, 2 do
   local ends, told, by, text = string.match(all[i + 1], '^(%S+) (%S+) (%S+) (.*)$')

@@ -40,6 +40,7 @@ class ValkeyShared:
             retry=Retry(NoBackoff(), 0),
         )
         self._pool = pool
+        self._life = f"{prefix}{{fleet}}:life"
         self._redis = redis = Redis(connection_pool=pool)
         self._draw = redis.register_script(scripts.DRAW)
         self._seat = redis.register_script(scripts.SEAT)
@@ -52,10 +53,9 @@ class ValkeyShared:
 
     # -- limits --------------------------------------------------------------------------------------------------------
     async def draw(self, draw: Draw) -> Drawn:
-        found = await self._run(
-            self._draw, [f"{self._prefix}limit:{draw.bucket}"], [draw.limit, draw.debt, draw.want, draw.least]
-        )
-        return Drawn(granted=int(found[0]), ahead=float(found[1]), born=found[2].decode())
+        arguments = [draw.limit, draw.debt, draw.want, draw.least, draw.level]
+        found = await self._run(self._draw, [f"{self._prefix}limit:{draw.bucket}", self._life], arguments)
+        return Drawn(granted=int(found[0]), ahead=float(found[1]), born=found[2].decode(), store=found[3].decode())
 
     async def seat(self, seating: Seating, *, holder: str) -> int:
         arguments = [holder, seating.limit, seating.held, seating.want, seating.least, seating.seconds]
@@ -66,7 +66,7 @@ class ValkeyShared:
         arguments: list[Any] = [holder, SILENCE, b"" if about is None else msgspec.json.encode(about)]
         for name, notice in news.items():
             arguments += [name, min(notice.seconds, LONGEST_TOLD), msgspec.json.encode(notice)]
-        replicas, *told = await self._run(self._beat, self._fleet_keys, arguments)
+        replicas, life, *told = await self._run(self._beat, [*self._fleet_keys, self._life], arguments)
         heard = {}
         for name, seconds, age, by, text in told:
             try:
@@ -74,7 +74,7 @@ class ValkeyShared:
             except msgspec.DecodeError:
                 continue  # of another release
             heard[name.decode()] = Heard(by=by.decode(), notice=notice, seconds=float(seconds), age=float(age))
-        return Pulse(replicas=tuple(sorted(name.decode() for name in replicas)), heard=heard)
+        return Pulse(replicas=tuple(sorted(name.decode() for name in replicas)), heard=heard, store=life.decode())
 
     async def members(self) -> Sequence[Member]:
         replicas, _, abouts = self._fleet_keys
