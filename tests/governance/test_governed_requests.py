@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from headgate.core.errors import BudgetExceeded, HeadgateError
 from headgate.core.principal import LOCAL
-from headgate.core.records import BudgetSpec, KeyRecord, LimitSpec
+from headgate.core.records import BudgetSpec, KeyRecord, LimitSpec, TeamRecord
 from headgate.engine.compile import Compiler
 from headgate.engine.pipeline import Exchange
 from headgate.governance.governor import KeyedGovernor
@@ -24,6 +25,7 @@ from headgate.simulator.app import Simulator
 from headgate.stores.memory import MemoryStore
 from support.at_rest import held
 from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
+from support.polling import until
 from support.sim import INSTANT
 
 CENT = 10_000_000
@@ -263,14 +265,74 @@ def test_limits_answer_429_with_a_true_wait_and_openais_headers(stage):
     assert headers["x-ratelimit-remaining-requests"] == "0"
 
 
-def test_tokens_are_counted_as_they_were_used(stage):
-    key, key_id = stage.key(limits=LimitSpec(tokens_per_minute=1_000_000))
-    _, _, body = stage.chat(key)
-    limiter = stage.governor._limiters[f"key:{key_id}"]
-    used = body["usage"]["total_tokens"]
-    assert limiter.tokens.tat - stage.gateway.house.clock.monotonic() == pytest.approx(
-        used * limiter.tokens.interval, abs=5
+def tokens_taken(stage, key_id: str) -> int:
+    """Tokens that a key's limit of one a second holds as taken, to the nearest one."""
+    bucket = stage.governor._limiters[f"key:{key_id}"].tokens
+    return round(max(bucket.tat - stage.gateway.house.clock.monotonic(), 0.0) / bucket.interval)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["claude-4.7", "careful"])
+def test_tokens_are_counted_as_they_were_used(stage, model, stream):
+    """Not as they were estimated: by all attempts of the request together."""
+    key, key_id = stage.key(limits=LimitSpec(tokens_per_minute=6000))  # 100 come back each second
+    before = len(stage.gateway.ledger.intents)
+    began = time.monotonic()
+    assert stage.chat(key, model, stream=stream, max_tokens=3000)[0] == 200
+    ledger = stage.gateway.ledger
+    used = sum(ledger.outcomes[intent.id].usage.total for intent in list(ledger.intents)[before:])
+    assert 0 < used < 1000
+    came_back = 100 * (time.monotonic() - began)
+    assert used - came_back - 1 <= tokens_taken(stage, key_id) <= used + 1
+
+
+def test_what_goes_on_in_the_background_counts_when_its_provider_has_said_what_it_used(stage):
+    key, key_id = stage.key(limits=LimitSpec(tokens_per_minute=300))  # 5 come back each second
+    stage.loop.run(stage.sim.break_model("gpt-5.5", "slow_first_token", delay=1.0))
+    began = time.monotonic()
+    body = {"model": "gpt-5.5", "input": "What is 12*12?", "max_output_tokens": 3000, "background": True}
+    status, _, _ = stage.ask("/v1/responses", body, key)
+    assert status == 200
+    attempt = stage.gateway.ledger.intents[-1].id
+    assert attempt not in stage.gateway.ledger.outcomes
+    assert tokens_taken(stage, key_id) >= 299 - 5 * (time.monotonic() - began), "until then the estimate stays"
+    until(lambda: attempt in stage.gateway.ledger.outcomes)
+    used = stage.gateway.ledger.outcomes[attempt].usage.total
+    assert used < 200
+    assert used - 5 * (time.monotonic() - began) - 1 <= tokens_taken(stage, key_id) <= used + 1
+    assert tokens_taken(stage, key_id) > 0
+
+
+def test_a_team_has_limits_that_its_keys_share(stage):
+    stage.rules(
+        Rules(teams={"red": TeamRecord(id="red", name="red", created=0.0, limits=LimitSpec(requests_per_minute=2))})
     )
+    keys = [stage.key(team="red")[0] for _ in range(3)]
+    assert [stage.chat(key)[0] for key in keys] == [200, 200, 429]
+    status, headers, body = stage.chat(keys[0])
+    assert (status, headers["x-ratelimit-limit-requests"]) == (429, "2")
+    assert "'red'" in body["error"]["message"]
+
+
+def test_a_full_deployment_moves_to_the_next_and_is_a_429_with_the_time_where_there_is_none(stage):
+    first, second = (deployment.name for deployment in stage.gateway.house.snapshot.model("gpt-5.5").deployments)
+    stage.rules(Rules(deployment_limits=dict.fromkeys((first, second), LimitSpec(requests_per_minute=1))))
+    key, key_id = stage.key()
+    asked = [stage.chat(key, "gpt-5.5")[0] for _ in range(2)]
+    mine = {intent.deployment for intent in stage.gateway.ledger.intents if intent.key_id == key_id}
+    assert (asked, mine) == ([200, 200], {first, second})
+    status, headers, _ = stage.chat(key, "gpt-5.5")
+    assert status == 429
+    assert 50 < int(headers["retry-after"]) <= 60
+
+
+def test_a_client_that_waits_as_long_as_it_was_told_is_let_in(stage):
+    key, _ = stage.key(limits=LimitSpec(requests_per_minute=40))
+    while (last := stage.chat(key))[0] == 200:
+        pass
+    assert last[0] == 429
+    time.sleep(int(last[1]["retry-after"]))
+    assert stage.chat(key)[0] == 200
 
 
 def test_a_full_model_budget_moves_a_chain_on_and_ends_a_single_request(stage):

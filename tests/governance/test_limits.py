@@ -31,6 +31,11 @@ class Tank:
         return max(Fraction(0), over * 60 / self.limit)
 
 
+def over(limiter: Limiter, taken: int, used: int, now: float = 0.0) -> None:
+    limiter.leave()
+    limiter.correct(taken, used, now)
+
+
 STEP = st.tuples(st.integers(0, 30_000), st.integers(0, 300), st.integers(0, 400) | st.none())
 
 
@@ -49,7 +54,7 @@ def test_a_bucket_is_the_reference_tank(limit, steps):
             bucket.take(amount, float(now))
             tank.level += min(amount, limit)
             if used is not None:
-                bucket.correct(amount, used)
+                bucket.correct(amount, used, float(now))
                 tank.level += used - min(amount, limit)
                 if tank.level < 0:
                     tank.level = Fraction(0)
@@ -99,17 +104,25 @@ def test_all_or_nothing_over_several_scopes():
 def test_tokens_are_corrected_by_what_was_used():
     limiter = Limiter("key:k", LimitSpec(tokens_per_minute=600))
     take_all([limiter], 500, 0.0)
-    limiter.free(500, 100)
+    over(limiter, 500, 100)
     assert limiter.tokens.left(0.0) == 500  # type: ignore[union-attr]
     take_all([limiter], 500, 0.0)
-    limiter.free(500, 800)
+    over(limiter, 500, 800)
     assert limiter.wait(1, 0.0)[0] == pytest.approx(30.1), "a debt of 300, and one token more"
+
+
+def test_what_was_used_beyond_an_estimate_is_owed_from_when_it_is_known():
+    """A minute after an answer began, nothing of its estimate is left in the bucket."""
+    limiter = Limiter("key:k", LimitSpec(tokens_per_minute=600))
+    take_all([limiter], 100, 0.0)
+    over(limiter, 100, 400, 60.0)
+    assert limiter.tokens.left(60.0) == 300  # type: ignore[union-attr]
 
 
 def test_a_request_larger_than_the_limit_is_let_in_once_nothing_else_is():
     limiter = Limiter("key:k", LimitSpec(tokens_per_minute=100))
     take_all([limiter], 5000, 0.0)
-    limiter.free(5000, 50)
+    over(limiter, 5000, 50)
     assert limiter.wait(5000, 0.0)[0] == pytest.approx(30.0)
 
 
@@ -119,9 +132,9 @@ def test_concurrency_is_freed_by_the_end_and_refusals_take_nothing():
     take_all([limiter], 0, 0.0)
     with pytest.raises(RateLimited, match="2 requests at a time"):
         take_all([limiter], 0, 0.0)
-    limiter.free(0, 0)
+    over(limiter, 0, 0)
     take_all([limiter], 0, 0.0)
-    limiter.undo(0)
+    limiter.undo(0, 0.0)
     assert limiter.running == 1
     assert limiter.requests is not None
     assert limiter.requests.left(0.0) == 98

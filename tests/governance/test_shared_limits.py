@@ -68,6 +68,10 @@ class Replica:
         self.used.take(1, SYSTEM.monotonic())
         return 0.0
 
+    def over(self, tokens: int = 1, used: int = 1) -> None:
+        self.limiters[0].leave()
+        self.limiters[0].correct(tokens, used, SYSTEM.monotonic())
+
     async def flood(self, refusals: int, tokens: int = 1, used: int | None = None, pause: float = 0.005) -> int:
         """Asks without end until it has been refused so many times; how many requests were admitted."""
         admitted = 0
@@ -77,7 +81,7 @@ class Replica:
                 await asyncio.sleep(pause)
             else:
                 admitted += 1
-                self.limiters[0].free(tokens, tokens if used is None else used)
+                self.over(tokens, tokens if used is None else used)
                 if admitted % 20 == 0:
                     await asyncio.sleep(0)
         return admitted
@@ -144,7 +148,7 @@ async def test_ordinary_requests_do_not_ask_the_store(fleet) -> None:
     for _ in range(2000):
         waited += replica.limits.is_short(replica.limiters, 1)
         assert await replica.ask() == 0
-        replica.limiters[0].free(1, 1)
+        replica.over()
         await asyncio.sleep(0)
     assert waited <= 5, "slices are drawn before they are needed"
     assert replica.shared.asked - before <= 10
@@ -176,7 +180,7 @@ async def test_places_are_shared_and_come_back(fleet) -> None:
     for replica in replicas:
         assert replica.limiters[0].running <= 10
     first = next(replica for replica in replicas if replica.limiters[0].running)
-    first.limiters[0].free(1, 1)
+    first.over()
     await first.limits.tend()
     await asyncio.sleep(1.1)
     await first.limits.tend()

@@ -63,8 +63,13 @@ class Grant(Protocol):
     def commit(self, worst: int) -> None: ...
     def spend(self, worst: int, actual: int) -> None: ...
 
-    def settle(self, *, cost: int, tokens: int) -> None:
-        """Corrects the estimates by what was used (nano-US$, tokens) and frees the concurrency slot. Idempotent."""
+    def settle(self, *, cost: int, tokens: int, pending: bool = False) -> None:
+        """Corrects the estimates by what was used (nano-US$, tokens) and frees the concurrency slot. Idempotent. `pending`:
+        an attempt goes on without the request; until it has said (`late`), its tokens are what was estimated."""
+        ...
+
+    def late(self, tokens: int) -> None:
+        """What an attempt used that ended after its request was settled: in place of what was kept for it."""
         ...
 
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from headgate.core.answer import Answer
 from headgate.core.envelope import Envelope
 from headgate.core.errors import ModelNotFound
+from headgate.core.ports import Grant
 from headgate.core.principal import Principal
 from headgate.core.request import Request
 from headgate.core.strategy import Aside, Beside, ModelInfo, Plan, Strategy
@@ -27,7 +28,7 @@ Progress = Callable[[str, dict[str, Any]], Awaitable[None]]
 class Shared:
     """What all runs of one request have in common."""
 
-    __slots__ = ("client_left", "house", "on_progress", "principal", "silent", "snapshot", "trace")
+    __slots__ = ("client_left", "house", "on_progress", "principal", "settled", "silent", "snapshot", "trace")
 
     def __init__(
         self,
@@ -45,6 +46,8 @@ class Shared:
         self.on_progress = on_progress
         self.client_left: Callable[[], bool] | None = None
         self.silent: set[str] = set()
+        self.settled: Grant | None = None
+        """Of a request that is over: attempts that end later tell it what they used."""
 
 
 class RequestRun:
@@ -89,6 +92,11 @@ class RequestRun:
     # -- Life ------------------------------------------------------------------------------------------------------
     def closed(self, view: AttemptView, deployment: Deployment, upstream_id: str | None) -> None:
         self._shared.house.attempt_closed(view, self._shared.trace, deployment, upstream_id)
+        if self._shared.settled is not None:
+            self._shared.settled.late(view.usage.total if view.usage is not None else 0)
+
+    def settled(self, grant: Grant) -> None:
+        self._shared.settled = grant
 
     def keeps(self, object_id: str, model: str, deployment: Deployment) -> None:
         self._shared.house.homes.remember(self.trace.key_id, object_id, model, deployment)

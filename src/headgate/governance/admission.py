@@ -27,6 +27,7 @@ class Pass:
         "_clock",
         "_limiters",
         "_tokens",
+        "_used",
         "_windows",
         "committed",
         "held",
@@ -48,6 +49,7 @@ class Pass:
         self._clock = clock
         self._limiters = limiters
         self._tokens = tokens
+        self._used = 0
         self._windows = windows
         self.reserved = self.held = reserved
         self.committed = 0
@@ -80,17 +82,26 @@ class Pass:
         self.spent += actual
         self._hold(self.committed if self.is_over else max(self.reserved - self.spent, self.committed), actual)
 
-    def settle(self, *, cost: int, tokens: int) -> None:
+    def settle(self, *, cost: int, tokens: int, pending: bool = False) -> None:
         """The request is over. What attempts under way can still cost stays reserved until they have said."""
         if self.is_over:
             return
         self.is_over = True
         for limiter in self._limiters:
-            limiter.free(self._tokens, tokens)
+            limiter.leave()
+        self._used = tokens
+        if not pending:
+            self.late(0)
         if self._windows:
             late = max(cost - self.spent, 0) if not self.committed else 0
             self.spent += late
             self._hold(self.committed, late)
+
+    def late(self, tokens: int) -> None:
+        now = self._clock.monotonic() if self._limiters else 0.0
+        for limiter in self._limiters:
+            limiter.correct(self._tokens, self._used + tokens, now)
+        self._tokens = self._used = 0
 
     def _hold(self, held: int, settled: int) -> None:
         self._book.move(self._windows, reserved=held - self.held, settled=settled)

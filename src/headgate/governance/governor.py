@@ -179,7 +179,7 @@ class KeyedGovernor:
                 await self.book.reserve(windows, worst)
         except BaseException:
             for limiter in limiters:
-                limiter.undo(tokens)
+                limiter.undo(tokens, self._clock.monotonic())
             raise
         return Pass(self.book, self._clock, limiters, tokens, windows, worst)
 

@@ -43,9 +43,10 @@ class Bucket:
     def take(self, amount: int, now: float) -> None:
         self.tat = max(self.tat, now) + min(amount, self.limit) * self.interval
 
-    def correct(self, taken: int, used: int) -> None:
-        """What was taken becomes what was used; a debt is paid off by later requests' waiting."""
-        self.tat += (used - min(taken, self.limit)) * self.interval
+    def correct(self, taken: int, used: int, now: float) -> None:
+        """What was taken becomes what was used; a debt, which is told of now, is paid off by later requests' waiting."""
+        more = used - min(taken, self.limit)
+        self.tat = (max(self.tat, now) if more > 0 else self.tat) + more * self.interval
 
     def left(self, now: float) -> int:
         free = MINUTE - max(self.tat - now, 0.0)
@@ -96,17 +97,21 @@ class Limiter:
         if self.tokens is not None:
             self.tokens.take(tokens, now)
 
-    def free(self, tokens: int, used: int) -> None:
-        """The request is over: its place is free, its tokens are what it used."""
+    def leave(self) -> None:
+        """The request is over, and its place free."""
         self.running -= 1
-        if self.tokens is not None:
-            self.tokens.correct(tokens, used)
 
-    def undo(self, tokens: int) -> None:
+    def correct(self, tokens: int, used: int, now: float) -> None:
+        """The `tokens` that were taken for it become what it `used`."""
+        if self.tokens is not None:
+            self.tokens.correct(tokens, used, now)
+
+    def undo(self, tokens: int, now: float) -> None:
         """As if the request had never come: something else refused it."""
-        self.free(tokens, 0)
+        self.leave()
+        self.correct(tokens, 0, now)
         if self.requests is not None:
-            self.requests.correct(1, 0)
+            self.requests.correct(1, 0, now)
 
 
 def _changed(bucket: Bucket | None, limit: int | None) -> Bucket | None:

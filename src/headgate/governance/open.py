@@ -18,7 +18,10 @@ class _Free:
     def spend(self, worst: int, actual: int) -> None:
         return None
 
-    def settle(self, *, cost: int, tokens: int) -> None:
+    def settle(self, *, cost: int, tokens: int, pending: bool = False) -> None:
+        return None
+
+    def late(self, tokens: int) -> None:
         return None
 
 

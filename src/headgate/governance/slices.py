@@ -198,7 +198,7 @@ class Slice(Bucket):
         ):
             self._asking = asyncio.create_task(self._ask(ahead))
 
-    def correct(self, taken: int, used: int) -> None:
+    def correct(self, taken: int, used: int, now: float) -> None:
         change = min(taken, self.limit) - used
         if self._share is not None:
             self._share.tat -= change * self._share.interval
