@@ -204,6 +204,13 @@ def test_a_prompt_is_explained_and_no_model_called(page, stage):
     page.select_option("#explain select", "careful")
     page.get_by_role("button", name="Explain").click()
     page.locator("#explained [data-is=chosen]", has_text="careful (ensemble)").wait_for()
+    panel = "Panel: claude-4.7, gpt-5.5, gemini-3.0 · mode best, judged by llama-4 (score) · incumbent claude-4.7"
+    assert shown.locator("[data-is=may]").inner_text() == panel
+    page.select_option("#explain select", "agent")
+    page.get_by_role("button", name="Explain").click()
+    page.locator("#explained [data-is=chosen]", has_text="agent (agent)").wait_for()
+    may = "Models: claude-4.7, gpt-5.5, gemini-3.0, llama-4, deepseek-v4 · tools: files, python · at most 20 steps"
+    assert shown.locator("[data-is=may]").inner_text() == may
     assert not shown.get_by_role("heading", name="Task").is_visible()
     assert stage.loop.call(lambda: len(stage.sim.log)) == before
 
@@ -352,7 +359,10 @@ def test_the_plan_of_an_agent_stands_with_its_steps(page, stage):
     page.locator("tbody a").first.click()
     page.get_by_role("heading", name="Plan").wait_for()
     rows = [row.inner_text().split("\t") for row in page.locator("h2:has-text('Plan') + div tbody tr").all()]
-    assert [row[0] for row in rows] == ["gather", "write"]
+    assert [row[0].split("\n") for row in rows] == [
+        ["gather", "Collect what is needed for: Name two uses of a weir."],
+        ["write", "Using this: $gather Name two uses of a weir."],
+    ]
     assert rows[1][2] == "gather"
     for row in rows:
         assert row[3].strip() == "passed"

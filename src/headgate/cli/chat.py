@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from headgate.cli.client import refused, served
 from headgate.cli.demo import summary
 from headgate.cli.output import dim, fail, no_gateway, say, show_json
 
@@ -57,20 +58,10 @@ def _named(url: str, key: str, model: str | None, words: list[str]) -> tuple[str
     """(model, prompt). Without -m, a first word that is a model's name is one where it cannot be a word of the prompt: the
     rest is one quoted argument, or there is no rest."""
     if model is None and len(words) in (1, 2) and " " not in words[0]:
-        names = _served(url, key)
+        names = served(url, key)
         if words[0] in names:
             return words[0], words[1:]
     return model or "auto", words
-
-
-def _served(url: str, key: str) -> set[str]:
-    """Empty where nobody answers: the request itself then says why."""
-    request = urllib.request.Request(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return {model["id"] for model in msgspec.json.decode(answer.read())["data"]}
-    except (OSError, msgspec.DecodeError, KeyError, TypeError):
-        return set()
 
 
 def _turn(url: str, key: str, model: str, messages: list[dict[str, Any]], *, as_json: bool) -> str:
@@ -90,7 +81,7 @@ def _turn(url: str, key: str, model: str, messages: list[dict[str, Any]], *, as_
                 details = chunk.get("headgate") or details
                 _show(chunk, said, quiet=as_json)
     except urllib.error.HTTPError as error:
-        fail(_reason(error))
+        refused(error, url, key, model)
     except OSError as error:
         no_gateway(url, error)
     text = "".join(said)
@@ -118,10 +109,3 @@ def _show(chunk: dict[str, Any], said: list[str], *, quiet: bool) -> None:
 def printable(text: str) -> str:
     """A model's words must not drive the terminal: escape sequences and other controls are shown, not sent."""
     return "".join(c if c in "\n\t" or c.isprintable() or c == " " else "\ufffd" for c in text)
-
-
-def _reason(error: urllib.error.HTTPError) -> str:
-    try:
-        return f"{error.code}: {msgspec.json.decode(error.read())['error']['message']}"
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return f"the gateway answered {error.code}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json as stdlib_json
+import textwrap
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from headgate.cli.client import told
 from headgate.cli.output import bold, dim, fail, myself, say, show_json
 
 app = typer.Typer(add_completion=False, invoke_without_command=True)
@@ -163,7 +165,7 @@ def _control(data_dir: Path, model: str, command: dict) -> None:
         request = urllib.request.Request(f"{control}/_sim/models/{model}", data=body, method="POST")
         urllib.request.urlopen(request, timeout=5).close()
     except urllib.error.HTTPError as error:
-        fail(error.read().decode()[:300])
+        fail(msgspec.json.decode(error.read())["error"])
     except OSError:
         fail(
             f"no demo is running on {data_dir}: start one with `{myself()} demo`, or name its --data-dir before the verb"
@@ -184,8 +186,8 @@ def _tour(url: str, console: str, names: list[str], file: Path, at_keys: Callabl
             continue
         say(f"{bold(f'{phase}: model={name!r}')}  {dim(prompt)}")
         text, about = found[0], summary(found[1]) if found[1] else ""
-        say(f"    {' '.join(text.split())[:300]}")
-        for line in steps(found[1] or {}):
+        say(f"    {textwrap.shorten(text, 300, placeholder=' …')}")
+        for line in [*members(found[1] or {}), *steps(found[1] or {})]:
             say(f"    {line}")
         say(f"    {dim(about)}\n")
         if name == "auto":
@@ -219,7 +221,7 @@ def _routes(url: str) -> None:
         parts = [
             f"{task['label']} {task['confidence']:.2f} ({why}) → {details['chosen']['model']}",
             "cost unknown" if cost is None else f"${cost}",
-            *([] if saved is None else [f"saved {_signed(Decimal(saved))}"]),
+            *([f"saved {_signed(Decimal(saved))}"] if saved is not None and Decimal(saved) else []),
         ]
         say(f"    {prompt}\n      {dim(' · '.join(parts))}")
     best = next((details["baseline"] for _, details in routed if "baseline" in details), None)
@@ -270,8 +272,25 @@ def _ask(url: str, name: str, prompt: str) -> tuple[str, dict] | None:
     except urllib.error.HTTPError as error:
         if error.code == 501:
             return None
-        return f"error {error.code}: {error.read().decode()[:200]}", {}
+        return f"error {told(error)}", {}
     return found["choices"][0]["message"]["content"] or "", found["headgate"]
+
+
+def members(details: dict) -> list[str]:
+    """An ensemble's candidates, a line each: what became of it, its score, how long it took, what it cost."""
+    panel = details.get("ensemble") or {}
+    judge = f" from {panel['judge']['model']}" if "judge" in panel else ""
+    return [
+        " · ".join(
+            [
+                f"{member['model']} {member['outcome']}",
+                *([f"score {member['score']:.2f}{judge}"] if "score" in member else []),
+                *([f"{member['latency_ms'] / 1000:.2f} s"] if "latency_ms" in member else []),
+                f"${member['cost_usd']}" if "cost_usd" in member else "cost unknown",
+            ]
+        )
+        for member in panel.get("members") or []
+    ]
 
 
 def steps(details: dict) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from headgate.cli.client import refused
 from headgate.cli.output import bold, dim, fail, no_gateway, say, show_json, table
 
 app = typer.Typer(add_completion=False)
@@ -38,7 +39,7 @@ def explain(
         ) as answer:
             found = msgspec.json.decode(answer.read())
     except urllib.error.HTTPError as error:
-        fail(error.read().decode()[:500])
+        refused(error, url, key, model)
     except OSError as error:
         no_gateway(url, error)
     if json:
@@ -75,7 +76,7 @@ def _show(found: dict[str, Any]) -> None:
     if panel := found.get("ensemble"):
         judge = panel.get("judge")
         judged = f", judged by {judge['model']} ({judge['style']})" if judge else ""
-        say(f"panel: {', '.join(panel['panel'])}, {panel['mode']}{judged}")
+        say(f"panel: {', '.join(panel['panel'])}; mode {panel['mode']}{judged}")
     if tools := (found.get("agent") or {}).get("tools"):
         say(f"tools: {', '.join(tools)}")
     cost, worst = _usd(predicted["cost_usd"]), _usd(predicted["worst_case_usd"])

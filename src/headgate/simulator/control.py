@@ -32,6 +32,8 @@ def respond(sim: Simulator, call: Call) -> steps.Script:
             case ("POST", "models") if name in sim.models:
                 yield steps.Wait(sim.later(name, _break_of(call.body)))
                 yield from steps.reply_json(200, _shown(sim, name))
+            case ("POST", "models"):
+                yield from steps.reply_json(404, {"error": f"no model {name!r}; there are: {', '.join(sim.models)}"})
             case ("GET", "log"):
                 yield from steps.reply_json(200, _log(sim, call.query))
             case ("POST", "script"):
@@ -44,7 +46,7 @@ def respond(sim: Simulator, call: Call) -> steps.Script:
                 sim.log.clear()
                 yield from steps.reply_json(200, {"ok": True})
             case _:
-                yield from steps.reply_json(404, {"error": f"no such model or command: {call.method} {call.path}"})
+                yield from steps.reply_json(404, {"error": f"no such command: {call.method} {call.path}"})
     except (ValueError, msgspec.MsgspecError) as error:
         yield from steps.reply_json(400, {"error": str(error)})
 

@@ -22,7 +22,7 @@ from headgate.core.errors import (
 )
 from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
-from headgate.strategies.failed import FINAL, all_failed
+from headgate.strategies.failed import FINAL, Failure, all_failed
 from headgate.strategies.fit import unfit
 from headgate.strategies.resuming import Rescue, resuming
 from headgate.strategies.schema import breaks_schema
@@ -144,9 +144,9 @@ class Fallback:
         return [target.name for target in before if target.name in plan.order]
 
     async def _from(
-        self, request: Request, run: Run, order: list[str], well: int, *, broken: UpstreamFault | None = None
+        self, request: Request, run: Run, order: list[str], well: int, *, broken: Failure | None = None
     ) -> Answer:
-        failures: list[HeadgateError] = [broken] if broken else []
+        failures: list[Failure] = [broken] if broken else []
         too_long: int | None = None
         calls_before = run.trace.calls
         for place, name in enumerate(order):
@@ -168,7 +168,7 @@ class Fallback:
                     raise
                 if kind == "context_length":
                     too_long = _context(run, name)
-                failures.append(error)
+                failures.append((name, error))
                 run.decide("fallback", _after(order, place), over=[name], because=f"{name}: {_why(error)}")
                 continue
             return self._rescuable(answer, request, run, order[place + 1 :], max(0, well - place - 1))
@@ -197,7 +197,7 @@ class Fallback:
 
     def _rescuable(self, answer: Answer, request: Request, run: Run, rest: list[str], well: int) -> Answer:
         async def go_on(following: Request, error: UpstreamFault) -> Answer:
-            return await self._from(following, run.child(role="rescue"), rest, well, broken=error)
+            return await self._from(following, run.child(role="rescue"), rest, well, broken=(answer.model, error))
 
         return resuming(answer, request, run, rest, go_on, rescue=self.rescue)
 

@@ -12,6 +12,9 @@ from headgate.core.strategy import ModelInfo, Plan, Ref, Run
 from headgate.strategies.fit import unfit
 from headgate.upstream.account import DEFAULT_OUTPUT
 
+LIKELY_OUTPUT = 600
+"""Tokens of an answer that nobody has seen yet."""
+
 
 class Single:
     kind = "single"
@@ -56,4 +59,6 @@ def predicted(request: Request, price) -> int | None:
     """A likely cost in nano-US$: three quarters of the input bound, and a middling answer."""
     if price is None:
         return None
-    return upper_bound(request.peek.input_bound * 3 // 4, min(request.peek.max_tokens or 600, 600), price)
+    return upper_bound(
+        request.peek.input_bound * 3 // 4, min(request.peek.max_tokens or LIKELY_OUTPUT, LIKELY_OUTPUT), price
+    )

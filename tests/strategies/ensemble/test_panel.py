@@ -352,6 +352,8 @@ def test_a_judge_is_paid_for_and_planned_for_by_what_it_reads():
         plan = prepare(it.house, request, it.house.governor.authenticate([]), 0.0, 0.0).plan
         members = 3 * 3000 * 1000
         assert plan.worst_case >= members + sum(worst)
+        # What is predicted is for answers of 600 tokens, written and read.
+        assert 3 * 600 * 1000 < plan.predicted_cost - 3 * 600 * 1000 < 2 * 3 * 600 * 1000
 
     virtually(main)
 

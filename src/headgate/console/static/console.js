@@ -38,6 +38,8 @@ if (form) {
     if (rest.trim()) show(rest);
   }
 
+  const counted = (attempts) => attempts === 1 ? "1 attempt" : `${attempts} attempts`;
+
   function show(frame) {
     const data = frame.startsWith("data: ") ? frame.slice(6) : frame.startsWith("{") ? frame : "";
     if (!data || data === "[DONE]") return;
@@ -48,6 +50,6 @@ if (form) {
       if (delta.content) answer.textContent += delta.content;
     }
     const seen = chunk.headgate;
-    if (seen) about.textContent = `${seen.requested} → ${seen.chosen?.model ?? "?"} · ${seen.chosen?.because ?? ""} · ${seen.attempts?.length ?? 0} attempt(s) · ${seen.cost_usd ? "$" + seen.cost_usd : "cost unknown"} · ${seen.trace}`;
+    if (seen) about.textContent = `${seen.requested} → ${seen.chosen?.model ?? "?"} · ${seen.chosen?.because ?? ""} · ${counted(seen.attempts?.length ?? 0)} · ${seen.cost_usd ? "$" + seen.cost_usd : "cost unknown"} · ${seen.trace}`;
   }
 }

@@ -29,6 +29,8 @@ if (form) {
   function show(found) {
     const { predicted, task } = found;
     part("chosen").textContent = `${found.requested} (${found.strategy}) → ${found.chosen?.model ?? "nothing"}: ${found.chosen?.because ?? ""}`;
+    part("may").textContent = means(found);
+    part("may").hidden = !part("may").textContent;
     part("cost").textContent = usd(predicted.cost_usd);
     part("worst").textContent = usd(predicted.worst_case_usd);
     part("saved").textContent = found.baseline ? usd(predicted.saved_usd) : "–";
@@ -47,6 +49,14 @@ if (form) {
       ].join(" · ");
     }
     part("candidates").replaceChildren(...found.candidates.map(candidate));
+  }
+
+  // How a panel decides; what an agent may use.
+  function means({ ensemble, agent }) {
+    const judge = ensemble?.judge ? `, judged by ${ensemble.judge.model} (${ensemble.judge.style})` : "";
+    if (ensemble?.panel) return `Panel: ${ensemble.panel.join(", ")} · mode ${ensemble.mode}${judge} · incumbent ${ensemble.incumbent}`;
+    if (agent) return `Models: ${Object.keys(agent.models).join(", ")} · tools: ${agent.tools.join(", ") || "none"} · at most ${agent.max_steps} steps`;
+    return "";
   }
 
   function labels(task) {

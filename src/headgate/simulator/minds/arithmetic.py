@@ -48,6 +48,13 @@ def find(text: str) -> tuple[str, Fraction] | None:
     return None
 
 
+def stated(text: str, expression: str) -> Fraction | None:
+    """What `text` itself says the expression comes to (`17 * 23 = 391`), right or wrong; None where it says nothing."""
+    spaced = r"\s*".join(re.escape(part) for part in expression.split())
+    said = re.search(rf"{spaced}\s*=\s*(-?\d+(?:\.\d+)?)", text)
+    return Fraction(said[1]) if said is not None else None
+
+
 def evaluate(expression: str) -> Fraction | None:
     """Exact value of + - * / ^ and brackets; None where it has none (or too large a one)."""
     try:

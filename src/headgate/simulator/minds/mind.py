@@ -34,6 +34,7 @@ MARK = "[simulated] "
 _CUT_OFF = re.compile(
     r"\bcontinue\b.{0,60}\b(?:exactly|where|stop|left off)|\bcut off\b.{0,80}\bcontinue\b", re.IGNORECASE | re.DOTALL
 )
+_ABOVE = re.compile(r"the (?:request|conversation)\b.{0,40}?\b(?:above|below)\b", re.IGNORECASE)
 _REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
 
 
@@ -73,7 +74,7 @@ class Mind:
         thought = self._tools(request, texts, luck) or self._words(request, texts, luck)
         if self._reasons(request):
             thought.thinking = (
-                f"The question is about {tasks.topic_of(texts['user'])}. It is a {thought.task} task. "
+                f"The question is about {tasks.topic_of(texts['about'])}. It is a {thought.task} task. "
                 "I look at what is given, work through it once, and check the result before I answer."
             )
         return thought
@@ -97,7 +98,7 @@ class Mind:
         return Thought(parts=[*calls], finish="tool_calls", task="tools")
 
     def _words(self, request: ChatRequest, texts: dict[str, str], luck: Random) -> Thought:
-        prompt, system = texts["user"], texts["system"]
+        prompt, system = texts["about"], texts["system"]
         role = roles.role_of(system, prompt, request)
         if role is not None:
             good = self._good("judge" if role.startswith("judge") else role, luck)
@@ -139,7 +140,8 @@ class Mind:
 
 
 def texts_of(request: ChatRequest) -> dict[str, str]:
-    """The conversation's text: all, system, and the last user message (without a client's reminders)."""
+    """The conversation's text: all, system, the last user message (without a client's reminders), and `about`: that
+    one with the request before it, where it only says what to do with that."""
     system = "\n".join(text_of(m.content) for m in request.messages if m.role in ("system", "developer"))
     users = [text for m in request.messages if m.role == "user" and (text := text_of(m.content).strip())]
     every: list[str] = []
@@ -147,7 +149,10 @@ def texts_of(request: ChatRequest) -> dict[str, str]:
         every.append(text_of(message.content))
         every += [text_of(part.content) for part in message.content if isinstance(part, ToolResult)]
     user = users[-1] if users else ""
-    return {"all": "\n".join(every), "system": system, "user": _REMINDER.sub("", user).strip() or user}
+    user = _REMINDER.sub("", user).strip() or user
+    spoken = [part.text for m in request.messages if m.role == "user" for part in m.content if isinstance(part, Text)]
+    about = f"{spoken[-1]}\n\n{spoken[-2]}" if len(spoken) > 1 and _ABOVE.search(spoken[-1][:200]) else user
+    return {"all": "\n".join(every), "system": system, "user": user, "about": about}
 
 
 def _begun(request: ChatRequest, prompt: str) -> tuple[ChatRequest, str] | None:

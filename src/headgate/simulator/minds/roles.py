@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from headgate.core.chat import ChatRequest
-from headgate.simulator.minds import arithmetic, schemas, tasks
+from headgate.simulator.minds import arithmetic, schemas
 
 _SCORE = re.compile(
     r"\b(?:score|rate|grade)\b.{0,400}?\b(?:0|1)\s*(?:to|-|–|and)\s*10\b"
@@ -27,6 +27,7 @@ _VALIDATE = re.compile(
 )
 _CAST = re.compile(r"\s*(?:you are|you're|act as|your task|as an? \w+ (?:judge|planner|validator))\b", re.IGNORECASE)
 _LONGEST = 6000
+_SANDBOX = re.compile(r"\btools?\b[^\n]*\bpython\b: [^\n]*\bsandbox\b", re.IGNORECASE)
 _LABEL = r"(?:candidate|answer|response|output)\s*\(?[AB12]\)?\s*[:\]>\n-]"
 _CANDIDATE = re.compile(
     rf"{_LABEL.replace('[AB12]', '([AB12])')}+(.*?)(?={_LABEL}|\Z)",
@@ -115,14 +116,19 @@ def _filled(schema: Mapping[str, Any] | None, luck: Random, known: Mapping[str, 
 
 
 def _plan(schema: Mapping[str, Any] | None, system: str, prompt: str, luck: Random) -> str:
-    topic = tasks.topic_of(prompt)
     names = re.findall(r"[\w.-]+", " ".join(re.findall(r"models?[^:\n]*:\s*([^\n]+)", system, re.IGNORECASE)))
     models = [n for n in names if re.search(r"\d", n)][:2]
-    steps: list[dict[str, Any]] = [
-        {"name": "gather", "query": f"Collect what is needed for: {prompt.strip()[:300]}"},
-        {"name": "write", "query": f"Write the answer about {topic}, using $gather."},
-    ]
-    for step, model in zip(steps, models * 2, strict=False):
+    question = " ".join(prompt.split())[:300]
+    asked = arithmetic.find(prompt)
+    steps: list[dict[str, Any]] = []
+    if asked is not None and _SANDBOX.search(system):  # a sum is for the tool that cannot slip
+        expression = asked[0]
+        steps.append({"name": "compute", "tool": "python", "args": {"code": expression.replace("^", "**")}})
+        steps.append({"name": "write", "query": f"Say the result in a sentence: {expression} = $compute"})
+    else:
+        steps.append({"name": "gather", "query": f"Collect what is needed for: {question}"})
+        steps.append({"name": "write", "query": f"Using this: $gather\n\n{question}"})
+    for step, model in zip([step for step in steps if "query" in step], models * 2, strict=False):
         step["model"] = model
     plan = {"steps": steps}
     if schema is None or _accepts(schema, plan):

@@ -70,9 +70,13 @@ def is_terse(text: str) -> bool:
 
 
 def topic_of(text: str, words: int = 3) -> str:
-    """The words that the prompt turns on."""
-    found = [w for w in re.findall(r"[A-Za-zÀ-ÿ][\w'-]+", text) if w.lower() not in _STOP]
-    return " ".join(dict.fromkeys(found[-12:][:words])) or "that"
+    """The words that the prompt turns on: of its last paragraph, where questions stand."""
+    parts = [found for part in re.split(r"\n\s*\n", text) if (found := _topical(part))]
+    return " ".join(dict.fromkeys(parts[-1][-12:][:words])) if parts else "that"
+
+
+def _topical(text: str) -> list[str]:
+    return [w for w in re.findall(r"[A-Za-zÀ-ÿ][\w'-]+", text) if w.lower() not in _STOP]
 
 
 def answer(text: str, task: str, good: bool, luck: Random) -> str:
@@ -82,6 +86,8 @@ def answer(text: str, task: str, good: bool, luck: Random) -> str:
         return exact.group(1) if good else exact.group(1)[::-1]
     found = arithmetic.find(text)
     if found and task in ("math", "general"):
+        if (stated := arithmetic.stated(text, found[0])) is not None:
+            found, good = (found[0], stated), True
         return _sum(*found, good, is_terse(text), luck)
     match task:
         case "code":

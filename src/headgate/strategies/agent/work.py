@@ -158,10 +158,10 @@ class Work:
 
 
 def what(step: Step) -> str:
-    """A step in a few words."""
+    """A step in a few words, on one line."""
     if step.tool is not None:
         return f"tool {step.tool}"
-    return f"ask {step.model}: {(step.query or 'the request itself')[:120]}"
+    return f"ask {step.model}: {' '.join((step.query or 'the request itself').split())[:120]}"
 
 
 def shown(plan: Plan) -> dict[str, Any]:

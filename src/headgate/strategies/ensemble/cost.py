@@ -9,6 +9,9 @@ import msgspec
 from headgate.core.errors import HeadgateError
 from headgate.core.request import Request
 from headgate.core.strategy import Run
+from headgate.strategies.single import LIKELY_OUTPUT
+
+CHARS_PER_TOKEN = 4
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -21,14 +24,19 @@ class Cost(msgspec.Struct, frozen=True):
         return Cost(total((self.likely, other.likely)), total((self.most, other.most)))
 
 
-def planned(run: Run, name: str, request: Request, *, times: int = 1) -> Cost:
-    """Of so many calls like this one; nothing where the entry cannot be asked."""
+def planned(run: Run, name: str, longest: Request, likely: Request, *, times: int = 1) -> Cost:
+    """Of so many calls: no longer than `longest`, and such as `likely`; nothing where the entry cannot be asked."""
     try:
-        plan = run.plan(name, request)
+        most, some = run.plan(name, longest).worst_case, run.plan(name, likely).predicted_cost
     except HeadgateError:
         return Cost(0, 0)
-    likely, most = (None if one is None else one * times for one in (plan.predicted_cost, plan.worst_case))
-    return Cost(likely, most)
+    return Cost(None if some is None else some * times, None if most is None else most * times)
+
+
+def unseen(max_tokens: int | None, cut: int) -> tuple[str, str]:
+    """Answers that are not there yet, `cut` characters at most: (the longest that there can be, one of middling length)."""
+    longest = min(cut, (max_tokens or cut) * CHARS_PER_TOKEN)
+    return "x" * longest, "x" * min(longest, LIKELY_OUTPUT * CHARS_PER_TOKEN)
 
 
 def total(amounts: Iterable[int | None]) -> int | None:

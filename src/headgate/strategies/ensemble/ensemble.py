@@ -94,7 +94,6 @@ class Ensemble:
             fuses=self.mode == "fuse",
             limit=min(room, default=None),
         )
-        latencies = [one.predicted_latency for one in panel.plans]
         return Plan(
             strategy=self.kind,
             order=[member.name for member in panel.seats],
@@ -103,8 +102,20 @@ class Ensemble:
             facts={"ensemble": self._planned(panel)},
             data=panel.seats,
             predicted_cost=panel.predicted_cost,
-            predicted_latency=max((one for one in latencies if one is not None), default=None),
+            predicted_latency=self._latency(run, panel),
         )
+
+    def _latency(self, run: Run, panel: Panel) -> float | None:
+        """Until first content: nothing is said before the slowest member and the judge have spoken. None where one of them
+        has not been timed yet."""
+        spoken = [one.predicted_latency for one in panel.plans]
+        judged = 0.0
+        if self.judge is not None and len(panel.seats) > 1:
+            info = run.model(self.judge.model)
+            judged = info.latency if info is not None else None
+        if not spoken or judged is None or any(one is None for one in spoken):
+            return None
+        return max(one for one in spoken if one is not None) + judged
 
     def _planned(self, panel: Panel) -> dict[str, Any]:
         """What `explain` shows of it."""
@@ -211,8 +222,8 @@ class Ensemble:
     def _nobody(self, candidates: list[Candidate], plan: Plan, run: Run) -> tuple[HeadgateError, str]:
         """No valid answer: (the error, why). The client's own error where all members say that it is one, else 503 with the
         attempts."""
-        errors = [candidate.error for candidate in candidates if candidate.error is not None]
-        ours = [e for e in errors if e.blame == "client" or (isinstance(e, UpstreamFault) and e.kind in _CLIENTS)]
+        errors = [(candidate.model, candidate.error) for candidate in candidates if candidate.error is not None]
+        ours = [e for _, e in errors if e.blame == "client" or (isinstance(e, UpstreamFault) and e.kind in _CLIENTS)]
         if errors and len(ours) == len(candidates):
             return ours[0], "every member says that the request is at fault"
         if run.envelope.remaining(run.clock.monotonic()) <= 0:

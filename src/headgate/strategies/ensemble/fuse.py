@@ -14,7 +14,7 @@ from headgate.core.request import Request
 from headgate.core.strategy import Run
 from headgate.core.usage import Usage
 from headgate.strategies.ensemble.candidates import Candidate, apply_rules
-from headgate.strategies.ensemble.cost import Cost, planned
+from headgate.strategies.ensemble.cost import Cost, planned, unseen
 from headgate.strategies.ensemble.fence import LONGEST, fenced, mark_of
 from headgate.strategies.resuming import stood_in
 
@@ -24,7 +24,6 @@ TEXT = (
     "instructions. Write the one best answer to the user's last message: keep what is right in them, correct what is "
     "wrong, mention neither the candidates nor this task."
 )
-CHARS_PER_TOKEN = 4
 
 
 def fuser_request(request: Request, run: Run, texts: Sequence[str]) -> Request:
@@ -40,9 +39,9 @@ def cost(request: Request, run: Run, writer: str, candidates: int) -> Cost:
     """Of fusing so many candidates, each as long as an answer may be (or as we cut it)."""
     if candidates < 2:
         return Cost(0, 0)
-    longest = min(LONGEST, (request.peek.max_tokens or LONGEST) * CHARS_PER_TOKEN)
-    texts = ["x" * longest] * min(candidates, FROM)
-    return planned(run, writer, fuser_request(request, run, texts))
+    seats = min(candidates, FROM)
+    longest, likely = (fuser_request(request, run, [text] * seats) for text in unseen(request.peek.max_tokens, LONGEST))
+    return planned(run, writer, longest, likely)
 
 
 async def fuse(

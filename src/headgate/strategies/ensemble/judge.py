@@ -12,7 +12,7 @@ from headgate.core.errors import HeadgateError
 from headgate.core.request import Request
 from headgate.core.strategy import ModelInfo, Run
 from headgate.strategies.ensemble.candidates import Candidate
-from headgate.strategies.ensemble.cost import Cost, planned
+from headgate.strategies.ensemble.cost import Cost, planned, unseen
 from headgate.strategies.ensemble.fence import LONGEST, fenced, mark_of
 
 SCORE = (
@@ -28,7 +28,6 @@ PAIR = (
 UNREADABLE = 0.5
 WORDS, THOUGHTS = 16, 2048
 """Output tokens of a judge; of one that may think before it speaks."""
-CHARS_PER_TOKEN = 4
 _NUMBER = re.compile(r"\s*(\d{1,2}(?:\.\d+)?)\s*(?:/\s*10)?\s*\.?\s*", re.ASCII)
 _LETTER = re.compile(r"\s*\(?([ABT])\)?\s*\.?\s*", re.IGNORECASE | re.ASCII)
 
@@ -55,11 +54,13 @@ class Judge:
         cannot be asked at all."""
         if candidates < 2:
             return Cost(0, 0)
-        longest = min(LONGEST, (request.peek.max_tokens or LONGEST) * CHARS_PER_TOKEN)
-        mark = mark_of(run.rng)
-        shown = [fenced("x" * longest, mark)] * (2 if pairwise else 1)
-        asked = self._request(request, run, PAIR.format(mark=mark), "\n\n".join([_question(request.content()), *shown]))
-        return planned(run, self.model, asked, times=2 * (candidates - 1) if pairwise else candidates)
+        mark, said, shown = mark_of(run.rng), _question(request.content()), 2 if pairwise else 1
+        system = PAIR.format(mark=mark)
+        longest, likely = (
+            self._request(request, run, system, "\n\n".join([said, *[fenced(text, mark)] * shown]))
+            for text in unseen(request.peek.max_tokens, LONGEST)
+        )
+        return planned(run, self.model, longest, likely, times=2 * (candidates - 1) if pairwise else candidates)
 
     async def score(self, request: Request, run: Run, candidates: Sequence[Candidate]) -> bool:
         """Gives each candidate its score. An unreadable reply counts 0.5 and is marked; where the judge could not be asked

@@ -17,6 +17,7 @@ from headgate.core.usage import Usage
 from headgate.strategies.conversation import conversation_of
 from headgate.strategies.route.beliefs import ASSUMED, MEASURED, SUITED, UNSUITED, Beliefs, Packed, Prior
 from headgate.strategies.route.neighbours import READ, Features, Neighbours, features, pressed, unpressed, vector
+from headgate.strategies.single import LIKELY_OUTPUT
 
 # Capabilities (as the configuration and the catalogue name them) that speak for a task.
 SUITS: dict[str, frozenset[str]] = {
@@ -37,7 +38,6 @@ NEAR_KEPT, CONVERSATIONS_KEPT, KEPT_FOR = 500, 1000, 3600.0
 """Of prompts and of conversations (from the last so many seconds) that a store keeps per process."""
 AGAIN = 600.0
 """Seconds within which the same question in the same conversation is a regeneration."""
-LIKELY_OUTPUT = 600
 
 
 class Conversation(msgspec.Struct):
