@@ -8,7 +8,9 @@ then the same figure. The rules:
                   reasoning and audio part of input or output
     xAI           reasoning stands beside completion_tokens; the total has it
     Vercel        for Gemini models reasoning stands beside completion_tokens, and even the total leaves it out
-    Anthropic     cache reads and writes stand beside input_tokens; thinking is part of output_tokens
+    Anthropic     cache reads and writes stand beside input_tokens; thinking is part of output_tokens; what compacting the
+                  conversation used stands in `iterations` only, as what advising models used does (not counted: they
+                  have prices of their own)
     Gemini        cached tokens are part of the prompt, thoughts stand beside the candidates, the results of tools beside
                   the prompt; at its OpenAI-shaped endpoint thoughts are only in the total
 Cohere's and Bedrock's Converse formats are not spoken, so their answers are not here.
@@ -25,14 +27,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.core.dialect import Quirks
+from headgate.core.errors import UpstreamFault
+from headgate.core.events import Used
 from headgate.core.money import Price, cost_of, per_mtok, upper_bound
 from headgate.core.usage import Usage
 from headgate.dialects.anthropic_messages import DIALECT as MESSAGES
 from headgate.dialects.gemini import DIALECT as GEMINI
 from headgate.dialects.openai_chat import DIALECT as CHAT
+from headgate.dialects.openai_completions import DIALECT as COMPLETIONS
 from headgate.dialects.openai_embeddings import DIALECT as EMBEDDINGS
 from headgate.dialects.openai_responses import DIALECT as RESPONSES
 from support.corpus import rows, select
+from upstream.test_stream_end import Call, pulled
 
 # id, dialect, prices, nano-US$, the sum in micro-US$
 BY_HAND: list[tuple[str, Any, dict[str, str], int, str]] = [
@@ -70,6 +76,16 @@ BY_HAND: list[tuple[str, Any, dict[str, str], int, str]] = [
     ("tll-6aa6257519", CHAT, {"input": "0.2", "output": "0.2"}, 10_600, "together: 18*0.2 + 35*0.2"),
     ("pai-4c42faace7", CHAT, {"input": "1", "output": "2"}, 117_000, "snowflake: 89*1 + 14*2"),
     ("pai-51944f3252", CHAT, {"input": "0", "output": "0"}, 0, "ollama: nothing"),
+    ("pai-71da7017d3", CHAT, {"input": "0.05", "output": "0.2"}, 26_200, "ollama's cloud: 172*0.05 + 88*0.2"),
+    ("tll-e3db5bf8f0", CHAT, {"input": "0.1", "output": "0.1"}, 7_700, "vllm: 57*0.1 + 20*0.1"),
+    ("pai-94ba2600b3", CHAT, {"input": "3", "output": "15"}, 807_000, "a router of somebody's own: 14*3 + 51*15"),
+    ("tll-b364841f45", COMPLETIONS, {"input": "1.5", "output": "2"}, 381_500, "openai completions: 61*1.5 + 145*2"),
+    ("tll-4481d056dd", COMPLETIONS, {"input": "0.6", "output": "0.6"}, 313_200, "together completions: (10 + 512)*0.6"),
+    ("tll-96849f1e08", COMPLETIONS, {"input": "0.1", "output": "0.1"}, 4_000, "vllm completions: (20 + 20)*0.1"),
+    ("pai-644cdda502", RESPONSES, {"input": "1.25", "output": "10"}, 182_500, "azure: 18*1.25 + 16*10, 9 reasoning"),
+    ("pai-080a60aa9b", EMBEDDINGS, {"input": "0.06", "output": "0"}, 180, "voyage, which says the total only: 3*0.06"),
+    ("tll-7becef388b", EMBEDDINGS, {"input": "0.1", "output": "0"}, 2_100, "mistral embeddings: 21*0.1"),
+    ("tll-a7cc39e763", EMBEDDINGS, {"input": "0.13", "output": "0"}, 1_040, "azure embeddings: 8*0.13"),
     ("ell-e81545cd9d", MESSAGES, {"input": "3", "cached_input": "0.3", "cache_write": "3.75", "output": "15"}, 44_839_050,
      "anthropic: 4*3 + 2836*0.3 + 11107*3.75 + 155*15, 26 of them thinking"),
     ("pai-501741cfa3", MESSAGES, {"input": "3", "cached_input": "0.3", "cache_write": "3.75", "output": "15"}, 15_638_400,
@@ -77,6 +93,15 @@ BY_HAND: list[tuple[str, Any, dict[str, str], int, str]] = [
     ("pai-a5dbf7c78a", MESSAGES, {"input": "3", "cached_input": "0.3", "cache_write": "3.75", "output": "15"}, 10_857_300,
      "bedrock's Anthropic format: 3*3 + 9511*0.3 + 1956*3.75 + 44*15"),
     ("fan-b0ef7b22d6", MESSAGES, {"input": "3", "output": "15"}, 288_000, "vertex's Anthropic format: 16*3 + 16*15"),
+    ("pai-56b3a4af28", MESSAGES, {"input": "5", "output": "25"}, 280_405_000,
+     "anthropic, compacted: (55196 + 220)*5 + (125 + 8)*25"),
+    ("pai-d0847f0bdc", MESSAGES, {"input": "5", "cached_input": "0.5", "cache_write": "6.25", "output": "25"}, 349_395_000,
+     "anthropic, compacted: (100 + 229)*5 + 55096*6.25 + (131 + 5)*25"),
+    ("pai-dbf33df824", MESSAGES, {"input": "5", "cached_input": "0.5", "cache_write": "6.25", "output": "25"}, 31_228_000,
+     "anthropic, compacted, streamed: (100 + 181)*5 + 55096*0.5 + (83 + 8)*25"),
+    ("pai-428531923a", MESSAGES, {"input": "3", "output": "15"}, 8_985_000, "anthropic, advised: 2390*3 + 121*15"),
+    ("pai-147b59c33f", GEMINI, {"input": "1.25", "output": "10"}, 7_187_500,
+     "gemini, streamed: (427 + 771 of tools)*1.25 + (122 + 447 thoughts)*10"),
     ("pai-189b24899a", GEMINI, {"input": "0.3", "output": "2.5"}, 655_200,
      "gemini: (95 + 439 of tools)*0.3 + (66 + 132 thoughts)*2.5"),
     ("pai-31b1f6817c", GEMINI, {"input": "0.3", "audio_input": "1", "cached_input": "0.03", "output": "2.5"}, 2_869_270,
@@ -92,6 +117,14 @@ STATED: list[tuple[str, Any, dict[str, str], int, str]] = [
      "openrouter, cost 0.025265: 8*5 + 4012*6.25 + 5*30"),
     ("pai-469069da23", RESPONSES, {"input": "5", "cached_input": "0.5", "output": "30"}, 2_196_000,
      "openrouter, cost 0.002196: 8*5 + 4012*0.5 + 5*30"),
+    ("fan-942566abd6", CHAT, {"input": "0.45", "cached_input": "0.225", "output": "2.2"}, 328_700,
+     "avian, streamed, cost 0.0003287: 26*0.45 + 128*0.225 + 131*2.2, 87 of them reasoning"),
+    ("fan-984a776de8", CHAT, {"input": "0.45", "cached_input": "0.225", "output": "2.2"}, 540_050,
+     "avian, streamed, cost 0.00054005: 13*0.45 + 8*0.225 + 242*2.2"),
+    ("pai-9499afe60e", CHAT, {"input": "0.59", "output": "0.79"}, 31_100,
+     "a gateway before groq, 3.11e-05: 42*0.59 + 8*0.79"),
+    ("pai-38c0b2ec0e", RESPONSES, {"input": "1.25", "output": "10"}, 96_250,
+     "a gateway before openai, 9.625e-05: 13*1.25 + 8*10"),
     ("fan-26fcf7ac69", CHAT, {"input": "0.3", "output": "2.5"}, 283_300,
      "vercel, market_cost 0.0002833: 61*0.3 + (10 + 96 of reasoning)*2.5"),
     ("fan-3cdd3ef188", CHAT, {"input": "0.2", "cached_input": "0.05", "output": "0.5"}, 248_850,
@@ -103,8 +136,14 @@ def price(given: dict[str, str]) -> Price:
     return Price(**{name: per_mtok(Decimal(value)) for name, value in given.items()})
 
 
-def body_of(id: str) -> bytes:
-    return next(row for row in rows() if row["id"] == id)["response"]["body"].encode()
+def usage_of(id: str, dialect: Any) -> Usage | None:
+    response = next(row for row in rows() if row["id"] == id)["response"]
+    body = response["body"].encode()
+    if response["kind"] != "sse":
+        return dialect.inspect_answer(body, Quirks()).usage
+    parser, splitter = dialect.event_parser(Quirks()), dialect.splitter()
+    events = [event for frame in splitter.feed(body) for event in parser.feed(frame)] + parser.close()
+    return next((event.usage for event in reversed(events) if isinstance(event, Used)), None)
 
 
 CASES = [*BY_HAND, *STATED]
@@ -112,10 +151,51 @@ CASES = [*BY_HAND, *STATED]
 
 @pytest.mark.parametrize(("id", "dialect", "prices", "nano", "sum"), CASES, ids=[case[0] for case in CASES])
 def test_an_answer_costs_what_its_providers_rule_says(id, dialect, prices, nano, sum):
-    usage = dialect.inspect_answer(body_of(id), Quirks()).usage
+    usage = usage_of(id, dialect)
     assert usage is not None
     assert cost_of(usage, price(prices)) == nano, sum
     assert cost_of(usage, price(prices)) <= upper_bound(usage.input, usage.output, price(prices))
+
+
+def test_every_provider_of_the_corpus_has_its_case():
+    """But Cohere, whose format is not spoken."""
+    counted = {row["api"].partition(".")[0] for row in rows() if '"usage' in (row["response"].get("body") or "")}
+    cases = {case[0] for case in CASES}
+    assert counted - {row["api"].partition(".")[0] for row in rows() if row["id"] in cases} == {"cohere"}
+
+
+def dialect_of(api: str) -> Any:
+    """None where the format is not spoken, or is no chat."""
+    provider, _, kind = api.partition(".")
+    if provider in ("cohere", "ollama"):
+        return None
+    known = {"chat": CHAT, "openai_chat": CHAT, "responses": RESPONSES, "messages": MESSAGES, "anthropic": MESSAGES,
+             "streamGenerateContent": GEMINI}  # fmt: skip
+    return known.get(kind)
+
+
+async def test_a_recorded_stream_is_booked_alike_whether_its_bytes_or_its_events_are_passed_on():
+    seen = counted = 0
+    for row in rows():
+        dialect, response = dialect_of(row["api"]), row["response"]
+        if dialect is None or response["kind"] != "sse" or response.get("status", 200) != 200:
+            continue
+        booked = []
+        for asked in (dialect.name, None):
+            call = Call([response["body"].encode()], dialect)
+            try:
+                await pulled(call, asked)
+            except UpstreamFault as error:
+                booked.append(error.kind)
+            else:
+                booked.append(call.books["usage"])
+        assert booked[0] == booked[1], row["id"]
+        seen += 1
+        counted += isinstance(booked[0], Usage)
+        told = any(field in response["body"] for field in ('"usage":{', '"usage": {', '"usageMetadata"'))
+        assert not told or booked[0] is not None, f"{row['id']} tells what it used and is estimated"
+    assert seen > 700
+    assert counted > 600
 
 
 def test_every_part_has_its_own_price():

@@ -102,6 +102,8 @@ class Facts(msgspec.Struct):
     content: bool = False
     """Holds first content: a text, reasoning, tool-call or refusal delta; not role-only, ping, created, item.added."""
     usage: Usage | None = None
+    in_parts: bool = False
+    """What this frame's usage leaves out is as frames before it said; else it stands for itself."""
     finish: str | None = None
     """core FinishReason where the answer (or one choice of it) ended here."""
     error: UpstreamFault | None = None

@@ -297,7 +297,8 @@ class StreamAnswer:
         if facts.error is not None:
             raise facts.error
         if facts.usage is not None:
-            self._usage = facts.usage if self._usage is None else _widest(self._usage, facts.usage)
+            before = self._usage if facts.in_parts else None
+            self._usage = facts.usage if before is None else _widest(before, facts.usage)
         # Some servers never say why they ended; final usage and the protocol's own end mark say that they did.
         counted_and_closed = facts.terminal and self._usage is not None and not self._finished
         self._finished = self._finished or facts.finish is not None or counted_and_closed
@@ -376,7 +377,7 @@ def _says_something(event: Event) -> bool:
 
 
 def _widest(one: Usage, two: Usage) -> Usage:
-    """Streams repeat cumulative counts, some in parts (Anthropic: input first, output last): field by field the larger."""
+    """Cumulative counts that come in parts (Anthropic: input first, output last): field by field the larger."""
     return Usage(
         input=max(one.input, two.input),
         output=max(one.output, two.output),

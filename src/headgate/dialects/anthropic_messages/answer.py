@@ -94,10 +94,21 @@ def _not_an_answer(raw: Any) -> UpstreamFault:
 
 
 def parse_usage(raw: Any) -> Usage | None:
-    """input_tokens exclude cache reads and writes here; output_tokens include thinking. What `iterations` of other models
-    (advisor) or of compaction used stands beside the message's own counts and is left there."""
+    """input_tokens exclude cache reads and writes here; output_tokens include thinking. What compacting the conversation
+    used is billed too, and stands only in `iterations`; those of other models (advisor) are left there: they have
+    prices of their own."""
     if not isinstance(raw, dict) or not ("input_tokens" in raw or "output_tokens" in raw):
         return None
+    usage = _parse_counts(raw)
+    iterations = raw.get("iterations")
+    if isinstance(iterations, list):
+        for one in iterations:
+            if isinstance(one, dict) and one.get("type") == "compaction":
+                usage += _parse_counts(one)
+    return usage
+
+
+def _parse_counts(raw: dict[str, Any]) -> Usage:
     cached, written = _count(raw, "cache_read_input_tokens"), _count(raw, "cache_creation_input_tokens")
     output = _count(raw, "output_tokens")
     details = raw.get("output_tokens_details")

@@ -216,7 +216,7 @@ def inspect_frame(frame: bytes, quirks: Quirks) -> Facts | None:
             return Facts(usage=parse_usage(message.usage), id=message.id, model=message.model)
         case "message_delta":
             native = raw.delta.stop_reason if raw.delta else None
-            return Facts(usage=parse_usage(raw.usage), finish=finish_of(native) if native else None)
+            return Facts(usage=parse_usage(raw.usage), in_parts=True, finish=finish_of(native) if native else None)
         case "message_stop":
             return Facts(terminal=True)
         case "error" | None if raw.type == "error" or raw.error:
