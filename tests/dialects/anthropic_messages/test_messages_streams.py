@@ -287,7 +287,7 @@ def test_blocks_and_pings_are_passed_by_also_with_padding() -> None:
     for passed in (padded, frame("ping"), frame("content_block_stop", index=0), b": ping\n\n", b"data:\n\n"):
         assert DIALECT.inspect_frame(passed, Q) is None
     assert DIALECT.inspect_frame(end()[: end().index(b"\n\n") + 2].replace(b"}}\n", b"}}  \n"), Q) == Facts(
-        usage=Usage(output=9), finish="stop"
+        usage=Usage(output=9), in_parts=True, finish="stop"
     )
 
 
