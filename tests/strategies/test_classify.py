@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -146,6 +149,21 @@ def test_keyword_tables_are_the_simplest_level():
     table = Keyword({"code": ["code", "function"], "summary": ["summarize"]})
     assert table.classify(Asked(("Write a FUNCTION",))).label == "code"
     assert table.classify(Asked(("What is the time?",))).label == UNKNOWN
+
+
+def test_the_same_prompt_gives_the_same_figures_in_every_process():
+    script = (
+        "from headgate.strategies.route.learned import classify\n"
+        "texts = ['Analyze: a,b\\n1,2\\n3,4?', 'Write a Python function; why does x^2 fail?', '把这句话翻译成英文']\n"
+        "print([(task.label, dict(task.labels), task.signals) for task in map(classify, texts)])"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(said) == 1, said
 
 
 def test_it_is_small():

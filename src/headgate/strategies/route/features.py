@@ -35,31 +35,38 @@ def features_of(text: str) -> Features:
     zones = zones_of(text)
     head, tail = tokens_of(fold(zones.head)), tokens_of(fold(zones.tail)) if zones.tail else []
     names = shape_of(text, zones)
-    shape = frozenset(names)
     heard, closing = notions_of(head), notions_of(tail) if tail else []
     body = notions_of(tokens_of(fold(zones.body))) if zones.body else []
-    asked = dict.fromkeys(heard)
-    asked.update(dict.fromkeys(closing))
+    asked = dict.fromkeys([*heard, *closing])
     out = dict.fromkeys(names)
-    out.update((f"says {notion}", None) for notion in asked)
-    out.update((f"material {notion}", None) for notion in body)
+    for notion in asked:
+        out[f"says {notion}"] = None
+    for notion in dict.fromkeys(body):
+        out[f"material {notion}"] = None
     _order(heard, "begins", out)
     if closing:
         _order(closing, "closing", out)
-    _together(asked, shape, out)
+    _together(asked, names, out)
     readable = list(out)
-    ids = [_named(name) for name in readable]
     words = _words(head, tail)
-    values = np.ones(len(ids) + len(words), dtype=np.float32)
+    ids = np.array([*map(_NAMED.__getitem__, readable), *words], dtype=np.uint32)
+    values = np.ones(len(ids), dtype=np.float32)
     if words:
-        ids += words
+        ids[len(readable) :] %= WORD_MASK
+        ids[len(readable) :] += WORDS
         values[len(readable) :] = 1.0 / len(words) ** 0.5
-    return Features(np.array(ids, dtype=np.int32), values, readable)
+    return Features(ids.view(np.int32), values, readable)
 
 
-@lru_cache(maxsize=16_384)
-def _named(name: str) -> int:
-    return crc32(name.encode()) & NAMED_MASK
+class _Named(dict[str, int]):
+    """The slot of a named feature. There are so many names as notions and shapes make."""
+
+    def __missing__(self, name: str) -> int:
+        slot = self[name] = crc32(name.encode()) & NAMED_MASK
+        return slot
+
+
+_NAMED = _Named()
 
 
 def _order(notions: list[str], place: str, out: dict[str, None]) -> None:
@@ -76,18 +83,18 @@ def _order(notions: list[str], place: str, out: dict[str, None]) -> None:
                 out[f"{notion}+{other}" if notion < other else f"{other}+{notion}"] = None
 
 
-def _together(asked: dict[str, None], shape: frozenset[str], out: dict[str, None]) -> None:
-    """Conjunctions of a word and a shape, by knowledge of how people ask; a linear model cannot make them itself."""
-    spoken = list(WITH_SHAPE & asked.keys())
-    for form in SHAPES & shape:
-        for notion in spoken:
+def _together(asked: dict[str, None], shape: list[str], out: dict[str, None]) -> None:
+    """Conjunctions of a word and a shape, by knowledge of how people ask; a linear model cannot make them itself. In the
+    order in which they were seen, so that the same prompt gives the same sums in every process."""
+    material = "material" if shape[0] in LONG else "no material"
+    forms = [*filter(SHAPES.__contains__, shape), material]
+    for notion in filter(WITH_SHAPE.__contains__, asked):
+        for form in forms:
             out[f"{notion} & {form}"] = None
-    material = "material" if shape & LONG else "no material"
-    for notion in spoken:
-        out[f"{notion} & {material}"] = None
-    for a, b in PAIRS:
-        if a in shape and b in shape:
-            out[f"{a} & {b}"] = None
+    for form in filter(BESIDE.__contains__, shape):
+        for other in BESIDE[form]:
+            if other in shape:
+                out[f"{form} & {other}"] = None
     if not asked:
         out[f"says nothing & {material}"] = None
 
@@ -136,6 +143,11 @@ PAIRS = (
 )
 
 
+BESIDE: dict[str, list[str]] = {}
+for _one, _other in PAIRS:
+    BESIDE.setdefault(_one, []).append(_other)
+
+
 @lru_cache(maxsize=16_384)
 def _hashes(token: str) -> tuple[int, int | None, int]:
     """Of the word, of its beginning where it is long, and of the word and a space, for what follows it."""
@@ -145,6 +157,7 @@ def _hashes(token: str) -> tuple[int, int | None, int]:
 
 
 def _words(head: list[str], tail: list[str]) -> list[int]:
+    """Hashes of the words and of neighbours among them, each once."""
     found: dict[int, None] = {}
     for tokens in (head[:MOST_WORDS], tail[-MOST_WORDS:]):
         before = crc32(b"^ ")
@@ -159,14 +172,12 @@ def _words(head: list[str], tail: list[str]) -> list[int]:
             if start is not None:
                 found[start] = None
             before = ready
-    return [WORDS + (number % WORD_MASK) for number in found]
+    return list(found)
 
 
 def known_words(features: Features) -> bool:
     """False for what says nothing in any language read here: no notion, and no shape that means a task by itself."""
-    return any(name.startswith("says ") and "nothing" not in name for name in features.names) or bool(
-        TELLING & frozenset(features.names)
-    )
+    return any((name.startswith("says ") and "nothing" not in name) or name in TELLING for name in features.names)
 
 
 TELLING = frozenset(

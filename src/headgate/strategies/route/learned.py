@@ -35,7 +35,7 @@ class Model(msgspec.Struct, frozen=True):
     version: str
 
     def probabilities(self, features: Features) -> np.ndarray:
-        logits = (features.values @ self.weights[features.ids] + self.bias) / self.temperature
+        logits = (features.values @ self.weights.take(features.ids, axis=0) + self.bias) / self.temperature
         logits -= logits.max()
         weights = np.exp(logits)
         return weights / weights.sum()
@@ -43,11 +43,11 @@ class Model(msgspec.Struct, frozen=True):
     def why(self, features: Features, label: int) -> list[str]:
         """The named features that spoke most for the label against the mean of the others; a notion once, though many
         features hold it."""
-        rows = self.weights[features.ids[: len(features.names)]]
-        push = rows[:, label] - rows.mean(axis=1)
+        rows = self.weights.take(features.ids[: len(features.names)], axis=0)
+        push = rows[:, label] - np.add.reduce(rows, axis=1) / len(LABELS)
         told: set[str] = set()
         out: list[str] = []
-        for at in np.argsort(-push):
+        for at in (-push).argsort().tolist():
             if push[at] <= 0 or len(out) == SHOWN:
                 break
             notions = notions_in(features.names[at])

@@ -33,17 +33,17 @@ _PUSH = re.compile(
     re.IGNORECASE,
 )
 _CODE_LINE = re.compile(
-    r"^[ \t>]*(?:def \w+\(|class \w+[\w(:, )]*[:{]|import [\w.{*]+|from [\w.]+ import|#include|public |private |function \w*\(|(?:const|let|var) \w+ ?="
-    r"|<\?php|</?(?:html|div|script|body|table|p|span)\b|package \w+|@\w+(?:\(|$)|return\b.*;|\w+ = \w+\(|#!/|\$ \w+|if \(.*\) ?\{|for \(|while \(|print\(|console\.|fn \w+|func \w+|using \w+|elif |try:|SELECT |sudo |>>> )",
-    re.MULTILINE,
+    r"[ \t>]*(?:def \w+\(|class \w+[\w(:, )]*[:{]|import [\w.{*]+|from [\w.]+ import|#include|public |private |function \w*\(|(?:const|let|var) \w+ ?="
+    r"|<\?php|</?(?:html|div|script|body|table|p|span)\b|package \w+|@\w+(?:\(|$)|return\b.*;|\w+ = \w+\(|#!/|\$ \w+|if \(.*\) ?\{|for \(|while \(|print\(|console\.|fn \w+|func \w+|using \w+|elif |try:|SELECT |sudo |>>> )"
 )
+"""From the beginning of a line."""
 _CODE_ENDS = re.compile(r"[;{})]\s*:?\s*$", re.MULTILINE)
 _CODE_END = re.compile(r"[;{}]\s*$|\)\s*:\s*$|\w\([^)\n]*\)\s*$", re.MULTILINE)
-_INLINE_SIGNS = ("->", "=>", "::", "&&", "||", "!=", "==", "+=")
+_INLINE_SIGN = re.compile(r"->|=>|::|&&|\|\||!=|==|\+=")
 _CAMEL = re.compile(r"[A-Z](?<=[a-z][A-Z])")
 _METHOD = re.compile(r"\((?<=\w\()")
 _INLINE_CODE = (
-    r"`[^`\n]+`", r"\w\.\w+\(", r"\w\(\)", r"[a-z]_[a-z]", r"[a-z][A-Z]", r"->|=>|::|&&|\|\||!=|==|\+=",
+    r"`[^`\n]+`", r"\w\.\w+\(", r"\w\(\)", r"[a-z]_[a-z]", r"[a-z][A-Z]", _INLINE_SIGN.pattern,
 )  # fmt: skip
 _TRACE_WORDS = ("Traceback (most", '  File "', "npm ERR", "undefined reference")
 _TRACES = (
@@ -53,8 +53,9 @@ _TRACES = (
     ("line ", re.compile(r"line \d+, in")),
     ("(", re.compile(r"\([\w.]+:\d+\)")),
 )
-_FILE_CODE = re.compile(r"\w\.(?:py|js|ts|tsx|jsx|java|cpp|c|h|rs|go|rb|php|html|css|sh|ipynb|yml|yaml|toml)\b")
-_FILE_DATA = re.compile(r"\w\.(?:csv|xlsx?|tsv|parquet|sav|feather)\b")
+# An expression that begins with one sign is searched for ten times faster than one that begins with a class.
+_FILE_CODE = re.compile(r"\.(?<=\w\.)(?:py|js|ts|tsx|jsx|java|cpp|c|h|rs|go|rb|php|html|css|sh|ipynb|yml|yaml|toml)\b")
+_FILE_DATA = re.compile(r"\.(?<=\w\.)(?:csv|xlsx?|tsv|parquet|sav|feather)\b")
 _PIPES = re.compile(r"^[^\n|]*\|[^\n|]*\|?[^\n]*\n[^\n|]*\|[^\n|]*", re.MULTILINE)
 _MARKDOWN_RULE = re.compile(r"^\s*\|?\s*:?-{2,}:?\s*\|", re.MULTILINE)
 _TABS = re.compile(r"^[^\n\t]*\t[^\n\t]*\t?[^\n]*\n[^\n\t]*\t", re.MULTILINE)
@@ -70,8 +71,7 @@ _LATEX = re.compile(
 _SYMBOLS = re.compile(r"[∫∑√≤≥≠∞∈∀∃π±×÷²³°∠△]")
 _OPERATION = re.compile(r"[-+*/=<>](?:(?<=[\dxyzn)].)|(?<=[\dxyzn)] .)) ?[\dxyzn(]")
 _TERM = re.compile(r"\d[xyzn]\b")
-_FUNCTION = re.compile(r"\b(?:sin|cos|tan|log|ln|mod)\b")
-_FUNCTIONS = ("sin", "cos", "tan", "log", "ln", "mod")
+_FUNCTIONS = tuple((name, re.compile(rf"{name}\b(?<!\w{name})")) for name in ("sin", "cos", "tan", "log", "ln", "mod"))
 # An expression that begins with a class of characters is searched for many times faster than one that begins with a choice.
 _ARITHMETIC, _EQUALS = re.compile(r"\d\s*[-+*/x×÷^]\s*\(?\d"), re.compile(r"=\s*[?(（]")
 _NUMBER = re.compile(r"\d\d*(?:[.,]\d+)*")
@@ -111,6 +111,7 @@ _SCRIPTS = (
     ("arabic", re.compile(r"[\u0600-\u06ff]")),
     ("devanagari", re.compile(r"[\u0900-\u097f]")),
 )
+_NOT_LATIN = re.compile(f"[{''.join(pattern.pattern[1:-1] for _, pattern in _SCRIPTS)}]")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]{2,}")
 _QUESTION_MARKS = ("?", "？", "؟")
 _LABEL_LINE = re.compile(r"^[^\n]{0,40}[:：]\s*$")
@@ -260,10 +261,10 @@ def _code(window: str, seen: list[str]) -> bool:
     before = len(seen)
     if "```" in window:
         seen.append("code fence")
-    lines = len(_CODE_LINE.findall(window))
-    if lines:
+    written = [_CODE_LINE.match(line) is not None for line in window.split("\n")]
+    if lines := sum(written):
         seen.append("line of code" if lines == 1 else "lines of code")
-        if _CODE_LINE.match(window):
+        if written[0]:
             seen.append("begins with code")
     if _CODE_ENDS.search(window) and (ends := _up_to(5, _CODE_END, window)) >= 2:
         seen.append("lines end like code" if ends < 5 else "many lines end like code")
@@ -285,7 +286,7 @@ def _inline(window: str) -> tuple[bool, ...]:
         called and "()" in window,
         "_" in window,
         _CAMEL.search(window) is not None,
-        any(sign in window for sign in _INLINE_SIGNS),
+        _INLINE_SIGN.search(window) is not None,
     )
 
 
@@ -301,7 +302,7 @@ def _tables(window: str, seen: list[str], coded: bool) -> None:
         "\t" in window and _TABS.search(window)
     ):
         seen.append("table")
-    elif "," in window and "\n" in window and not coded and _COMMAS.search(window):
+    elif not coded and window.count(",") > 3 and "\n" in window and _COMMAS.search(window):
         seen.append("comma-separated rows")
     if ("{" in window or "[[" in window) and _ROWS.search(window):
         seen.append("JSON")
@@ -340,7 +341,7 @@ def _is_maths(window: str) -> bool:
         or _TERM.search(window) is not None
         or "f(x)" in window
         or "g(x)" in window
-        or (any(name in window for name in _FUNCTIONS) and _FUNCTION.search(window) is not None)
+        or _any_of(_FUNCTIONS, window)
     )
 
 
@@ -373,7 +374,7 @@ def _may_have_options(window: str) -> bool:
 
 def script_of(text: str) -> str | None:
     """The last one of those that are looked for; Chinese characters beside kana are Japanese. None for Latin letters."""
-    if text.isascii():
+    if text.isascii() or _NOT_LATIN.search(text) is None:
         return None
     return next((name for name, pattern in reversed(_SCRIPTS) if pattern.search(text)), None)
 
