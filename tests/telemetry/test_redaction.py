@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -50,9 +51,44 @@ def test_what_must_go(text: str, found: str | None) -> None:
         assert shown == found
 
 
+SECRETS = {
+    "sk-proj-Ab12Cd34Ef56Gh78Ij90Kl12": "[key]",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0x.SflKxwRJSMeKKF2QT4": "[token]",
+    "Bearer abc.DEF-123456789": "Bearer [credential]",
+    "ann@mail.example.com": "[e-mail]",
+    "+49 30 901820 22": "[telephone]",
+    "DE89 3704 0044 0532 0130 00": "[account]",
+    "078-05-1120": "[social security number]",
+    "4111 1111 1111 1111": "[card]",
+    "password: hunter22": "[password]",
+    "postgresql://ann:hunter22@db.example.com/app": "postgresql://ann:[credential]@db.example.com/app",
+}
+
+
+@pytest.mark.parametrize("lead", ["\n", "\r\n", "\t", "<", ">", "&", "'", " "])
+@pytest.mark.parametrize("text", SECRETS)
+def test_what_must_go_goes_wherever_it_begins_in_a_body(text: str, lead: str) -> None:
+    """Bodies are JSON: a line begins behind an escape there, and some write `<` and `/` as escapes too. What is left is
+    JSON still."""
+    said = f"here:{lead}{text}\nthere"
+    plain = json.dumps({"content": said})
+    for body in (plain, plain.replace("/", "\\/"), _as_go_writes_it(plain), json.dumps({"arguments": plain})):
+        found = json.loads(redacted(body, MOST))
+        if "arguments" in found:
+            found = json.loads(found["arguments"])
+        assert found == {"content": f"here:{lead}{SECRETS[text]}\nthere"}, body
+
+
+def _as_go_writes_it(body: str) -> str:
+    for sign in "<>&":
+        body = body.replace(sign, f"\\u{ord(sign):04x}")
+    return body
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        r'{"content":"a\nb\tc\\new\/d \u003ce\u003e \u0026 \u00e9 \u0027"}',
         '{"model":"gpt-4o","max_tokens":4096,"temperature":0.7,"created":1795999331}',
         "chatcmpl-9xYz, id req_01M8MYDX42BF5S6RD5T2D0883S and tr_01M8MY7NR1A1T0MP9YA81YR4ZZ",
         "In 2024-11-30T12:00:00Z it was 3.14159265358979 of 1234567890123456 things",

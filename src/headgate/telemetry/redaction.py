@@ -24,7 +24,7 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
         ),
     ),
     ("credential", re.compile(r"(?i)(?<=bearer )[\w.~+/=-]{12,}")),
-    ("credential", re.compile(r"(?i)(?<=:)[^\s:@/\"'\\]{3,100}(?=@[\w.-]+(?::\d+)?/)")),
+    ("credential", re.compile(r"(?i)(?<=:)[^\s:@/\ue004\"'\\]{3,100}(?=@[\w.-]+(?::\d+)?[/\ue004])")),
     (
         "password",
         re.compile(
@@ -39,6 +39,15 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
         re.compile(r"(?<![\w.])(?:\+\d{1,3}[ .()/-]{0,2}|\(0?\d{2,5}\)[ .-]?|0\d{2,4}[ /-])\d[\d ./-]{5,14}\d\b"),
     ),
 )
+_STANDS_FOR = dict(zip(
+    ("\\n", "\\r", "\\t", "\\u003c", "\\u003e", "\\u0026", "\\u0027", "\\/"),
+    ("\x1c", "\x1d", "\x1e", "\ue000", "\ue001", "\ue002", "\ue003", "\ue004"),
+    strict=True,
+))  # fmt: skip
+"""Escapes of JSON, as which kept bodies come, and what stands for them meanwhile: spaces and signs, so that a key at the
+beginning of a line is not taken for the end of a word (`\\nsk-...`)."""
+_ESCAPE = re.compile(r"\\(?:[nrt/]|u00(?:3[cCeE]|2[67]))")
+_BACK = str.maketrans({sign: escape for escape, sign in _STANDS_FOR.items()})
 _CARD = re.compile(r"(?<![\d.])\d(?:[ -]?\d){12,18}(?![\d.])")
 
 
@@ -47,10 +56,10 @@ def redacted(text: str, most: int) -> str:
     name or a story is not found. Linear in the text."""
     whole = _DATA.sub(lambda match: f"[{len(match[0])} characters of data]", text[: most * 4])
     unseen = len(text) - most * 4
-    shown = whole[: most + SEAM]
+    shown = _ESCAPE.sub(lambda match: _STANDS_FOR[match[0].lower()], whole[: most + SEAM])
     for name, pattern in _RULES:
         shown = pattern.sub(_named(name), shown)
-    shown = _CARD.sub(lambda match: "[card]" if _is_card(match[0]) else match[0], shown)
+    shown = _CARD.sub(lambda match: "[card]" if _is_card(match[0]) else match[0], shown).translate(_BACK)
     more = max(len(whole) - most, 0) + max(unseen, 0)
     return f"{shown[:most]}… [{more} more characters]" if more else shown
 
