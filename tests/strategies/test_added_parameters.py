@@ -10,7 +10,7 @@ import pytest
 
 from headgate.server.http import Request
 from headgate.simulator import script as s
-from support.virtual import Heard, VirtualGateway, virtually
+from support.virtual import Heard, VirtualGateway, answer, virtually
 
 CONFIG = """
 providers: {anthropic: {base_url: "http://one"}}
@@ -25,6 +25,20 @@ models:
       tasks: {code: {model: newest, temperature: 0.2}}
       otherwise: older
   agent: {agent: {planner: newest, validator: newest, models: [older]}}
+"""
+OPENAI = """
+providers: {openai: {base_url: "http://one/v1"}}
+models:
+  thinker: {provider: openai, upstream: o3, price: {input: 1, output: 1}}
+  plain: {provider: openai, upstream: gpt-4.1, price: {input: 1, output: 1}}
+  panel: {ensemble: {members: {plain: 0.6, thinker: 0.4}, temperature: 0.3, judge: thinker}}
+  ruled:
+    route:
+      classifier: keyword
+      keywords: {code: [bug]}
+      tasks: {code: {model: thinker, temperature: 0.2}}
+      otherwise: plain
+  named: {route: {classifier: model, model: thinker, tasks: {}, otherwise: plain}}
 """
 CODE = [{"role": "user", "content": "Fix this bug:\n```python\ndef add(a, b):\n    return a - b\n```"}]
 
@@ -94,5 +108,36 @@ def test_a_rules_temperature_does_not_reach_a_model_that_refuses_it(door: str):
             assert upstream.get("temperature") == arrives
             assert ("x-headgate-lossy" in heard.headers) == (bool(said) and arrives is None)
             assert bool(left_out(it)) == (not said)
+
+    virtually(main)
+
+
+@pytest.mark.parametrize(("model", "asked"), [("panel", 2), ("ruled", 1), ("named", 1)])
+def test_openais_reasoning_models_are_asked_without_a_temperature(model: str, asked: int):
+    """As members, judges and classifiers too: they refuse the request for it."""
+
+    async def main() -> None:
+        it = VirtualGateway(OPENAI)
+        for name, text in (("o3", '{"label": "code", "confidence": 1}'), ("gpt-4.1", "7")):
+            it.fake.on(name, answer(text, model=name))
+        heard = await it.ask(model, messages=CODE)
+        assert heard.status == 200, heard.json()
+        assert "x-headgate-lossy" not in heard.headers
+        bodies = sent(it, "o3")
+        assert len(bodies) >= asked
+        assert not any("temperature" in body for body in bodies)
+        assert any(over == ["temperature"] for over, _ in left_out(it))
+        if model == "panel":
+            assert [body["temperature"] for body in sent(it, "gpt-4.1")] == [0.3], "others take it"
+
+    virtually(main)
+
+
+def test_what_the_client_says_at_their_own_door_is_the_providers_to_answer():
+    async def main() -> None:
+        it = VirtualGateway(OPENAI)
+        it.fake.on("o3", answer("7", model="o3"))
+        await it.ask("thinker", temperature=0.7)
+        assert [body["temperature"] for body in sent(it, "o3")] == [0.7]
 
     virtually(main)

@@ -1,4 +1,5 @@
-"""Tools that only their own format knows, for a provider of another one, and their calls on the way back.
+"""What only its own format or some models know, for a provider of another one: parameters, and tools with their calls on
+the way back.
 
     free text (`custom`)   a function of one string named `input`; its calls come back as free text
     namespaces             their functions, under `namespace__name`; calls come back under the namespace
@@ -12,6 +13,7 @@ not fatal (docs/decisions/0006).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -26,6 +28,17 @@ INPUT = "input"
 LONGEST_NAME = 64
 """What OpenAI, Anthropic and Gemini take for a function's name."""
 _NAMESPACE = "namespace"
+
+
+def without_sampling(
+    out: dict[str, Any], request: ChatRequest, patterns: Sequence[str], model: str, *, own: bool
+) -> list[str]:
+    """Takes temperature and top_p out of what goes to a model that refuses them (`patterns` of names), and says which: what
+    others than the client in this very format said. What that said goes on, and the provider answers for it."""
+    if not any(fnmatchcase(model, pattern) for pattern in patterns):
+        return []
+    free = [key for key in ("temperature", "top_p") if key in request.added or not own]
+    return [key for key in free if out.pop(key, None) not in (None, 1)]
 
 
 def portable(request: ChatRequest, *, custom: bool, signed: bool = False) -> tuple[ChatRequest, list[str]]:

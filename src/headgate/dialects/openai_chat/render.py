@@ -9,7 +9,7 @@ from headgate.core.dialect import Quirks
 from headgate.core.errors import UnsupportedFeature
 from headgate.dialects.openai_chat.parts import NAME
 from headgate.dialects.openai_chat.turns import MessageRenderer
-from headgate.dialects.portable import portable
+from headgate.dialects.portable import portable, without_sampling
 from headgate.dialects.residue import foreign, notes_of, rest_of
 
 _PLAIN = (
@@ -65,6 +65,8 @@ class RequestRenderer:
         self._tools(out)
         self._output(out)
         self._reasoning(out)
+        patterns = self._quirks.extra.get("no_sampling", ())
+        self.lossy += without_sampling(out, request, patterns, model, own=self._own)
         for key in self._quirks.drop:
             if out.pop(key, None) is not None:
                 self.lossy.append(key)

@@ -9,7 +9,7 @@ from headgate.core.dialect import Quirks
 from headgate.core.errors import UnsupportedFeature
 from headgate.dialects.openai_responses.items import NAME, render_items
 from headgate.dialects.openai_responses.parse import _PLAIN
-from headgate.dialects.portable import portable
+from headgate.dialects.portable import portable, without_sampling
 from headgate.dialects.residue import foreign, notes_of, rest_of
 
 _LOST = ("seed", "presence_penalty", "frequency_penalty", "logit_bias", "top_k")
@@ -49,6 +49,8 @@ class RequestRenderer:
         if not self._own:
             out.setdefault("store", False)  # stateless unless the client asked for state
         self.lossy += [key for key in _LOST if getattr(request, key) is not None]
+        patterns = self._quirks.extra.get("no_sampling", ())
+        self.lossy += without_sampling(out, request, patterns, model, own=self._own)
         for key in self._quirks.drop:
             if out.pop(key, None) is not None:
                 self.lossy.append(key)
