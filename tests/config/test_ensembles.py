@@ -1,9 +1,15 @@
 """What an ensemble cannot be is told with file, line and reason, before anything runs."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from headgate.config.errors import ConfigError
 from headgate.config.load import load_text
+from support.gateway import ENV, EXAMPLE
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 BASE = """providers: {openai: {}}
 models:
@@ -45,3 +51,17 @@ def test_what_an_ensemble_cannot_be(text, line, said):
         load_text(BASE + text, "f.yaml", {"OPENAI_API_KEY": "x"})
     problems = [str(problem) for problem in caught.value.problems]
     assert any(problem.startswith(f"f.yaml:{line}:") and said in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize("page", ["ensemble.md", "agent.md"])
+def test_the_pages_yaml_is_a_valid_configuration(page):
+    """In the example's place of the same name."""
+    shown = re.search(r"```yaml\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert shown is not None
+    name = shown[1].partition(":")[0]
+    example = re.sub(
+        rf"^  {name}:.*?\n(?=\S|\n)", "", EXAMPLE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+    entry = "".join(f"  {line}\n" for line in shown[1].splitlines())
+    config = load_text(example.replace("\naliases:", f"\n{entry}\naliases:", 1), page, ENV).config
+    assert getattr(config.models[name], name if name == "agent" else "ensemble") is not None

@@ -213,13 +213,10 @@ def _tools(config: Config, document: Document, base: Path, entry: Entry) -> list
 def _half_built(document: Document, base: Path, entry: Entry) -> list[Problem]:
     """Keys that are read and would change nothing: an error, never a silent no-op."""
     found: list[Path] = []
-    for kind in ("ensemble", "agent"):
-        section = getattr(entry, kind)
-        if section is not None and section.budget.max_calls is not None:
-            found.append((kind, "budget", "max_calls"))
     if entry.ensemble is not None:
-        if entry.ensemble.budget.max_steps is not None:
-            found.append(("ensemble", "budget", "max_steps"))
+        for cap in ("max_calls", "max_steps"):
+            if getattr(entry.ensemble.budget, cap) is not None:
+                found.append(("ensemble", "budget", cap))
         for i, member in enumerate(entry.ensemble.members):
             if member.role == "cheap":
                 found.append(("ensemble", "members", i, "role"))

@@ -1,0 +1,243 @@
+"""What a plan may leave out, how its steps run, and what stops them, on virtual time."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from headgate.core.envelope import Envelope
+from headgate.core.errors import HeadgateError
+from headgate.core.strategy import ModelInfo, Plan
+from headgate.strategies.agent.team import Team
+from headgate.tools.broker import ToolFailed
+from headgate.tools.files import Files
+from support.virtual import VirtualGateway, answer, virtually
+
+CONFIG = """
+providers: {{openai: {{base_url: "http://one/v1"}}}}
+tools: {{files: {{root: "."}}}}
+models:
+  boss: {{provider: openai, upstream: boss, price: {{input: 1, output: 1}}}}
+  hand: {{provider: openai, upstream: hand, price: {{input: 1, output: 1}}}}
+  other: {{provider: openai, upstream: other, price: {{input: 1, output: 1}}}}
+  chain: {{fallback: [other, hand]}}
+  panel: {{ensemble: {{mode: vote, members: [hand, other]}}}}
+  agent: {{agent: {{planner: boss, {more}}}}}
+"""
+USUAL = "models: [hand, other, chain, panel]"
+TALK = [
+    {"role": "system", "content": "Speak like a lock-keeper."},
+    {"role": "user", "content": "My canal is the Kennet."},
+    {"role": "assistant", "content": "Noted."},
+    {"role": "user", "content": "How deep is it?"},
+]
+
+
+def gateway(plan: Any, more: str = USUAL, **said: Any) -> VirtualGateway:
+    """`plan`: the steps of the only plan that its planner makes."""
+    it, plans = VirtualGateway(CONFIG.format(more=more)), [json.dumps({"steps": plan})]
+
+    def boss(call: Any) -> Any:
+        if b"You are a planner" in call.body:
+            return answer(plans.pop() if plans else "No more plans.")
+        if b"was worked on in steps" in call.body:
+            return answer("Written.")
+        return answer("The boss's own.")
+
+    it.fake.on("boss", boss)
+    for name in ("hand", "other"):
+        script = said.get(name, answer(f"By {name}."))
+        it.fake.on(name, *(script if isinstance(script, tuple) else (script,)))
+    return it
+
+
+def prompts(it: VirtualGateway, model: str) -> list[list[dict[str, Any]]]:
+    return [json.loads(call.body)["messages"] for call in it.fake.calls_of(model)]
+
+
+def by_id(heard: Any) -> dict[str, dict[str, Any]]:
+    return {step["id"]: step for step in heard.details["agent"]["steps"]}
+
+
+def test_a_step_without_model_and_query_is_the_planner_s_and_the_user_s():
+    async def main() -> None:
+        it = gateway([{"name": "bare"}, {"name": "minimal", "model": "hand", "query": "Sound it."}])
+        heard = await it.ask("agent", messages=TALK)
+        steps = by_id(heard)
+        assert (steps["bare"]["model"], steps["bare"]["result"]) == ("boss", "The boss's own.")
+        assert (steps["minimal"]["model"], steps["minimal"]["result"]) == ("hand", "By hand.")
+        planning, bare, writing = prompts(it, "boss")
+        assert [message["content"] for message in bare] == ["How deep is it?"]
+        for conversation in (planning, writing):  # who plans and who writes reads all of it
+            text = json.dumps(conversation)
+            for message in TALK:
+                assert message["content"] in text
+        assert [message["content"] for [message] in prompts(it, "hand")] == ["Sound it."]
+
+    virtually(main)
+
+
+def test_a_diamond_takes_as_long_as_its_longest_way_and_four_run_at_once():
+    async def main() -> None:
+        slow = answer("done", after=10.0)
+        steps: list[dict[str, Any]] = [{"name": "top", "model": "hand", "query": "top"}]
+        steps += [{"name": f"side{n}", "model": "other", "query": f"side {n} $top"} for n in range(4)]
+        steps.append({"name": "end", "model": "hand", "query": "$side0 $side1 $side2 $side3"})
+        it = gateway(steps, hand=slow, other=slow)
+        heard = await it.ask("agent")
+        assert all(step["status"] == "passed" for step in by_id(heard).values())
+        assert heard.took == pytest.approx(30.0, abs=0.5)
+        it = gateway([{"name": f"s{n}", "model": "hand", "query": "x"} for n in range(6)], hand=slow)
+        assert (await it.ask("agent")).took == pytest.approx(20.0, abs=0.5)
+
+    virtually(main)
+
+
+@pytest.mark.parametrize(("entry", "said"), [("chain", "By other."), ("panel", "By hand.")])
+def test_a_step_may_be_any_entry(entry: str, said: str):
+    async def main() -> None:
+        it = gateway([{"name": "one", "model": entry, "query": "Go"}])
+        assert by_id(await it.ask("agent"))["one"]["result"] == said
+
+    virtually(main)
+
+
+def test_what_failed_is_said_to_who_tries_again():
+    async def main() -> None:
+        def validator(call: Any) -> Any:
+            good = "Long enough." in call.body.decode()
+            return answer(json.dumps({"passed": good, "reason": "too short"}))
+
+        more = f"validator: other, {USUAL}"
+        it = gateway(
+            [{"name": "one", "model": "hand", "query": "Go"}],
+            more,
+            hand=(answer("Short."), answer("Long enough.")),
+            other=validator,
+        )
+        step = by_id(await it.ask("agent"))["one"]
+        assert (step["status"], step["tries"], step["checks"], step["result"]) == (
+            "passed",
+            2,
+            ["validator"],
+            "Long enough.",
+        )
+        assert "An earlier attempt failed: the validator: too short" in prompts(it, "hand")[1][0]["content"]
+
+    virtually(main)
+
+
+@pytest.mark.parametrize(
+    ("check", "bad", "good", "why"),
+    [
+        ({"schema": {"type": "object", "required": ["m"]}}, '{"x": 1}', '{"m": 2}', "breaks its schema"),
+        ({"schema": {"type": "integer"}}, "deep", "2", "the result is not JSON"),
+        ({"contains": "m"}, "2", "2 m", "does not contain 'm'"),
+        ({"excludes": "?"}, "2 m?", "2 m", "contains '?'"),
+        ({"min_chars": 3}, "2", "2 m", "has 1 characters: at least 3"),
+        ({"max_chars": 3}, "two metres", "2 m", "has 10 characters: at most 3"),
+        ({"python": "int(result) > 1"}, "0", "2", "gave 'False'"),
+    ],
+)
+def test_every_kind_of_check_holds_a_result_back(check: dict[str, Any], bad: str, good: str, why: str):
+    async def main() -> None:
+        it = gateway(
+            [{"name": "one", "model": "hand", "query": "Go", "check": check}], hand=(answer(bad), answer(good))
+        )
+        step = by_id(await it.ask("agent"))["one"]
+        assert (step["status"], step["tries"], step["checks"]) == ("passed", 2, list(check))
+        assert why in prompts(it, "hand")[1][0]["content"]
+        await it.house.snapshot.aclose()
+
+    virtually(main)
+
+
+ONE = [{"name": "one", "model": "hand", "query": "Go", "check": {"contains": "yes"}}]
+FIVE = [{"name": f"s{n}", "model": "hand", "query": "Go", "needs": [f"s{n - 1}"] if n else []} for n in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("plan", "budget", "calls", "missing"),
+    [
+        (ONE, "step: {max_calls: 1}", 1, "one: calls_exhausted"),
+        (ONE, "step: {max_cost: 0.000001}", 0, "one: max_cost_exceeded"),
+        (ONE, "step: {deadline: 2s}", 1, "one: deadline_exceeded"),
+        (FIVE, "max_calls: 3", 2, "s2: calls_exhausted"),
+        (FIVE, "deadline: 8s", 3, "s2: deadline_exceeded"),
+    ],
+)
+def test_what_reaches_a_cap_fails_and_the_answer_says_so(plan: Any, budget: str, calls: int, missing: str):
+    """`calls`: how often the step's model is asked before the cap is reached."""
+
+    async def main() -> None:
+        it = gateway(
+            plan, f"{USUAL}, budget: {{{budget}}}", hand=answer("no", after=3.0 if "deadline" in budget else 0)
+        )
+        heard = await it.ask("agent")
+        assert heard.status == 200
+        assert len(it.fake.calls_of("hand")) == calls
+        assert missing in heard.details["agent"]["missing"]
+        assert "ncomplete" in heard.text
+
+    virtually(main)
+
+
+def test_the_registry_filters_first_and_then_weighs_strength_against_price():
+    """Stubs, since the order is of numbers: strength less 0.3 of the price beside the dearest."""
+
+    class Stub:
+        def __init__(self) -> None:
+            self.envelope = Envelope(1e9, money=1000)
+            row = {"capabilities": ("math",), "provider": "p", "upstream": "u"}
+            self.rows = {
+                "strong": ModelInfo(name="strong", strength={"math": 0.9}, **row),
+                "nearly": ModelInfo(name="nearly", strength={"math": 0.85}, **row),
+                "cheap": ModelInfo(name="cheap", strength={"math": 0.5}, **row),
+                "unknown": ModelInfo(name="unknown", **row),
+                "down": ModelInfo(name="down", strength={"math": 0.99}, health=0.0, **row),
+                "keyless": ModelInfo(name="keyless", usable=False, reason="no key", **row),
+                "dear": ModelInfo(name="dear", strength={"math": 1.0}, **row),
+                "poet": ModelInfo(name="poet", provider="p", upstream="u", capabilities=("creative",)),
+                "narrow": ModelInfo(name="narrow", max_context=1, **row),
+            }
+            self.costs = {"strong": 900, "nearly": 300, "cheap": 10, "unknown": 500, "down": 10, "dear": 2000}
+
+        def model(self, name: str) -> ModelInfo | None:
+            return self.rows.get(name)
+
+        def plan(self, name: str, request: Any) -> Plan:
+            return Plan(strategy="single", worst_case=self.costs.get(name, 0))
+
+    async def main() -> None:
+        it = VirtualGateway(CONFIG.format(more=USUAL))
+        heard: list[Any] = []
+        strategy = it.house.snapshot.strategy("hand")
+        plan = strategy.plan
+        strategy.plan = lambda request, run: (heard.append(request), plan(request, run))[1]  # type: ignore[method-assign]
+        await it.ask("hand")
+        run = Stub()
+        found = Team(run, [*run.rows, "a-strategy"]).choose("math", heard[0])  # type: ignore[arg-type]
+        # 0.85 - 0.1 before 0.9 - 0.3; what nobody measured counts 0.5; who is cooling down comes last
+        assert list(found.ranked) == ["nearly", "strong", "cheap", "unknown", "down"]
+        assert found.ranked["nearly"] == "strength 0.85, 33% of the dearest's price"
+        assert {name: why.split(":")[0] for name, why in found.out.items() if name != "narrow"} == {
+            "keyless": "no key",
+            "dear": "costs more than the run may still spend",
+            "poet": "has not the capability math",
+            "a-strategy": "no model but a strategy",
+        }
+        assert "narrow" in found.out
+
+    virtually(main)
+
+
+def test_files_that_are_too_large_are_no_files(tmp_path: Any):
+    (tmp_path / "big").write_bytes(b"x" * 1001)
+    (tmp_path / "fits").write_bytes(b"x" * 1000)
+    files = Files(str(tmp_path), max_bytes=1000)
+    assert files.read("fits") == "x" * 1000
+    with pytest.raises(ToolFailed, match="larger than 1000 bytes"):
+        files.read("big")
+    assert issubclass(ToolFailed, HeadgateError)
