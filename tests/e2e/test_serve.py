@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -176,3 +177,61 @@ def test_uvicorn_serves_the_same(tmp_path):
         assert "x-headgate-model: claude-4.7" in text
     finally:
         assert "Traceback" not in found.end()
+
+
+@pytest.mark.timeout(120)
+def test_with_no_file_a_key_in_the_environment_is_enough(tmp_path):
+    """A first start without any key fails; what it left behind hides nothing from the next one."""
+    bare = {name: value for name, value in os.environ.items() if not name.endswith("_KEY")}
+    command = [sys.executable, "-m", "headgate.cli", "serve", "--port", "0", "--admin-port", "0"]
+    failed = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=60, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("no model to serve: set a provider key (OPENAI_API_KEY, ANTHROPIC_API_KEY, ...)")
+    keyed = {**bare, "OPENAI_API_KEY": "sk-planted", "ANTHROPIC_API_KEY": "sk-planted"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=keyed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        said: list[str] = []
+        while not said or not said[-1].startswith("ready "):
+            said.append(process.stdout.readline().strip())
+            assert said[-1], process.stderr.read() if process.stderr else ""
+        assert said[-2].endswith("(admin token: in .headgate/admin.token)")
+        assert (tmp_path / ".headgate" / "admin.token").read_text().startswith("hga-")
+        status, listed = get(said[-1].removeprefix("ready ") + "/v1/models")
+        assert status == 200
+        for name in ("reliable", "auto", "careful", "agent", "gpt-5.5", "claude-opus-4-7"):
+            assert f'"id":"{name}"' in listed
+    finally:
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "sk-planted" not in "".join(said) + out + err
+
+
+@pytest.mark.parametrize("verb", ["serve", "demo"])
+def test_a_port_that_cannot_be_had_is_named(tmp_path, verb):
+    env = {**os.environ, "OPENAI_API_KEY": "sk-planted"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for ports, code, said in (
+            (
+                ("--port", port, "--admin-port", "0"),
+                1,
+                f"cannot listen: 127.0.0.1:{port}: Address already in use; --port",
+            ),
+            (
+                ("--port", "0", "--admin-port", port),
+                1,
+                f"cannot listen: 127.0.0.1:{port}: Address already in use; --port",
+            ),
+            (("--port", "80000"), 2, "less than or equal to 65535"),
+        ):
+            command = [sys.executable, "-m", "headgate.cli", verb, *ports]
+            done = subprocess.run(
+                command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert done.returncode == code
+            assert said in done.stderr
+            assert "Traceback" not in done.stderr

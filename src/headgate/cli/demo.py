@@ -19,6 +19,7 @@ import typer
 
 from headgate.cli.client import told
 from headgate.cli.output import bold, dim, fail, myself, say, show_json
+from headgate.cli.serve import Port
 
 app = typer.Typer(add_completion=False, invoke_without_command=True)
 STATE = "demo.json"
@@ -45,8 +46,8 @@ ROUTED = (
 def demo(
     context: typer.Context,
     host: str = "127.0.0.1",
-    port: int = 4100,
-    admin_port: int = 4101,
+    port: Port = 4100,
+    admin_port: Port = 4101,
     data_dir: Annotated[Path, typer.Option(help="Everything the demo writes.")] = Path(".headgate"),
     config: Annotated[
         Path | None, typer.Option(help="Another configuration over the same simulated providers.")

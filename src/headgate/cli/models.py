@@ -39,7 +39,7 @@ def models(
     if json:
         show_json(rows)
     elif not rows:
-        fail("no models: set a provider key or give --config FILE")
+        fail("no models: set a provider key or give --config FILE (--health asks a running gateway)")
     else:
         cells = [[str(row[key] if row[key] is not None else "-") for key in _HEADS] for row in rows]
         say(table(cells, [head.replace("_", " ") for head in _HEADS]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -11,14 +12,15 @@ from headgate.cli.output import fail, say, show_json
 
 app = typer.Typer(add_completion=False)
 DEFAULT_FILE = Path("headgate.yaml")
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")]
 
 
 @app.command()
 def serve(
     config: Annotated[Path | None, typer.Option(help="Configuration; left out: headgate.yaml if it is there.")] = None,
     host: str = "127.0.0.1",
-    port: int = 4100,
-    admin_port: int = 4101,
+    port: Port = 4100,
+    admin_port: Port = 4101,
     data_dir: Annotated[Path, typer.Option(help="Everything the process writes.")] = Path(".headgate"),
     workers: Annotated[
         int, typer.Option(min=1, max=256, help="Processes on the same ports; more than one need PostgreSQL and Valkey.")
@@ -55,12 +57,12 @@ def _serve(options, *, as_json: bool) -> None:
         fail(NO_MODEL)
 
     async def ready(running: Process) -> None:
-        announce(ready_of(running), as_json=as_json)
+        announce(ready_of(running), options.data_dir, as_json=as_json)
 
     run_process(process, ready)
 
 
-def announce(ready, *, as_json: bool = False) -> None:
+def announce(ready, data_dir: Path, *, as_json: bool = False) -> None:
     if as_json:
         found = {"ready": ready.url, "models": ready.models}
         show_json(found if ready.first_key is None else {**found, "first_key": ready.first_key})
@@ -71,10 +73,10 @@ def announce(ready, *, as_json: bool = False) -> None:
         say("no virtual key exists: clients of this machine are served whatever key they send")
     if ready.skipped:
         say(f"skipped: {', '.join(ready.skipped)}")
-    say(
-        f"console {ready.admin}"
-        + (f"  admin token: {ready.admin_token}" if ready.admin_token else "  (sign in with the admin token)")
+    token = (
+        f"admin token: {ready.admin_token}" if ready.admin_token else f"(admin token: in {data_dir / 'admin.token'})"
     )
+    say(f"console {ready.admin}  {token}")
     say(f"ready {ready.url}")
 
 
@@ -89,7 +91,13 @@ def run_process(process, ready) -> None:
         error = group.exceptions[0]
         fail(error.message if isinstance(error, StorageUnavailable) else str(error))
     except* OSError as group:
-        fail(f"cannot listen: {group.exceptions[0]}")
+        cannot_listen(group.exceptions[0])
+
+
+def cannot_listen(error: BaseException) -> NoReturn:
+    taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+    said = error.strerror if isinstance(error, OSError) and error.strerror else error
+    fail(f"cannot listen: {said}" + ("; --port and --admin-port choose others" if taken else ""))
 
 
 def _supervise(options, workers: int, *, as_json: bool) -> None:
@@ -116,11 +124,11 @@ def _supervise(options, workers: int, *, as_json: bool) -> None:
     )
 
     async def live() -> None:
-        await Supervisor(order, workers).run(lambda ready: announce(ready, as_json=as_json))
+        await Supervisor(order, workers).run(lambda ready: announce(ready, options.data_dir, as_json=as_json))
 
     try:
         asyncio.run(live())
     except StartFailed as error:
         raise SystemExit(error.code) from None
     except OSError as error:
-        fail(f"cannot listen: {error}")
+        cannot_listen(error)

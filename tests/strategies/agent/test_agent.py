@@ -205,6 +205,14 @@ def _repo(stage: Stage) -> str:
     return command[-1]
 
 
+@pytest.mark.parametrize("tool", ["git_status", "git_commit"])
+def test_of_a_server_only_what_is_allowed_and_only_reads_can_be_planned(stage, tool):
+    """`git_status` is not on the operator's list; `git_commit` is, and says of itself that it writes."""
+    stage.script(PLANNER, plan({"name": "do", "tool": tool, "args": {"repo_path": _repo(stage)}}), where="system")
+    _, details = stage.ask("Do it", model="clerk")
+    assert f"there is no tool {tool!r}; there are: convert_time, git_log" in details["agent"]["fallback"]
+
+
 def test_mission_a_server_over_http(stage):
     stage.script(
         PLANNER,

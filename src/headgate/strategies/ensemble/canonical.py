@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 
 _NUMBER = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?|-?\.\d+")
-_CHOICE = re.compile(r"^\W*(?:the )?(?:answer|option|choice)?\W*(?:is)?\W*\(?([A-Ea-e])\)?\W*$")
+_CHOICE = re.compile(
+    r"\W*(?:(?:so|therefore|the|correct|right|best|final|answer|option|choice|is)\b\W+)*\(?([A-E])\)?\W*", re.IGNORECASE
+)
 _FENCE = re.compile(r"```[ \t]*(?:json)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 _lenient = json.JSONDecoder(strict=False).decode
@@ -43,7 +45,7 @@ def canonical(text: str) -> str | None:
     if boxed:
         return scalar(boxed[-1])
     last = bare.splitlines()[-1].strip() if bare else ""
-    if match := _CHOICE.match(last):
+    if match := _CHOICE.fullmatch(last):
         return match[1].upper()
     if len(last) < 200 and (numbers := _NUMBER.findall(last)):
         return number_of(numbers[-1])
