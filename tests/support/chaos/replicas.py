@@ -40,6 +40,11 @@ class FleetWorld(World):
         self._replicas = [Replica(folder / f"replica{number}") for number in range(count)]
 
     def live(self, point: str | None = None) -> None:
+        self._all_live()
+        super().live(point)
+
+    def _all_live(self) -> None:
+        """Whoever died is started again: what it had under way is in its own journal."""
         for replica in self._replicas:
             if replica.life is None:
                 replica.data.mkdir(exist_ok=True)
@@ -47,10 +52,10 @@ class FleetWorld(World):
                 ready = self._ready(replica.life)
                 assert ready is not None, self._log.read_text()[-3000:]
                 replica.url = ready["url"]
-        super().live(point)
 
     def last(self) -> None:
         """Everybody ends in good order: nothing is open and nobody holds anything."""
+        self._all_live()
         for replica in self._replicas:
             if replica.life is not None:
                 os.kill(replica.life.pid, signal.SIGTERM)
