@@ -84,8 +84,10 @@ def test_the_life_of_a_key_and_its_budget_across_a_restart(start):
     assert keys(gateway.data, "revoke", "key_nope")[0] == 1
     code, _, err = keys(gateway.data, "create", "x", "--door", "window")
     assert (code, "there is no door" in err) == (1, True)
+    assert gateway.ask_admin("/reload", {})["ok"]
     audit = gateway.ask_admin("/audit")
-    assert [row["action"] for row in audit] == ["key.revoke", "key.rotate", "key.create", "key.create"]
+    done = ["config.reload", "key.revoke", "key.rotate", "key.create", "key.create"]
+    assert [row["action"] for row in audit] == done
     gateway.stop()
     everything = gateway.printed + "".join(
         path.read_text(errors="replace") for path in gateway.data.rglob("*") if path.is_file()

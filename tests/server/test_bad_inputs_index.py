@@ -96,6 +96,7 @@ PROOFS: dict[tuple[int, str], list[str]] = {
     (30, "a key of the data plane at an admin route"): [
         "console/test_console.py::test_every_admin_route_refuses_strangers",
         "console/test_console.py::test_every_route_of_the_app_is_documented_or_a_page",
+        "server/test_deny_by_default.py",
     ],
     (31, "a model that nobody knows"): [NAMES],
     (32, "a model that the key may not have"): [f"{GOVERNED}::test_models_and_doors_of_a_key"],
@@ -179,6 +180,7 @@ NO_GATEWAY = {
     "cli/test_check.py": "the file",
     "cli/test_cli_books.py": "what is printed of the books",
     "console/test_console.py": "the admin plane",
+    "server/test_deny_by_default.py": "refused before anything begins",
     "e2e/test_keys.py": "names of keys",
     "stores/test_store_queries.py": "the store",
     "stores/test_store_sqlite_file.py": "the store",

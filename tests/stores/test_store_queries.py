@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from headgate.core.errors import HeadgateError
 from headgate.core.ports import Store
 from headgate.core.records import AuditRecord, BudgetSpec, KeyRecord, LimitSpec, TeamRecord
+from headgate.stores.memory import MemoryStore
 from support.books import NOON, intent, outcome, record
 
 DAY = 86400.0
@@ -159,3 +162,27 @@ async def test_audits_come_newest_first(store: Store) -> None:
     for n in range(5):
         await store.audit(AuditRecord(at=NOON + n, actor="admin", action="key.create", target=f"k{n}"))
     assert [a.target for a in await store.audits(2)] == ["k4", "k3"]
+
+
+async def test_a_change_and_its_note_are_written_together_or_not_at_all(store: Store) -> None:
+    key = KeyRecord(id="k1", hash="a" * 64, hint="wxyz", name="Ann's", created=NOON)
+    old = KeyRecord(id="k0", hash="b" * 64, hint="abcd", name="Ann's", created=NOON, expires=NOON + 60)
+    note = AuditRecord(at=NOON, actor="admin", action="key.rotate", target="k1")
+    before = await store.version()
+    await store.put_key(key, old, note=note)
+    assert {k.id for k in await store.keys()} == {"k0", "k1"}
+    assert list(await store.audits(5)) == [note]
+    assert await store.version() == before + 1
+    await store.put_team(
+        TeamRecord(id="t", name="t", created=NOON),
+        note=AuditRecord(at=NOON, actor="a", action="team.create", target="t"),
+    )
+    assert [a.action for a in await store.audits(5)] == ["team.create", "key.rotate"]
+    if isinstance(store, MemoryStore):
+        return
+    before, lost = await store.version(), KeyRecord(id="k2", hash="c" * 64, hint="efgh", name="x", created=NOON)
+    with pytest.raises(HeadgateError, match="refused"):
+        await store.put_key(lost, msgspec.structs.replace(lost, id="k3", hash=key.hash), note=note)
+    assert {k.id for k in await store.keys()} == {"k0", "k1"}
+    assert len(await store.audits(5)) == 2
+    assert await store.version() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from inspect import isawaitable
@@ -20,9 +21,9 @@ from headgate.console.auth import COOKIE, SESSION, Sessions
 from headgate.console.experiments import Experiments
 from headgate.console.insights import Insights
 from headgate.console.openapi import ADMIN_API
-from headgate.console.people import People
+from headgate.console.people import People, actor_of
 from headgate.console.views import Admin
-from headgate.core.errors import HeadgateError, http_status
+from headgate.core.errors import HeadgateError, StorageUnavailable, http_status
 from headgate.governance.desk import Desk
 
 HERE = Path(__file__).parent
@@ -48,6 +49,7 @@ def make_console(admin: Admin, sessions: Sessions, play: Play, desk: Desk, exper
 class _Console:
     def __init__(self, admin: Admin, sessions: Sessions, play: Play, desk: Desk, experiments: Experiments) -> None:
         self._admin = admin
+        self._desk = desk
         self._people = People(desk)
         self._insights = Insights(admin)
         self._experiments = experiments
@@ -186,6 +188,8 @@ class _Console:
 
     async def _reload(self, request: Request) -> dict[str, Any]:
         problem = await self._admin.reload()
+        with contextlib.suppress(StorageUnavailable):  # the configuration may be what mends the store
+            await self._desk.note(actor_of(request), "config.reload", "configuration", problem or "taken over")
         return {"ok": problem is None, "problem": problem}
 
     # -- actions ---------------------------------------------------------------------------------------------------------

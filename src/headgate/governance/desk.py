@@ -4,6 +4,7 @@ written down in the audit log; no secret ever is."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from headgate.config.governance import Periods, Rates
 from headgate.config.values import duration, moment
 from headgate.core.clock import SYSTEM, Clock
-from headgate.core.errors import Conflict, InvalidRequest, NotFound
+from headgate.core.errors import Conflict, InvalidRequest, NotFound, StorageUnavailable
 from headgate.core.ids import new_id
 from headgate.core.money import dollars
 from headgate.core.ports import Store
@@ -135,16 +136,16 @@ class Desk:
         if any(key.hash == digest for key in await self._store.keys()):
             raise Conflict("there is a key with this hash already")
         key = msgspec.structs.replace(record, id=new_id("key"), hash=digest, hint=hint[:12] or "…")
-        await self._store.put_key(key)
-        await self._note(actor, "key.adopt", key.id, key.name)
+        await self._store.put_key(key, note=self._record(actor, "key.adopt", key.id, key.name))
+        await self._changed()
         return key_view(key, self._clock.time())
 
     async def revoke(self, id: str, actor: str) -> dict[str, Any]:
         key, now = await self._found(id), self._clock.time()
         if key.revoked is None or key.revoked > now:
             key = msgspec.structs.replace(key, revoked=now)
-            await self._store.put_key(key)
-            await self._note(actor, "key.revoke", id, key.name)
+            await self._store.put_key(key, note=self._record(actor, "key.revoke", id, key.name))
+            await self._changed()
         return key_view(key, now)
 
     async def rotate(self, id: str, actor: str, *, overlap: str | float | None = None) -> dict[str, Any]:
@@ -154,14 +155,12 @@ class Desk:
             raise Conflict(f"this key is {state_of(old, now)}: only an active one can be rotated")
         seconds = OVERLAP if overlap is None else _duration(overlap, "overlap")
         ended, fresh = rotate_key(old, now=now, overlap=seconds)
-        made = await self._made(fresh, "key.rotate", actor, f"{old.id}, which ends in {seconds:g} s")
-        await self._store.put_key(ended)
-        await self._changed()
-        return made
+        return await self._made(fresh, "key.rotate", actor, f"{old.id}, which ends in {seconds:g} s", ended)
 
-    async def _made(self, new: NewKey, action: str, actor: str, detail: str) -> dict[str, Any]:
-        await self._store.put_key(new.record)
-        await self._note(actor, action, new.record.id, detail)
+    async def _made(self, new: NewKey, action: str, actor: str, detail: str, *ended: KeyRecord) -> dict[str, Any]:
+        note = self._record(actor, action, new.record.id, detail)
+        await self._store.put_key(new.record, *ended, note=note)
+        await self._changed()
         return {**key_view(new.record, self._clock.time()), "secret": new.secret}
 
     async def _found(self, id: str) -> KeyRecord:
@@ -200,8 +199,9 @@ class Desk:
             limits=limit_spec(wanted.limits),
             budgets=budget_specs(wanted.budgets),
         )
-        await self._store.put_team(team)
-        await self._note(actor, "team.create" if known is None else "team.change", team.id, team.name)
+        action = "team.create" if known is None else "team.change"
+        await self._store.put_team(team, note=self._record(actor, action, team.id, team.name))
+        await self._changed()
         return team_view(team, keys=0, from_file=False)
 
     async def _teams(self) -> list[TeamRecord]:
@@ -295,16 +295,19 @@ class Desk:
         return [msgspec.to_builtins(record) for record in await self._store.audits(max(1, min(limit, 1000)))]
 
     # -- what all have in common -----------------------------------------------------------------------------------------
-    async def _note(self, actor: str, action: str, target: str, detail: str) -> None:
-        record = AuditRecord(at=self._clock.time(), actor=actor, action=action, target=target, detail=detail)
-        await self._store.audit(record)
-        await self._changed()
+    async def note(self, actor: str, action: str, target: str, detail: str) -> None:
+        """Of what was changed elsewhere."""
+        await self._store.audit(self._record(actor, action, target, detail))
+
+    def _record(self, actor: str, action: str, target: str, detail: str) -> AuditRecord:
+        return AuditRecord(at=self._clock.time(), actor=actor, action=action, target=target, detail=detail)
 
     async def _changed(self) -> None:
-        """Our own governor need not wait for its next look."""
+        """Our own governor need not wait for its next look; where it cannot look now, what was changed is changed."""
         if self._governor is None or self.serving is None:
             return
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._governor.refresh(), self.serving))
+        with contextlib.suppress(StorageUnavailable):
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._governor.refresh(), self.serving))
 
 
 def _sums(row: UsageRow) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from headgate.core import failpoints
 from headgate.core.clock import SYSTEM
 from headgate.core.errors import HeadgateError, StorageUnavailable
 from headgate.core.fleet import About
-from headgate.core.records import KeyRecord, RequestRecord
+from headgate.core.records import AuditRecord, KeyRecord, RequestRecord
 from headgate.core.trace import Trace
 from headgate.engine.compile import Compiler
 from headgate.engine.house import House
@@ -178,7 +178,14 @@ class Process:
             await self.governor.refresh()
             if not self.plane.local and not self.governor.ring.keys:
                 made = make_key(KeyRecord(id="", hash="", hint="", name="first key", created=SYSTEM.time()))
-                await self.books.store.put_key(made.record)
+                note = AuditRecord(
+                    at=SYSTEM.time(),
+                    actor="first start",
+                    action="key.create",
+                    target=made.record.id,
+                    detail="first key",
+                )
+                await self.books.store.put_key(made.record, note=note)
                 await self.governor.refresh()
                 self.first_key = made.secret
         except StorageUnavailable as error:

@@ -134,16 +134,20 @@ class MemoryStore:
     async def keys(self) -> Sequence[KeyRecord]:
         return [self._keys[id] for id in sorted(self._keys)]
 
-    async def put_key(self, key: KeyRecord) -> None:
-        self._keys[key.id] = key
+    async def put_key(self, *keys: KeyRecord, note: AuditRecord | None = None) -> None:
+        self._keys |= {key.id: key for key in keys}
         self._version += 1
+        if note is not None:
+            await self.audit(note)
 
     async def teams(self) -> Sequence[TeamRecord]:
         return [self._teams[id] for id in sorted(self._teams)]
 
-    async def put_team(self, team: TeamRecord) -> None:
+    async def put_team(self, team: TeamRecord, *, note: AuditRecord | None = None) -> None:
         self._teams[team.id] = team
         self._version += 1
+        if note is not None:
+            await self.audit(note)
 
     async def version(self) -> int:
         return self._version

@@ -116,18 +116,16 @@ class PostgresStore:
         rows = await self._link.read(lambda c: c.fetch("SELECT body FROM virtual_keys ORDER BY id"))
         return [msgspec.json.decode(row[0], type=KeyRecord) for row in rows]
 
-    async def put_key(self, key: KeyRecord) -> None:
-        body = msgspec.json.encode(key).decode()
+    async def put_key(self, *keys: KeyRecord, note: AuditRecord | None = None) -> None:
+        rows = [(key.id, key.hash, msgspec.json.encode(key).decode()) for key in keys]
 
         async def write(connection: Any) -> None:
-            await connection.execute(
+            await connection.executemany(
                 "INSERT INTO virtual_keys VALUES ($1, $2, $3)"
                 " ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, body = excluded.body",
-                key.id,
-                key.hash,
-                body,
+                rows,
             )
-            await _new_version(connection)
+            await _new_version(connection, note)
 
         await self._link.write(write)
 
@@ -135,14 +133,14 @@ class PostgresStore:
         rows = await self._link.read(lambda c: c.fetch("SELECT body FROM teams ORDER BY id"))
         return [msgspec.json.decode(row[0], type=TeamRecord) for row in rows]
 
-    async def put_team(self, team: TeamRecord) -> None:
+    async def put_team(self, team: TeamRecord, *, note: AuditRecord | None = None) -> None:
         body = msgspec.json.encode(team).decode()
 
         async def write(connection: Any) -> None:
             await connection.execute(
                 "INSERT INTO teams VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = excluded.body", team.id, body
             )
-            await _new_version(connection)
+            await _new_version(connection, note)
 
         await self._link.write(write)
 
@@ -150,8 +148,7 @@ class PostgresStore:
         return await self._link.read(lambda c: c.fetchval("SELECT value FROM facts WHERE name = 'version'"))
 
     async def audit(self, record: AuditRecord) -> None:
-        body = msgspec.json.encode(record).decode()
-        await self._link.write(lambda c: c.execute("INSERT INTO audits (at, body) VALUES ($1, $2)", record.at, body))
+        await self._link.write(lambda c: _write_down(c, record))
 
     async def audits(self, limit: int) -> Sequence[AuditRecord]:
         sql = "SELECT body FROM audits ORDER BY number DESC LIMIT $1"
@@ -231,5 +228,12 @@ class PostgresStore:
         await self._link.close()
 
 
-async def _new_version(connection: Any) -> None:
+async def _new_version(connection: Any, note: AuditRecord | None) -> None:
     await connection.execute("UPDATE facts SET value = value + 1 WHERE name = 'version'")
+    if note is not None:
+        await _write_down(connection, note)
+
+
+async def _write_down(connection: Any, record: AuditRecord) -> None:
+    body = msgspec.json.encode(record).decode()
+    await connection.execute("INSERT INTO audits (at, body) VALUES ($1, $2)", record.at, body)

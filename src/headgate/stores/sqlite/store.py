@@ -141,27 +141,27 @@ class SqliteStore(SqliteReader):
         return int((before - first // 86400 * 86400) // 86400)
 
     # -- keys ----------------------------------------------------------------------------------------------------------
-    async def put_key(self, key: KeyRecord) -> None:
-        body = msgspec.json.encode(key).decode()
+    async def put_key(self, *keys: KeyRecord, note: AuditRecord | None = None) -> None:
+        rows = [(key.id, key.hash, msgspec.json.encode(key).decode()) for key in keys]
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.execute(
+            connection.executemany(
                 "INSERT INTO virtual_keys VALUES (?, ?, ?)"
                 " ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, body = excluded.body",
-                (key.id, key.hash, body),
+                rows,
             )
-            _new_version(connection)
+            _new_version(connection, note)
 
         await self._writer.do(write)
 
-    async def put_team(self, team: TeamRecord) -> None:
+    async def put_team(self, team: TeamRecord, *, note: AuditRecord | None = None) -> None:
         body = msgspec.json.encode(team).decode()
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "INSERT INTO teams VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET body = excluded.body", (team.id, body)
             )
-            _new_version(connection)
+            _new_version(connection, note)
 
         await self._writer.do(write)
 
@@ -175,8 +175,7 @@ class SqliteStore(SqliteReader):
         await self._writer.do(lambda c: books.put_homes(c, rows))
 
     async def audit(self, record: AuditRecord) -> None:
-        row = (record.at, msgspec.json.encode(record).decode())
-        await self._writer.do(lambda c: c.execute("INSERT INTO audits (at, body) VALUES (?, ?)", row).rowcount)
+        await self._writer.do(lambda c: _write_down(c, record))
 
     async def aclose(self) -> None:
         await super().aclose()
@@ -184,5 +183,12 @@ class SqliteStore(SqliteReader):
         self._lock.free()
 
 
-def _new_version(connection: sqlite3.Connection) -> None:
+def _new_version(connection: sqlite3.Connection, note: AuditRecord | None) -> None:
     connection.execute("UPDATE facts SET value = value + 1 WHERE name = 'version'")
+    if note is not None:
+        _write_down(connection, note)
+
+
+def _write_down(connection: sqlite3.Connection, record: AuditRecord) -> None:
+    row = (record.at, msgspec.json.encode(record).decode())
+    connection.execute("INSERT INTO audits (at, body) VALUES (?, ?)", row)
