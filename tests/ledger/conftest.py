@@ -14,7 +14,7 @@ from headgate.stores.sqlite import SqliteStore
 class Ledger:
     """A journal, its tail and a store, as a process has them. `crash` forgets them as a kill would."""
 
-    def __init__(self, directory: Path, **options: object) -> None:
+    def __init__(self, directory: Path, *, retention: float | None = None, **options: object) -> None:
         self.directory = directory
         self.store = SqliteStore(directory / "headgate.db")
         self.journal = Journal(directory / "journal", **options)  # type: ignore[arg-type]
@@ -22,7 +22,7 @@ class Ledger:
         self.tail = Tail(
             self.journal,
             self.store,
-            TailOptions(every=0.005),
+            TailOptions(every=0.005, retention=retention),
             on_event=lambda kind, facts: self.events.append((kind, facts)),
         )
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +119,26 @@ async def test_a_store_that_is_down_delays_and_loses_nothing(make, monkeypatch) 
     assert await spent(ledger.store) == 300
     assert [kind for kind, _ in ledger.events] == ["store_unavailable", "store_available"]
     await ledger.stop()
+
+
+async def test_what_is_written_reaches_the_store_however_long_old_rows_take_to_go(make, monkeypatch) -> None:
+    ledger = make(retention=60.0)
+    pruning = threading.Event()
+
+    async def slow(before: float) -> int:
+        pruning.set()
+        await asyncio.sleep(3600)
+        return 0
+
+    monkeypatch.setattr(ledger.store, "prune", slow)
+    ledger.tail.start()
+    await until(pruning.is_set)
+    ledger.journal.intend(intent())
+    ledger.journal.settle(outcome())
+    await settled(ledger)
+    assert await spent(ledger.store) == 300
+    await ledger.stop()
+    assert ledger.tail.is_clean
 
 
 async def test_a_store_that_stays_down_leaves_the_files_for_the_next_start(make, monkeypatch) -> None:

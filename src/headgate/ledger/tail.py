@@ -96,6 +96,7 @@ class Tail:
         await self._recover()
         tended = swept = idle_since = self._clock.monotonic()
         pruned = tended - PRUNE_EVERY
+        pruning: asyncio.Task[None] | None = None
         while not self._stopping:
             now = self._clock.monotonic()
             if await self._carry():
@@ -110,8 +111,11 @@ class Tail:
                 await self._sweep()
             if self._options.retention is not None and now - pruned >= PRUNE_EVERY:
                 pruned = now
-                await self._prune(self._options.retention)
+                if pruning is None or pruning.done():  # whatever time it takes, the journal is carried on
+                    pruning = asyncio.create_task(self._prune(self._options.retention))
             await asyncio.sleep(self._options.every)
+        if pruning is not None:
+            pruning.cancel()  # the next start goes on with it
         await self._finish()
 
     async def _carry(self) -> bool:
