@@ -99,19 +99,6 @@ def test_what_is_unknown_goes_to_the_safe_default(stage):
     assert headers["x-headgate-model"] == "claude-4.7"  # the first of `reliable`
 
 
-def test_rules_add_system_text_and_parameters_only_where_the_client_set_none(stage):
-    stage.ask("Write a Python function that adds two numbers.")
-    call = stage.loop.call(lambda: stage.sim.wire.calls[-1] if hasattr(stage.sim.wire, "calls") else None)
-    trace = stage.gateway.house.recent(1)[0][0]
-    assert trace.facts["task"]["label"] == "code"
-    if call is not None:
-        body = json.loads(call.body)
-        assert "temperature" not in body  # which claude-opus-4-7 refuses
-        assert "temperature" not in trace.lossy  # the client did not say it
-        assert ["temperature"] in [decision.over for decision in trace.decisions if decision.kind == "parameter"]
-        assert "senior software engineer" in body["system"]
-
-
 def test_a_failing_candidate_moves_on_to_otherwise(stage):
     stage.loop.run(stage.sim.break_model("gpt-5.5", "500"))
     try:
