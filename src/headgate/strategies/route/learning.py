@@ -17,6 +17,7 @@ from headgate.core.usage import Usage
 from headgate.strategies.conversation import conversation_of
 from headgate.strategies.route.beliefs import ASSUMED, MEASURED, SUITED, UNSUITED, Beliefs, Packed, Prior
 from headgate.strategies.route.neighbours import READ, Features, Neighbours, features, pressed, unpressed, vector
+from headgate.strategies.route.reports import reports_failure
 from headgate.strategies.single import LIKELY_OUTPUT
 
 # Capabilities (as the configuration and the catalogue name them) that speak for a task.
@@ -60,6 +61,8 @@ class Open(msgspec.Struct):
     task: str
     text: str
     predicted: dict[str, int]
+    failed: bool = False
+    """It reports that the code of the answer before does not work."""
     seen: Features = ()
     model: str | None = None
     score: float | None = None
@@ -109,14 +112,17 @@ class Learning:
         return found if found is not None and now - found.at <= within else None
 
     # -- what happens ------------------------------------------------------------------------------------------------
-    def asked(self, trace: str, request: Open, now: float, *, implicit: bool) -> None:
-        """A request goes out. The same turns in the same conversation again: the answer before was not what was wanted."""
-        before = self.conversations.get(request.conversation)
+    def asked(self, trace: str, request: Open, now: float, *, implicit: bool) -> str | None:
+        """A request goes out. The same turns in the same conversation again, or a report that its code fails: the answer
+        before was not what was wanted. Gives that sign's name (asked_again | code_failed), if there was one."""
+        before, sign = self.conversations.get(request.conversation), None
         if implicit and before is not None and now - before.at <= AGAIN:
-            self._hint(before.task, before.model, bad=before.turns == request.turns)
+            sign = "asked_again" if before.turns == request.turns else "code_failed" if request.failed else None
+            self._hint(before.task, before.model, bad=sign is not None)
         self._open[trace] = request
         if len(self._open) > REQUESTS:
             self._open.popitem(last=False)
+        return sign
 
     def saw(self, record: RequestRecord, trace: Trace, *, implicit: bool, known: dict[str, Prior]) -> None:
         """A request is over: what it took, what it cost, how it ended."""
@@ -274,4 +280,4 @@ def prior_of(task: str, info: ModelInfo) -> Prior:
 def opened(content: ChatRequest, key_id: str, task: str, predicted: dict[str, int]) -> Open:
     conversation, turns = conversation_of(content, key_id)
     last = next((text_of(m.content) for m in reversed(content.messages) if m.role == "user"), "")
-    return Open(conversation, turns, task, last[:READ], predicted)
+    return Open(conversation, turns, task, last[:READ], predicted, reports_failure(content))

@@ -309,7 +309,9 @@ class Route:
         predicted = {row.info.name: row.cost for row in choice.rows if row.cost is not None}
         asked = opened(request.content(), run.principal.key_id, choice.task.label, predicted)
         self._priors_of(choice.task.label, run)
-        self.learning.asked(run.trace.id, asked, run.clock.time(), implicit=self.settings.implicit)
+        sign = self.learning.asked(run.trace.id, asked, run.clock.time(), implicit=self.settings.implicit)
+        if sign is not None:
+            run.trace.facts["route"]["before"] = sign
 
     def saw(self, record: RequestRecord, trace: Trace) -> None:
         task = (trace.facts.get("task") or {}).get("label")
