@@ -21,6 +21,7 @@ from headgate.engine.pipeline import Exchange
 from headgate.governance.governor import KeyedGovernor
 from headgate.governance.keys import make_key
 from headgate.governance.rules import Rules
+from headgate.server import doors
 from headgate.simulator.app import Simulator
 from headgate.stores.memory import MemoryStore
 from support.at_rest import held
@@ -75,7 +76,10 @@ class Stage:
         given = {"content-type": "application/json", **{n.replace("_", "-"): v for n, v in headers.items()}}
         if key is not None:
             given["authorization"] = f"Bearer {key}"
-        connection.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body), given)
+        if isinstance(body, bytes):
+            given["content-type"] = "multipart/form-data; boundary=B"
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body)
+        connection.request("GET" if body is None else "POST", path, data, given)
         answer = connection.getresponse()
         data = answer.read()
         connection.close()
@@ -141,6 +145,66 @@ def test_a_spent_budget_is_402_in_every_doors_own_words_and_nothing_is_asked(sta
     assert "retry-after" not in headers
     assert len(stage.sim.log) == before
     assert stage.window(key_id).reserved == 0
+
+
+ASKING = {path: door for path, door in doors._EXACT.items() if door.what == "ask"}
+FORM = (
+    b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\ngpt-5.5\r\n'
+    b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nxx\r\n--B--\r\n'
+)
+
+
+@pytest.mark.parametrize("path", ASKING)
+def test_no_door_passes_a_spent_budget_by(stage, path):
+    """All that ask a model, whatever they are for."""
+    key, key_id = stage.key(budgets=(dollars(0.00001),))
+    before = len(stage.sim.wire.calls)
+    said = {"model": "gpt-5.5", "messages": ASK, "max_tokens": 100}
+    if path not in ("/chat/completions", "/messages"):
+        said = {
+            "model": "gpt-5.5",
+            "input": "What is 12*12?",
+            "prompt": "What is 12*12?",
+            "query": "q",
+            "documents": ["d"],
+        }
+    body: Any = FORM if ASKING[path].forward == doors._FORM else said
+    status, headers, found = stage.ask(f"/v1{path}", body, key)
+    assert (status, headers.get("x-should-retry")) == (402, "false"), found
+    assert len(stage.sim.wire.calls) == before
+    assert stage.window(key_id).reserved == 0
+
+
+def test_a_batch_is_not_for_who_is_bounded_by_a_budget_or_confined_to_models(stage):
+    """What it asks of which model, and at what cost, nobody here can see."""
+    body = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    bounded, _ = stage.key(budgets=(dollars(5000),))
+    assert stage.ask("/v1/batches", body, bounded)[0] == 402
+    for fields in ({"models": ("gpt-*",)}, {"zone": "private"}):
+        status, _, found = stage.ask("/v1/batches", body, stage.key(**fields)[0])
+        assert (status, found["error"]["code"]) == (403, "model_not_allowed")
+    free, _ = stage.key(budgets=(BudgetSpec(limit=CENT, hard=False),))
+    assert stage.ask("/v1/batches", body, free)[0] == 404, "no such file: it is asked for"
+    stage.rules(Rules(model_budgets={"gpt-5.5": (dollars(100),)}))
+    assert stage.ask("/v1/batches", body, free)[0] == 402
+    stage.rules(Rules(teams={"red": TeamRecord(id="red", name="red", created=0.0, models=("gpt-*",))}))
+    assert stage.ask("/v1/batches", body, stage.key(team="red")[0])[0] == 403
+
+
+def test_counting_tokens_is_a_request_like_any_other_for_limits(stage):
+    key, key_id = stage.key(limits=LimitSpec(requests_per_minute=2, tokens_per_minute=1000))
+    body = {"model": "claude-4.7", "messages": ASK}
+    asked = [stage.ask("/v1/messages/count_tokens", body, key) for _ in range(3)]
+    assert [status for status, _, _ in asked] == [200, 200, 429]
+    assert asked[0][1]["x-ratelimit-remaining-requests"] == "1"
+    assert tokens_taken(stage, key_id) == 0
+
+
+def test_a_budget_that_only_tells_cuts_no_answer_short(stage):
+    stage.rules(Rules(model_budgets={"claude-4.7": (BudgetSpec(limit=CENT, hard=False),)}))
+    key, _ = stage.key()
+    assert stage.ask("/v1/chat/completions", {"model": "claude-4.7", "messages": ASK}, key)[0] == 200
+    assert json.loads(stage.sim.served("claude-4.7")[-1].call.body)["max_tokens"] > 4096
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -73,6 +73,7 @@ class KeyedGovernor:
     def configure(self, rules: Rules) -> None:
         """Other rules from now on (a reload): what is taken and spent stays so."""
         self.rules = rules
+        self._bounds_models = any(spec.hard for specs in rules.model_budgets.values() for spec in specs)
         self.book.on_store_loss = rules.on_store_loss
         if self._shared is not None:
             self._shared.on_store_loss = rules.limits_on_store_loss
@@ -140,7 +141,7 @@ class KeyedGovernor:
         return await self._take(profile, input_tokens + (output_tokens or UNBOUNDED_OUTPUT), worst_case, at)
 
     def output_cap(self, principal: Principal, tags: Sequence[str]) -> int | None:
-        if self.rules.model_budgets or self._profile(principal, tags).is_hard:
+        if self._bounds_models or self._profile(principal, tags).is_hard:
             return self.rules.max_tokens
         return None
 

@@ -1,4 +1,5 @@
-"""`count_tokens` and `countTokens`: the provider's own count where it speaks the door's dialect, else our upper bound."""
+"""`count_tokens` and `countTokens`: the provider's own count where it speaks the door's dialect, else our upper bound. A
+request like any other for limits, and no tokens and no money."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from headgate.core.errors import UpstreamFault
 from headgate.dialects.anthropic_messages import DIALECT as ANTHROPIC
 from headgate.dialects.gemini import DIALECT as GEMINI
 from headgate.dialects.jsonio import decode, encode
-from headgate.engine.pipeline import prepare
+from headgate.engine.pipeline import Prepared, prepare
+from headgate.governance.limits import Headers
 from headgate.net.transport.protocol import HttpRequest, TransportError
 from headgate.server.doors import Match
 from headgate.server.http import JSON, Request, Responder
@@ -30,9 +32,22 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     inbound = plane.inbound(request, match, request_id)
     principal = house.governor.authenticate(inbound.credentials)
     prepared = prepare(house, inbound, principal, house.clock.monotonic(), house.clock.time())
+    grant = await house.governor.admit(
+        principal, model=prepared.name, door=match.door.name, tags=prepared.run.trace.tags, input_tokens=0, output_tokens=1,
+        worst_case=0, at=house.clock.time(),
+    )  # fmt: skip
+    try:
+        await _counted(plane, request, responder, match, prepared, [("x-request-id", request_id), *grant.headers])
+    finally:
+        grant.settle(cost=0, tokens=0)
+
+
+async def _counted(
+    plane: DataPlane, request: Request, responder: Responder, match: Match, prepared: Prepared, more: Headers
+) -> None:
     dialect = match.door.dialect
     counter = _COUNTERS[dialect.name]
-    headers = [*JSON, ("x-request-id", request_id)]
+    headers = [*JSON, *more]
     for name in prepared.plan.order:
         model = prepared.snapshot.model(name)
         deployment = next((d for d in (model.deployments if model else ()) if dialect.name in d.endpoints), None)

@@ -2,7 +2,8 @@
 
 They name no model. The provider is the one that holds the object named (known by key and id, to all processes of a store),
 else the one named by `?provider=`, else the only one configured that has these doors. Another key's objects do not exist:
-their ids are 404 and are left out of lists. What a batch costs is known to its provider alone: its row says "unknown".
+their ids are 404 and are left out of lists. What a batch asks of which model, and at what cost, its provider alone knows:
+its row says "unknown", and who is confined to models or bounded by a hard budget cannot make one.
 """
 
 from __future__ import annotations
@@ -14,12 +15,21 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from headgate.core.errors import HeadgateError, InvalidRequest, MethodNotAllowed, NotFound, http_status
+from headgate.core.errors import (
+    BudgetExceeded,
+    HeadgateError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PermissionDenied,
+    http_status,
+)
 from headgate.core.ids import new_id
 from headgate.core.principal import Principal
 from headgate.core.records import RequestRecord
 from headgate.core.trace import Trace
 from headgate.dialects.openai_error import parse_error
+from headgate.engine.house import House
 from headgate.engine.snapshot import check_door
 from headgate.net.transport.protocol import HttpRequest, HttpResponse, TransportError
 from headgate.server.doors import Match
@@ -59,6 +69,9 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     id, _, action = (match.id or "").partition("/")
     if (door, request.method, action if match.id else None) not in _ALLOWED or (id and not _ID.fullmatch(id)):
         raise MethodNotAllowed("there is no such operation on " + door)
+    makes_batch = door == "batches" and request.method == "POST" and not id
+    if makes_batch:
+        _check_batch(house, principal)
     deployment = await _home(plane, request, principal, door, id)
     started, at = house.clock.monotonic(), house.clock.time()
     grant = await house.governor.admit(
@@ -78,6 +91,19 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     body = await _remembered(plane, principal, deployment, body, listed=match.id is None and request.method == "GET")
     kind = (found.header(b"content-type") or b"application/octet-stream").decode("latin-1")
     await responder.reply(found.status, [("content-type", kind), ("x-request-id", request_id), *grant.headers], body)
+
+
+def _check_batch(house: House, principal: Principal) -> None:
+    """Raises PermissionDenied or BudgetExceeded where a batch could pass what this key is bound by."""
+    if principal.models is not None or principal.team_models is not None or principal.zone is not None:
+        raise PermissionDenied(
+            "This key is confined to some models, and a batch may name any: it cannot make one.",
+            code="model_not_allowed",
+        )
+    if house.governor.output_cap(principal, principal.tags) is not None:
+        raise BudgetExceeded(
+            "A hard budget applies, and what a batch will cost is known to its provider alone.", code="price_unknown"
+        )
 
 
 async def _home(plane: DataPlane, request: Request, principal: Principal, door: str, id: str) -> Deployment:
