@@ -78,6 +78,25 @@ def upper_bound(input_tokens: int, output_tokens: int, price: Price) -> int:
     return price.request - (-(input_tokens * dearest_in + output_tokens * dearest_out) // MTOK)
 
 
+def stamped(price: Price) -> Price:
+    """With its amounts in its version, in US$ per million tokens: `config (input 15, output 15)`. So a row of the ledger
+    says what it was worked out from, whatever became of the price since."""
+    amounts = _amounts(price)
+    if price.long is not None and price.long_context_from is not None:
+        amounts += f"; beyond {price.long_context_from} {_amounts(price.long)}"
+    return msgspec.structs.replace(price, version=f"{price.version} ({amounts})")
+
+
+def _amounts(price: Price) -> str:
+    fields = {name: getattr(price, name) for name in ("input", "output", *_OPTIONAL)}
+    if price.request:
+        fields["request"] = price.request
+    return ", ".join(f"{name} {(Decimal(a) / NANO).normalize():f}" for name, a in fields.items() if a is not None)
+
+
+_OPTIONAL = ("cached_input", "cache_write", "cache_write_1h", "reasoning", "audio_input", "audio_output")
+
+
 def dollars(nano: int, places: int = 6) -> str:
     """`1230000` -> `"0.001230"`: the form of every amount that is shown. More places are used where 6 would show 0."""
     if places == 6 and nano > 0:  # the same by integers, many times a request

@@ -17,7 +17,7 @@ from headgate.config.model import Config, Entry, Provider
 from headgate.config.model import Price as ConfigPrice
 from headgate.config.values import Secret
 from headgate.core.clock import SYSTEM, Clock
-from headgate.core.money import Price, per_mtok
+from headgate.core.money import Price, per_mtok, stamped
 from headgate.core.strategy import Strategy
 from headgate.engine.build import Memory, build_strategy, nano
 from headgate.engine.snapshot import Snapshot
@@ -166,6 +166,7 @@ class Compiler:
         )
         account = hashlib.blake2b((found or "").encode(), digest_size=6).hexdigest()
         fingerprint = f"{provider}|{account}|{upstream}|{url}"
+        price = _price(entry) or row.price or _assumed(config)
         return Deployment(
             key=fingerprint,
             name=f"{provider}/{upstream}",
@@ -173,7 +174,7 @@ class Compiler:
             upstream=upstream,
             endpoints=_endpoints(profile, url, headers, row),
             weight=weight,
-            price=_price(entry) or row.price or _assumed(config),
+            price=None if price is None else stamped(price),
             timeouts=Timeouts(**entry.timeout.model_dump()),
             limits=Limits(connect=entry.timeout.connect, first_byte=entry.timeout.total, idle=entry.timeout.idle),
             vitals=self._vitals_of(fingerprint, f"{provider}/{upstream}", entry.concurrency),
