@@ -4,6 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 if [ ! -x .venv/bin/python ]; then
+  echo "setting up .venv: once, a minute or so"
   if ! "$python" -m venv .venv 2>/dev/null; then
     rm -rf .venv  # Debian ships Python without ensurepip: fetch what venv needs
     if [ "$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy python3-venv; else

@@ -76,3 +76,10 @@ def test_json_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         found = invoke(*arguments.split(), "--json")
         assert found.exit_code == 0, (arguments, found.output)
         assert json.loads(found.stdout)
+
+
+def test_nothing_on_standard_input_is_no_question() -> None:
+    app = import_module(f"headgate.cli.{GROUPS['chat']}").app
+    found = CliRunner().invoke(app, ["--url", NOBODY, "-m", "auto"], input=" \n")
+    assert found.exit_code == 2
+    assert "nothing is asked" in found.output

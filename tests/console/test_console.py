@@ -127,6 +127,8 @@ def test_models_show_state_and_price(page):
     assert "15.00" in row
     assert "well" in row
     assert "ready" in row
+    assert "claude-4.7 → gpt-5.5 → gemini-3.0 → llama-4" in page.get_by_role("row", name="reliable").first.inner_text()
+    assert "claude-4.7, gpt-5.5, gemini-3.0, llama-4" in page.get_by_role("row", name="careful").first.inner_text()
 
 
 def test_a_model_that_cools_down_is_not_called_ready(page, stage):

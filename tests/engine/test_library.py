@@ -50,6 +50,9 @@ async def test_errors_are_the_typed_ones(gateway):
     with pytest.raises(HeadgateError) as caught:
         await gateway.chat(model="nobody", messages=ASK)
     assert caught.value.code == "model_not_found"
+    async with Gateway.from_environment({}) as empty:
+        with pytest.raises(HeadgateError, match="set a provider key"):
+            await empty.chat(model="reliable", messages=ASK)
 
 
 async def test_no_canary_key_leaves_by_any_way(gateway):

@@ -39,7 +39,10 @@ def chat(
         _turn(url, key, model, messages, as_json=json)
         return
     if not sys.stdin.isatty():
-        messages.append({"role": "user", "content": sys.stdin.read()})
+        asked = sys.stdin.read()
+        if not asked.strip():
+            fail("nothing is asked: give a prompt, or a text on standard input", 2)
+        messages.append({"role": "user", "content": asked})
         _turn(url, key, model, messages, as_json=json)
         return
     say(dim(f"talking to {model}; an empty line or Ctrl-D ends"))

@@ -81,6 +81,8 @@ class Snapshot:
                 return Resolved(name)
         if self.model(asked) is not None:
             return Resolved(asked)
+        if not self.entries:
+            raise ModelNotFound("There is no model at all: set a provider key (OPENAI_API_KEY, ...) or give a file.")
         raise ModelNotFound(f"The model {asked[:100]!r} does not exist or is not offered here.", param="model")
 
     def model(self, name: str) -> Model | None:
