@@ -1,28 +1,53 @@
-"""`headgate train`: the task classifier, fitted to one's own labelled prompts."""
+"""`headgate train`: the task classifier, fitted to own labelled prompts; what models are worth, fitted to own traffic."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headgate.cli.output import fail, say, show_json
 
+if TYPE_CHECKING:
+    from headgate.insight.strengths import Tried
+
 app = typer.Typer(add_completion=False)
+MOST = 200_000
 
 
 @app.command()
 def train(
     labels: Annotated[
-        Path, typer.Option(help='JSON lines: {"prompt": ..., "label": ..., "source": team or application}.')
-    ],
-    install: Annotated[bool, typer.Option("--install", help="Write the weights, if they are better.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write them whether or not.")] = False,
-    data_dir: Annotated[Path, typer.Option(help="Where the weights are written.")] = Path(".headgate"),
+        Path | None,
+        typer.Option(
+            help='The classifier, to JSON lines: {"prompt": ..., "label": ..., "source": team or application}.'
+        ),
+    ] = None,
+    ledger: Annotated[
+        bool, typer.Option("--ledger", help="What models are worth, to the ledger's scored answers.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option(help="With --ledger; left out: headgate.yaml.")] = None,
+    since: Annotated[str, typer.Option(help="With --ledger: 30d, 2026-11-01, ... (UTC)")] = "30d",
+    until: Annotated[str, typer.Option(help="With --ledger.")] = "now",
+    install: Annotated[bool, typer.Option("--install", help="Write what was fitted, if it is better.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write it whether or not.")] = False,
+    data_dir: Annotated[Path, typer.Option(help="Where it is written; the ledger's own, with --ledger.")] = Path(
+        ".headgate"
+    ),
     json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Shows what a fit would gain on prompts it has not seen; installs it only when told. Exit code 1: it is not better."""
+    """Shows what a fit would gain on sources it has not seen; installs it only when told. Exit code 1: it is not better."""
+    if (labels is None) == (not ledger):
+        fail("either --labels FILE (the task classifier) or --ledger (what models are worth)", 2)
+    if labels is not None:
+        _classifier(labels, install=install, force=force, data_dir=data_dir, json=json)
+    else:
+        _strengths(config, since, until, install=install, force=force, data_dir=data_dir, json=json)
+
+
+# -- the task classifier -------------------------------------------------------------------------------------------------
+def _classifier(labels: Path, *, install: bool, force: bool, data_dir: Path, json: bool) -> None:
     import msgspec
 
     from headgate.insight.training import compare, packed, read_labelled, refit
@@ -38,9 +63,7 @@ def train(
     written: Path | None = None
     if (install and found.is_better) or force:
         fitted = refit(rows, model())
-        data_dir.mkdir(parents=True, exist_ok=True)
-        written = data_dir / f"tasks-{fitted.version}.npz"
-        written.write_bytes(packed(fitted, rows))
+        written = _write(data_dir / f"tasks-{fitted.version}.npz", packed(fitted, rows))
     if json:
         show_json({**msgspec.to_builtins(found), "is_better": found.is_better, "written": written and str(written)})
     else:
@@ -53,11 +76,88 @@ def train(
             say(
                 "fewer than three sources: this is what it gains on more of the same, and says nothing of other prompts"
             )
-        if written is not None:
-            say(f"wrote {written}; it is used by a route with\n\n  classifier: learned\n  trained: {written}")
-        elif not found.is_better:
-            say("not better beyond doubt: nothing is installed" if install else "not better beyond doubt")
-        else:
-            say("better; --install writes it")
-    if not found.is_better and written is None:
+        _verdict(found.is_better, written, install, f"classifier: learned\n  trained: {written}")
+    _end(found.is_better, written)
+
+
+# -- what models are worth -----------------------------------------------------------------------------------------------
+def _strengths(
+    config: Path | None, since: str, until: str, *, install: bool, force: bool, data_dir: Path, json: bool
+) -> None:
+    import msgspec
+
+    from headgate.cli.books import moment, read
+    from headgate.config.document import environment
+    from headgate.config.errors import ConfigError
+    from headgate.config.load import load_file
+    from headgate.core.clock import SYSTEM
+    from headgate.insight.log import read_log
+    from headgate.insight.replay import Side
+    from headgate.insight.strengths import attempt, scored, table_of
+
+    now = SYSTEM.time()
+    start, end = moment(since, now), moment(until, now) + (1.0 if until == "now" else 0.0)
+
+    async def ask(store):
+        rows = await read_log(store, since=start, until=end, limit=MOST)
+        return rows, {key.id: key.name for key in await store.keys()}
+
+    try:
+        settings = load_file(config or Path("headgate.yaml"), environment()).config
+        log, names = read(config, data_dir, ask)
+        side = Side(settings, names=names)
+    except ConfigError as error:
+        fail(str(error))
+    try:
+        rows = scored(log, side)
+    except ValueError as error:
+        fail(str(error), 2)
+    found = attempt(rows, side)
+    written: Path | None = None
+    if (install and found.is_better) or force:
+        table = table_of(rows, side)
+        body = msgspec.json.format(msgspec.json.encode(table), indent=1) + b"\n"
+        written = _write(data_dir / f"strengths-{table.version}.json", body)
+    if json:
+        more: dict[str, Any] = {"is_better": found.is_better, "written": written and str(written)}
+        show_json({**msgspec.to_builtins(found), **more})
+    else:
+        _show(found)
+        _verdict(found.is_better, written, install, f"learn: {{strengths: {written}}}")
+    _end(found.is_better, written)
+
+
+def _show(found: Tried) -> None:
+    from headgate.cli.replay import told
+
+    answers = ", ".join(f"{count} of {name}" for name, count in found.answers.items())
+    say(f"{found.rows} scored answers from {found.sources} sources: {answers}")
+    gain = f"gain {found.gain:+.4f} ({found.low:+.4f} to {found.high:+.4f}, 95 %)"
+    left = "sources" if found.held_out == "sources" else "answers"
+    say(f"squared error on {left} left out: {found.before:.4f} as shipped, {found.after:.4f} fitted; {gain}")
+    if found.held_out == "rows":
+        say("fewer than three sources (teams, else keys): this says nothing of traffic from elsewhere")
+    say(f"{found.changed} of these requests would go elsewhere; quality: {told(found.quality)}")
+    if found.does_harm:
+        say("replay says that these choices are worse")
+
+
+# -- both ----------------------------------------------------------------------------------------------------------------
+def _write(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def _verdict(is_better: bool, written: Path | None, install: bool, use: str) -> None:
+    if written is not None:
+        say(f"wrote {written}; it is used by a route with\n\n  {use}")
+    elif not is_better:
+        say("not better beyond doubt: nothing is installed" if install else "not better beyond doubt")
+    else:
+        say("better; --install writes it")
+
+
+def _end(is_better: bool, written: Path | None) -> None:
+    if not is_better and written is None:
         raise SystemExit(1)

@@ -92,7 +92,7 @@ class Learn(Section):
     feedback: bool = True
     """`POST /v1/feedback`."""
     implicit: bool = True
-    """Regenerated, abandoned: how much more seldom than on the route's average."""
+    """Asked again, abandoned, code that fails: how much more seldom than on the route's average."""
     neighbours: bool = True
     """Near prompts whose answers' worth is known correct the belief."""
     explore: Annotated[float, Field(ge=0, le=0.2)] = 0.0
@@ -100,6 +100,8 @@ class Learn(Section):
     seed: Count = 0
     judge: LearnJudge | None = None
     """Left out: no answer is judged."""
+    strengths: str | None = None
+    """File of figures that `headgate train --ledger --install` wrote, in the place of the published ones."""
 
 
 class TaskRule(Section):

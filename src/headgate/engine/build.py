@@ -38,6 +38,7 @@ from headgate.strategies.route.classify import Classifier
 from headgate.strategies.route.keyword import Keyword
 from headgate.strategies.route.learned import Learned
 from headgate.strategies.route.route import Sampling
+from headgate.strategies.route.strengths import Strengths, load_strengths
 from headgate.strategies.route.trained import load_trained
 from headgate.strategies.touch import Touch
 from headgate.tools.broker import Broker, ToolSource
@@ -87,11 +88,21 @@ def _route(name: str, section: RouteSection, memory: Memory) -> Strategy:
         otherwise=section.otherwise,
         classifier=classifier,
         settings=Settings(
-            **section.learn.model_dump(exclude={"judge"}),
+            **section.learn.model_dump(exclude={"judge", "strengths"}),
             judge=None if judge is None else Sampling(judge.model, judge.share, nano(judge.daily) or 0, judge.timeout),
         ),
         learning=memory.learnings.setdefault(name, Learning()),
+        strengths=_strengths(name, section),
     )
+
+
+def _strengths(name: str, section: RouteSection) -> Strengths:
+    if section.learn.strengths is None:
+        return {}
+    try:
+        return load_strengths(section.learn.strengths).strengths
+    except ValueError as error:
+        raise ConfigError([Problem(f"models.{name}.route.learn.strengths: {error}")]) from error
 
 
 def _learned(name: str, section: RouteSection) -> Learned:

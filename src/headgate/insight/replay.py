@@ -35,6 +35,7 @@ from headgate.providers.registry import Registry, dialect_of
 from headgate.strategies.route import Route
 from headgate.strategies.route.classify import Task
 from headgate.strategies.route.neighbours import Neighbours
+from headgate.strategies.route.strengths import Strengths
 
 DEEPEST = 8
 EXAMPLES = 3
@@ -112,9 +113,15 @@ class Side:
     """One configuration, ready to be asked what it would choose. `names`: key id → name, for rules that name keys."""
 
     def __init__(
-        self, config: Config, *, learned: Sequence[LearnedRow] = (), names: Mapping[str, str] | None = None
+        self,
+        config: Config,
+        *,
+        learned: Sequence[LearnedRow] = (),
+        names: Mapping[str, str] | None = None,
+        strengths: Strengths | None = None,
     ) -> None:
-        """Raises ConfigError. Every provider counts as having a key: the log says that they had."""
+        """Raises ConfigError. Every provider counts as having a key: the log says that they had. `strengths`: in the place
+        of what the routes' `learn: {strengths: ...}` name."""
         compiler = Compiler({name: "replay" for profile in Registry() for name in profile.key_env})
         self.config = config
         self.snapshot = compiler.compile(config)
@@ -125,8 +132,14 @@ class Side:
         for strategy in self.snapshot.entries.values():
             if isinstance(strategy, Route):
                 strategy.settings = msgspec.structs.replace(strategy.settings, explore=0.0)
+                if strengths is not None:
+                    strategy.strengths = strengths
         for learning in compiler.memory.learnings.values():
             learning.neighbours = Neighbours()  # nothing to compare them with
+
+    def believing(self, strengths: Strengths) -> Side:
+        """The same configuration with other figures of what models are worth, and nothing learned since."""
+        return Side(self.config, names=self._names, strengths=strengths)
 
     def principal(self, key_id: str) -> Principal:
         return Principal(key_id=key_id, name=self._names.get(key_id, key_id))

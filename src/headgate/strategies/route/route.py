@@ -24,6 +24,7 @@ from headgate.strategies.route.learning import Conversation, Learning, opened, p
 from headgate.strategies.route.needs import needs_of
 from headgate.strategies.route.neighbours import features
 from headgate.strategies.route.rules import Rule, rule_for
+from headgate.strategies.route.strengths import Strengths, prior_by
 from headgate.strategies.single import worst_of
 
 STICKY = 3600.0
@@ -74,6 +75,7 @@ class Route:
         classifier: Classifier | None = None,
         settings: Settings | None = None,
         learning: Learning | None = None,
+        strengths: Strengths | None = None,
     ) -> None:
         self.name = name
         self.rules = rules
@@ -81,6 +83,7 @@ class Route:
         self.classifier = classifier if classifier is not None else Learned()
         self.settings = settings or Settings()
         self.learning = learning or Learning()
+        self.strengths: Strengths = strengths or {}
         self._priors: dict[str, dict[str, Prior]] = {}
         """Task → model → what was known of it before anything was seen."""
         self._baseline: dict[str | None, str] = {}
@@ -301,7 +304,9 @@ class Route:
         known = self._priors.get(task)
         if known is None:
             infos = (run.model(ref.name) for ref in self.refs())
-            known = self._priors[task] = {info.name: prior_of(task, info) for info in infos if info is not None}
+            known = self._priors[task] = {
+                info.name: prior_by(self.strengths, task, info) for info in infos if info is not None
+            }
         return known
 
     # -- learning ----------------------------------------------------------------------------------------------------
