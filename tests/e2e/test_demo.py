@@ -224,6 +224,12 @@ def test_chat_shows_an_agents_steps_as_they_pass_and_the_tour_lists_them(tmp_pat
             out.index(word) for word in ("Plan: gather", "gather passed", "write passed", "[simulated]", "agent → ")
         ]
         assert order == sorted(order)
+        trace, shown = out.split()[-1], ""
+        end = time.monotonic() + 20
+        while "write passed" not in shown and time.monotonic() < end:  # what has just ended is written down soon
+            shown = run("traces", "show", trace, "--data-dir", str(tmp_path / "data"))[1]
+        assert re.search(r"^  gather passed · claude-4.7 · checked: validator · ", shown, re.MULTILINE)
+        assert re.search(r"^  at_\w+  planner  anthropic/claude-opus-4-7  ok, settled  \$0\.0", shown, re.MULTILINE)
     finally:
         demo.send_signal(signal.SIGTERM)
         demo.wait(30)

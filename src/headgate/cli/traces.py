@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from headgate.cli.books import clock, read
+from headgate.cli.demo import members, steps
 from headgate.cli.output import bold, dim, fail, plain, say, show_json
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -48,11 +49,15 @@ def show(
     say(dim(f"{clock(record.at)} UTC · {record.door} · key {record.key_id} · {record.id}"))
     for decision in view["decisions"]:
         over = f" over {', '.join(map(str, decision['over']))}" if decision.get("over") else ""
-        say(f"  {decision['kind']}: {decision['chosen']}{over}: {decision['because']}")
+        chosen = "nothing" if decision["chosen"] is None else decision["chosen"]
+        say(f"  {decision['kind']}: {chosen}{over}: {decision['because']}")
+    for line in [*members(view), *steps(view)]:
+        say(f"  {plain(line)}")
     for intent, outcome in attempts:
         said = "still open" if outcome is None else f"{outcome.outcome}, {outcome.state}"
         paid = "unknown cost" if outcome is None or outcome.cost is None else f"${dollars(outcome.cost)}"
         fault = f" ({outcome.error})" if outcome is not None and outcome.error else ""
-        say(f"  {intent.id}  {intent.deployment}  {said}{fault}  {paid}")
+        role = "" if intent.role is None else f"{intent.role}  "
+        say(f"  {intent.id}  {role}{intent.deployment}  {said}{fault}  {paid}")
     for which, body in (bodies or {}).items():
         say(f"  {bold(which)} {dim('(redacted)')}\n    {plain(body)}")

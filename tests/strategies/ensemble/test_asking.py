@@ -115,6 +115,19 @@ def test_a_member_with_samples_is_asked_so_often_and_each_counts():
     virtually(main)
 
 
+def test_the_chosen_text_comes_in_pieces():
+    async def main() -> None:
+        text = "Water stands behind the weir. " * 200
+        it = gateway(judge=answer("7"), **{name: answer(text) for name in NAMES})
+        heard = await it.ask("scored", stream=True)
+        pieces = [piece for f in heard.chunks for c in f.get("choices", []) if (piece := c["delta"].get("content"))]
+        assert "".join(pieces) == text
+        assert len(pieces) > 20
+        assert heard.finished
+
+    virtually(main)
+
+
 class Watching(OpenGovernor):
     """Notes what a request is admitted with, and how many calls had gone out by then."""
 
