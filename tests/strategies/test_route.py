@@ -99,6 +99,21 @@ def test_what_is_unknown_goes_to_the_safe_default(stage):
     assert headers["x-headgate-model"] == "claude-4.7"  # the first of `reliable`
 
 
+@pytest.mark.parametrize(
+    ("label", "prompt"),
+    [
+        ("chat", "Hi, how are you today?"),
+        ("qa", "Who wrote the novel Middlemarch?"),
+        ("extraction", "Extract all names and phone numbers from this text: Ann Lee, 555-1234; Bo Ray, 555-9876."),
+    ],
+)
+def test_labels_without_a_rule_are_told_and_go_to_the_safe_default(stage, label, prompt):
+    headers, details = stage.ask(prompt)
+    assert details["task"]["label"] == label
+    assert headers["x-headgate-model"] == "claude-4.7"
+    assert stage.gateway.house.recent(1)[0][1].task == label, "and stand in the ledger"
+
+
 def test_a_failing_candidate_moves_on_to_otherwise(stage):
     stage.loop.run(stage.sim.break_model("gpt-5.5", "500"))
     try:
