@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 
 from headgate.core.money import NANO
 from support.fleet import ASK, Crowd, Fleet, Stores, fetch, is_possible, post
-from support.served import ServedGateway
+from support.served import Served, ServedGateway
 
 needs_stores = pytest.mark.skipif(not is_possible(), reason="no PostgreSQL or Valkey: scripts/database.sh, shared.sh")
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("fleet")]
@@ -277,6 +279,45 @@ async def test_a_request_sent_to_all_replicas_at_once_is_run_once(fleet: Fleet) 
     assert again == [(200, answer)] * 3, "from then on, all of them give the same answer"
     assert fleet.served() == before + 1
     assert await post(fleet.replicas[2].url, key, {**ASK, "max_tokens": 7}, idempotency_key="the same") == 422
+
+
+def state(replica: Served) -> tuple[str, str]:
+    """(state, reason) of the first model's breaker there."""
+    with urllib.request.urlopen(f"{replica.url}/health", timeout=20) as answer:
+        (found,) = json.loads(answer.read())["models"]["claude-4.7"]["deployments"].values()
+    return found["state"], found.get("reason", "")
+
+
+@needs_stores
+async def test_what_one_replica_finds_out_of_a_provider_the_others_keep_to(fleet: Fleet) -> None:
+    key = (await make_key(fleet))["secret"]
+    first, *others = fleet.replicas
+    fleet.loop.run(fleet.sim.break_model("claude-4.7", "500"))
+
+    async def chain(replica: Served) -> tuple[int, str, str]:
+        status, headers, _ = await asyncio.to_thread(replica.chat, key, "reliable")
+        return status, headers["x-headgate-model"], headers["x-headgate-attempts"]
+
+    async with asyncio.timeout(60):
+        while (await asyncio.to_thread(state, first))[0] == "closed":
+            assert (await chain(first))[:2] == (200, "gpt-5.5")
+    for replica in others:
+        _, why = await eventually(lambda at=replica: state(at)[0] != "closed" and state(at))
+        assert why.endswith("(another replica)"), why
+    for replica in others:
+        async with asyncio.timeout(60):
+            while True:
+                before, answer = await asyncio.to_thread(state, replica), await chain(replica)
+                if before[0] == (await asyncio.to_thread(state, replica))[0] == "open":
+                    break  # else its time was over: after a probe that fails it is twice as long
+        assert answer == (200, "gpt-5.5", "1"), "nobody asks again what one has found out"
+    fleet.loop.run(fleet.sim.mend())
+    async with asyncio.timeout(120):
+        while (await asyncio.to_thread(state, first))[0] != "closed":  # its probe, once the time is over
+            await chain(first)
+            await asyncio.sleep(0.2)
+    for replica in others:
+        await eventually(lambda at=replica: state(at)[0] == "closed")
 
 
 @needs_stores
