@@ -61,6 +61,9 @@ def test_models_show_prices_and_what_is_unknown(tmp_path):
     assert code == 0
     assert rows["gpt-5.5"]["input"] == "20"
     assert rows["claude-4.7"]["state"] == "no key"
+    assert (rows["claude-4.7"]["provider"], rows["claude-4.7"]["upstream"]) == ("anthropic", "claude-opus-4-7")
+    assert rows["gpt-5.5"]["capabilities"] == "multimodal,conversation,function_calling,vision"
+    assert rows["gpt-5.5"]["prices"] == {"input": "20", "output": "20", "version": "config"}
     file = tmp_path / "m.yaml"
     file.write_text(
         "providers: {x: {kind: openai-compatible, base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {m: {provider: x}}\n"
@@ -71,8 +74,14 @@ def test_models_show_prices_and_what_is_unknown(tmp_path):
 
 def test_no_file_at_all_offers_what_the_keys_reach(tmp_path):
     code, out, _ = run("models", "--json", cwd=tmp_path, env={"ANTHROPIC_API_KEY": "x", "OPENAI_API_KEY": "y"})
-    names = [row["name"] for row in json.loads(out)]
+    rows = {row["name"]: row for row in json.loads(out)}
+    names = list(rows)
     assert code == 0
+    prices = rows["claude-opus-4-7"]["prices"]
+    assert (
+        float(prices["cached_input"]) < float(prices["input"]) < float(prices["cache_write"]) < float(prices["output"])
+    )
+    assert "genai-prices" in prices["version"] or "snapshot" in prices["version"]
     assert {"reliable", "auto", "careful", "agent", "gpt-5.5", "claude-opus-4-7"} <= set(names)
     code, _, err = run("serve", cwd=tmp_path, env={})
     assert code == 1

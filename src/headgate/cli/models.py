@@ -19,7 +19,8 @@ def models(
     url: Annotated[str, typer.Option(help="The running gateway.")] = "http://127.0.0.1:4100",
     json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    """Entries with provider, window and price (US$ per million tokens; `unknown` is not 0)."""
+    """Entries with provider, window, prices (US$ per million tokens; `unknown` is not 0), protocol features and
+    capabilities. --json has every kind of price and where it is from."""
     if health:
         _health(url, as_json=json)
         return
@@ -35,7 +36,7 @@ def models(
         snapshot = Compiler(environment()).compile(loaded)
     except ConfigError as error:
         fail(str(error))
-    rows = [_row(name, snapshot) for name in snapshot.entries]
+    rows = [_row(name, snapshot, loaded.models.get(name)) for name in snapshot.entries]
     if json:
         show_json(rows)
     elif not rows:
@@ -45,29 +46,50 @@ def models(
         say(table(cells, [head.replace("_", " ") for head in _HEADS]))
 
 
-_HEADS = ["name", "kind", "provider", "upstream", "context", "input", "output", "features", "state"]
+_HEADS = ["name", "kind", "provider", "upstream", "context", "input", "output", "features", "capabilities", "state"]
 
 
-def _row(name: str, snapshot) -> dict[str, Any]:
+def _row(name: str, snapshot, entry) -> dict[str, Any]:
+    """`entry`: as the configuration has it, which says where a model without a key would be."""
     model = snapshot.model(name)
     if model is None:
         strategy = snapshot.strategy(name)
         names = ", ".join(dict.fromkeys(ref.name for ref in strategy.refs()))
         blank = dict.fromkeys(_HEADS)
         return {**blank, "name": name, "kind": strategy.kind, "upstream": names, "state": "ready"}
-    first = model.deployments[0] if model.deployments else None
+    first = model.deployments[0] if model.deployments else (entry.deployments or [entry])[0]
     price = model.price
     return {
         "name": name,
         "kind": "single",
-        "provider": first.provider if first else None,
-        "upstream": first.upstream if first else None,
+        "provider": first.provider,
+        "upstream": first.upstream or name,
         "context": model.max_context,
         "input": f"{price.input / 1e9:g}" if price else "unknown",
         "output": f"{price.output / 1e9:g}" if price else "unknown",
+        "prices": _prices(price),
         "features": ",".join(sorted(model.features)) if model.features else None,
+        "capabilities": ",".join(model.capabilities) or None,
         "state": model.missing or "ready",
     }
+
+
+def _prices(price) -> dict[str, Any] | None:
+    """All that are known, US$ per million tokens as text; `version`: where they are from, and of when."""
+    if price is None:
+        return None
+    kinds = (
+        "input",
+        "cached_input",
+        "cache_write",
+        "cache_write_1h",
+        "output",
+        "reasoning",
+        "audio_input",
+        "audio_output",
+    )
+    known = {kind: amount for kind in kinds if (amount := getattr(price, kind)) is not None}
+    return {**{kind: f"{amount / 1e9:g}" for kind, amount in known.items()}, "version": price.version}
 
 
 def _health(url: str, *, as_json: bool) -> None:
