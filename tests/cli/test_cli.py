@@ -60,7 +60,12 @@ def test_models_show_prices_and_what_is_unknown(tmp_path):
     rows = {row["name"]: row for row in json.loads(out)}
     assert code == 0
     assert rows["gpt-5.5"]["input"] == "20"
-    assert rows["claude-4.7"]["state"] == "no key"
+    assert {name for name, row in rows.items() if row["state"] == "no key"} == {
+        "claude-4.7",
+        "gemini-3.0",
+        "llama-4",
+        "deepseek-v4",
+    }
     assert (rows["claude-4.7"]["provider"], rows["claude-4.7"]["upstream"]) == ("anthropic", "claude-opus-4-7")
     assert rows["gpt-5.5"]["capabilities"] == "multimodal,conversation,function_calling,vision"
     assert rows["gpt-5.5"]["prices"] == {"input": "20", "output": "20", "version": "config"}
@@ -70,6 +75,7 @@ def test_models_show_prices_and_what_is_unknown(tmp_path):
     )
     rows = json.loads(run("models", "--config", str(file), "--json")[1])
     assert rows[0]["input"] == "unknown"
+    assert rows[0]["state"] == "ready", "a server of one's own may need no key"
 
 
 def test_no_file_at_all_offers_what_the_keys_reach(tmp_path):

@@ -58,9 +58,8 @@ def in_words(needs: dict[str, Any]) -> str:
 
 def _show(found: dict[str, Any]) -> None:
     chosen, predicted = found.get("chosen") or {}, found["predicted"]
-    say(
-        f"{bold(str(found['requested']))} ({found['strategy']}) → {bold(str(chosen.get('model')))}: {chosen.get('because')}"
-    )
+    who, why = chosen.get("model", "nobody"), chosen.get("because", "none of its models can be asked")
+    say(f"{bold(str(found['requested']))} ({found['strategy']}) → {bold(who)}: {why}")
     if task := found.get("task"):
         likely = ", ".join(f"{label} {share:.2f}" for label, share in task["labels"].items())
         say(f"task {bold(task['label'])} · {likely or 'no label is likely'}")
@@ -73,7 +72,7 @@ def _show(found: dict[str, Any]) -> None:
         say(dim(f"  arms: {arms}; by {trial['assign_by']}"))
     heads = ["candidate", "quality", "score", "cost", "at most", "first content", "health", "why"]
     say(table([_row(row) for row in found["candidates"]], heads))
-    if panel := found.get("ensemble"):
+    if (panel := found.get("ensemble")) and panel["panel"]:
         judge = panel.get("judge")
         judged = f", judged by {judge['model']} ({judge['style']})" if judge else ""
         say(f"panel: {', '.join(panel['panel'])}; mode {panel['mode']}{judged}")

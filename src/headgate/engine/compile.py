@@ -153,8 +153,8 @@ class Compiler:
         section = config.providers.get(provider, Provider())
         secret = key if key is not None else section.api_key
         found = secret.reveal() if secret is not None else find_key(profile, self._env)
-        if not found and profile.auth not in ("none", "bearer-if-any"):
-            return NO_KEY
+        if not found and (secret is not None or profile.auth not in ("none", "bearer-if-any")):
+            return NO_KEY  # also where a server may need none, but the file says that this one has one
         url = base or section.base_url or self._env.get(profile.base_url_env or "") or profile.base_url
         if not url:
             raise ProfileError(f"the provider {provider!r} needs a base_url")

@@ -134,6 +134,8 @@ class Fallback:
             run.decide("skip", name, because=plan.reasons[name])
         for name in self._passed_over(plan):
             run.decide("skip", name, because=plan.reasons[name])
+        if not plan.order:
+            raise all_failed(self.name, [], run, said=[f"{name}: {why}" for name, why in plan.reasons.items()])
         return await self._from(request, run, plan.order, plan.data)
 
     def _passed_over(self, plan: Plan) -> Iterable[str]:

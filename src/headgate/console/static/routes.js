@@ -28,7 +28,7 @@ if (form) {
 
   function show(found) {
     const { predicted, task } = found;
-    part("chosen").textContent = `${found.requested} (${found.strategy}) → ${found.chosen?.model ?? "nothing"}: ${found.chosen?.because ?? ""}`;
+    part("chosen").textContent = `${found.requested} (${found.strategy}) → ${found.chosen?.model ?? "nobody"}: ${found.chosen?.because ?? "none of its models can be asked"}`;
     part("may").textContent = means(found);
     part("may").hidden = !part("may").textContent;
     part("cost").textContent = usd(predicted.cost_usd);
@@ -54,7 +54,7 @@ if (form) {
   // How a panel decides; what an agent may use.
   function means({ ensemble, agent }) {
     const judge = ensemble?.judge ? `, judged by ${ensemble.judge.model} (${ensemble.judge.style})` : "";
-    if (ensemble?.panel) return `Panel: ${ensemble.panel.join(", ")} · mode ${ensemble.mode}${judge} · incumbent ${ensemble.incumbent}`;
+    if (ensemble?.panel?.length) return `Panel: ${ensemble.panel.join(", ")} · mode ${ensemble.mode}${judge} · incumbent ${ensemble.incumbent}`;
     if (agent) return `Models: ${Object.keys(agent.models).join(", ")} · tools: ${agent.tools.join(", ") || "none"} · at most ${agent.max_steps} steps`;
     return "";
   }

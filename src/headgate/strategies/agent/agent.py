@@ -78,14 +78,15 @@ class Agent:
     # -- plan --------------------------------------------------------------------------------------------------------
     def plan(self, request: Request, run: Run) -> Plan:
         """Which models and tools may be used; the plan itself is the planner's, made while answering."""
-        order = [name for name in (self.planner, *self.models) if (i := run.model(name)) is None or i.usable]
-        order = list(dict.fromkeys(order))
-        infos = {name: info for name in order if (info := run.model(name)) is not None}
-        reasons = {name: "may be used for steps" for name in order}
+        names = list(dict.fromkeys((self.planner, *self.models)))
+        infos = {name: info for name in names if (info := run.model(name)) is not None}
+        order = [name for name in names if name not in infos or infos[name].usable]
+        reasons = dict.fromkeys(names, "may be used for steps")
         for name, info in infos.items():
             if info.capabilities:
                 reasons[name] += f": {', '.join(info.capabilities)}"
         reasons[self.planner] = "plans and writes"
+        reasons |= {name: info.reason for name, info in infos.items() if not info.usable}
         facts = {
             "models": {name: list(infos[name].capabilities) if name in infos else [] for name in order},
             "tools": list(self.tools),
