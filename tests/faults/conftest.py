@@ -27,6 +27,8 @@ models:
   reliable:
     fallback: {order: [{model: claude-4.7, timeout: 1200ms}, {model: gpt-5.5, timeout: 1200ms}, gemini-3.0, llama-4]}
   told: {fallback: {order: [claude-4.7, gpt-5.5], rescue: error}}
+  from_gpt: {fallback: [gpt-5.5, claude-4.7]}
+  from_gemini: {fallback: [gemini-3.0, gpt-5.5]}
   strict: {fallback: {order: [{model: claude-4.7, timeout: 1200ms}, gpt-5.5], move_on: [unavailable]}}
 """
 

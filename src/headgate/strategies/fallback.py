@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from itertools import takewhile
 from typing import Literal
 
@@ -24,8 +25,8 @@ from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
 from headgate.strategies.failed import FINAL, Failure, all_failed
 from headgate.strategies.fit import unfit
-from headgate.strategies.resuming import Rescue, resuming
-from headgate.strategies.schema import breaks_schema
+from headgate.strategies.resuming import Asked, Rescue, asked_of, resuming
+from headgate.strategies.schema import asks_for_json, breaks_schema, misfit_of_events
 from headgate.upstream.attempt import Policy
 
 Cooling = Literal["ask", "wait", "fail"]
@@ -146,7 +147,7 @@ class Fallback:
         return [target.name for target in before if target.name in plan.order]
 
     async def _from(
-        self, request: Request, run: Run, order: list[str], well: int, *, broken: Failure | None = None
+        self, asked: Asked, run: Run, order: list[str], well: int, *, broken: Failure | None = None
     ) -> Answer:
         failures: list[Failure] = [broken] if broken else []
         too_long: int | None = None
@@ -161,7 +162,11 @@ class Fallback:
                 run.decide("skip", name, because="the request is too long for a target with no larger context")
                 continue
             try:
-                answer = await self._ask(request, run, name, last=place + 1 >= well, cooling=place >= well)
+                request = asked_of(asked, run, name)
+                sequel = request is not asked
+                answer = await self._ask(
+                    request, run, name, last=place + 1 >= well, cooling=place >= well, sequel=sequel
+                )
             except FINAL:
                 raise
             except (UpstreamFault, Overloaded, AllModelsUnavailable, UnsupportedFeature) as error:
@@ -173,12 +178,14 @@ class Fallback:
                 failures.append((name, error))
                 run.decide("fallback", _after(order, place), over=[name], because=f"{name}: {_why(error)}")
                 continue
-            return self._rescuable(answer, request, run, order[place + 1 :], max(0, well - place - 1))
+            return self._rescuable(answer, asked, run, order[place + 1 :], max(0, well - place - 1))
         raise all_failed(self.name, failures, run)
 
-    async def _ask(self, request: Request, run: Run, name: str, *, last: bool, cooling: bool) -> Answer:
-        """`last`: none that is well comes after it, so it may be retried. `cooling`: none that is well is left."""
+    async def _ask(self, request: Request, run: Run, name: str, *, last: bool, cooling: bool, sequel: bool) -> Answer:
+        """`last`: none that is well comes after it, so it may be retried. `cooling`: none that is well is left. `sequel`:
+        to what another has said, and no whole answer."""
         target = next(t for t in self.order if t.name == name)
+        checks = asks_for_json(request) and not sequel and "invalid_output" in self.move_on
         if run.model(name) is None:
             answer = await _nested(request, run.child(keep=self.rescue != "error"), target)
         else:
@@ -188,20 +195,21 @@ class Fallback:
                 panic=cooling and self.when_all_cooling == "ask",
                 wait=cooling and self.when_all_cooling == "wait",
                 keep=self.rescue != "error",
+                misfit=partial(misfit_of_events, request.content()) if checks and request.stream else None,
             )
             answer = await run.attempt(name, request, policy=policy)
-        if request.stream or not request.peek.needs & {"json_schema", "json_object"}:
+        if request.stream or not checks:
             return answer
         if (problem := breaks_schema(request.content(), await answer.read())) is None:
             return answer
         await answer.aclose()
         raise fault("invalid_output", f"{name}'s answer does not fit the requested schema: {problem}")
 
-    def _rescuable(self, answer: Answer, request: Request, run: Run, rest: list[str], well: int) -> Answer:
-        async def go_on(following: Request, error: UpstreamFault) -> Answer:
+    def _rescuable(self, answer: Answer, asked: Asked, run: Run, rest: list[str], well: int) -> Answer:
+        async def go_on(following: Asked, error: UpstreamFault) -> Answer:
             return await self._from(following, run.child(role="rescue"), rest, well, broken=(answer.model, error))
 
-        return resuming(answer, request, run, rest, go_on, rescue=self.rescue)
+        return resuming(answer, asked, run, rest, go_on, rescue=self.rescue)
 
 
 async def _nested(request: Request, run: Run, target: Target) -> Answer:

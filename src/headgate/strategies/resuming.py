@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from headgate.core.answer import Answer
@@ -11,19 +12,35 @@ from headgate.core.events import Event
 from headgate.core.request import Request
 from headgate.core.strategy import Run
 from headgate.strategies.failed import FINAL
-from headgate.upstream.rescue import Rescued, Resumption, continuation, may_continue, may_restart, was_heard
+from headgate.strategies.schema import asks_for_json, misfit_of
+from headgate.upstream.rescue import (
+    Continued,
+    Rescued,
+    Resumption,
+    may_continue,
+    may_restart,
+    was_heard,
+    words_of,
+)
 
 Rescue = Literal["continue", "restart", "error"]
-GoOn = Callable[[Request, UpstreamFault], Awaitable[Answer]]
+Asked = Request | Continued
+GoOn = Callable[[Asked, UpstreamFault], Awaitable[Answer]]
 """Asks those that are left, for what is to follow."""
 
 
+def asked_of(asked: Asked, run: Run, name: str) -> Request:
+    """In the form that the entry of this name takes."""
+    return asked.of(run.model(name)) if isinstance(asked, Continued) else asked
+
+
 def resuming(
-    answer: Answer, request: Request, run: Run, rest: Sequence[str], go_on: GoOn, *, rescue: Rescue = "continue"
+    answer: Answer, asked: Asked, run: Run, rest: Sequence[str], go_on: GoOn, *, rescue: Rescue = "continue"
 ) -> Answer:
     """A streamed answer that goes on with `rest` where it breaks off; the answer itself where it cannot. It must have been
     asked for through a run that keeps what is said."""
-    if not request.stream or rescue == "error" or not rest:
+    base, before = (asked.base, asked.spoken) if isinstance(asked, Continued) else (asked, "")
+    if not base.stream or rescue == "error" or not rest:
         return answer
 
     async def resume(error: UpstreamFault, said: list[Event] | None) -> Resumption | None:
@@ -32,33 +49,35 @@ def resuming(
             run.decide("rescue", None, because=f"{broke}; it had said more than is kept to continue from")
             return None
         heard = was_heard(said)
-        if not heard or (rescue == "restart" and may_restart(request)):
+        if not heard or (rescue == "restart" and may_restart(base)):
             how = "restarted, as the client allows" if heard else "nothing was heard of it: begun anew"
             run.decide("rescue", rest[0], over=[answer.model], because=f"{broke}; {how}")
-            return Resumption(await go_on(request, error), anew=True, restarted=heard)
+            return Resumption(await go_on(base if heard else asked, error), anew=True, restarted=heard)
         if rescue == "restart":
             run.decide("rescue", None, because=f"{broke}; the client has not said that it takes a restart")
+            return None
+        if error.kind == "invalid_output":
+            run.decide("rescue", None, because=f"{broke}; it was complete, and the client has it")
             return None
         if not may_continue(said):
             run.decide("rescue", None, because="what was said cannot be continued (tool call, refusal or nothing)")
             return None
-        info = next((i for i in (run.model(name) for name in rest) if i is not None), None)
-        prefill = info is not None and "prefill" in info.features
-        following = continuation(request, said, prefill=prefill)
-        how = "prefill" if prefill else "instruction"
+        following = Continued(base, before + words_of(said))
+        how = "prefill" if following.takes_prefill(run.model(rest[0])) else "instruction"
         run.decide("rescue", rest[0], over=[answer.model], because=f"{broke}; continued by {how}")
-        return Resumption(await go_on(following, error))
+        return Resumption(await go_on(following, error), prefilled=following.prefilled)
 
-    return Rescued(answer, resume=resume)
+    problem = None if before or not asks_for_json(base) else partial(misfit_of, base.content())
+    return Rescued(answer, resume=resume, before=before, problem=problem)
 
 
-async def ask(run: Run, names: Sequence[str], request: Request, *, role: str) -> Answer:
+async def ask(run: Run, names: Sequence[str], asked: Asked, *, role: str) -> Answer:
     """The answer of the first that gives one. A model's stream that breaks off goes on with those that come after it; an
     entry that is a strategy has its own rule for that. Raises the last one's HeadgateError."""
     for place, name in enumerate(names, 1):
         try:
-            answer = await run.child(keep=True).ask(name, request, role=role)
-            return answer if run.model(name) is None else stood_in(answer, request, run, names[place:])
+            answer = await run.child(keep=True).ask(name, asked_of(asked, run, name), role=role)
+            return answer if run.model(name) is None else stood_in(answer, asked, run, names[place:])
         except HeadgateError as error:
             if isinstance(error, FINAL) or place == len(names):
                 raise
@@ -66,10 +85,10 @@ async def ask(run: Run, names: Sequence[str], request: Request, *, role: str) ->
     raise ValueError("nobody to ask")
 
 
-def stood_in(answer: Answer, request: Request, run: Run, others: Sequence[str]) -> Answer:
+def stood_in(answer: Answer, asked: Asked, run: Run, others: Sequence[str]) -> Answer:
     """A streamed answer that the first of `others` who can goes on with where it breaks off."""
 
-    async def go_on(following: Request, error: UpstreamFault) -> Answer:
+    async def go_on(following: Asked, error: UpstreamFault) -> Answer:
         return await ask(run, others, following, role="rescue")
 
-    return resuming(answer, request, run, others, go_on)
+    return resuming(answer, asked, run, others, go_on)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import msgspec
 
 from headgate.core.chat import ChatRequest, ToolCall, text_of
-from headgate.core.events import ChatAnswer
+from headgate.core.events import ChatAnswer, Collector, Event
 from headgate.core.fits import misfit
+from headgate.core.request import Request
 
 
 def breaks_schema(request: ChatRequest, answer: ChatAnswer) -> str | None:
@@ -19,8 +20,28 @@ def breaks_schema(request: ChatRequest, answer: ChatAnswer) -> str | None:
     choice = answer.choices[0]
     if any(isinstance(part, ToolCall) for part in choice.parts) or choice.finish in ("refusal", "content_filter"):
         return None
+    return misfit_of(request, text_of(choice.parts))
+
+
+def misfit_of_events(request: ChatRequest, said: list[Event]) -> str | None:
+    """As `breaks_schema`, of all that a stream has said."""
+    collector = Collector()
+    for event in said:
+        collector.feed(event)
+    return breaks_schema(request, collector.answer())
+
+
+def asks_for_json(request: Request) -> bool:
+    return bool(request.peek.needs & {"json_schema", "json_object"})
+
+
+def misfit_of(request: ChatRequest, text: str) -> str | None:
+    """What is wrong with `text` as the whole of an answer, None where it fits or nothing was asked."""
+    output = request.output
+    if output is None or output.kind == "text":
+        return None
     try:
-        value = msgspec.json.decode(text_of(choice.parts).encode())
+        value = msgspec.json.decode(text.encode())
     except (msgspec.DecodeError, UnicodeEncodeError):
         return "not JSON"
     if output.kind == "json_object":

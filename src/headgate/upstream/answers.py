@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 import msgspec
 
@@ -39,6 +40,8 @@ TAIL_GRACE = 2.0
 KEEP_BYTES = 8 * 1024 * 1024
 """How much of a raw stream is kept for a rescue; a longer one can only end with an error."""
 BYTES_PER_TOKEN = 4
+Misfit = Callable[[list[Event]], str | None]
+"""What is wrong with all that a stream has said; asked before it may end as finished."""
 
 
 class WholeAnswer:
@@ -82,7 +85,7 @@ class StreamAnswer:
 
     media = JSON
 
-    def __init__(self, call: Call, *, keep: bool, clock: Clock) -> None:
+    def __init__(self, call: Call, *, keep: bool, clock: Clock, misfit: Misfit | None = None) -> None:
         self.model = call.model.name
         self.provider = call.deployment.provider
         self.deployment = call.deployment.name
@@ -92,7 +95,9 @@ class StreamAnswer:
         self._quirks = call.endpoint.quirks
         self._splitter = self._dialect.splitter()
         self._waiting: list[bytes] = []
-        self._keeping = keep
+        self._keeping = keep or misfit is not None
+        self._misfit = misfit
+        self._reason: str | None = None
         self._kept: list[bytes] = []
         self._kept_bytes = 0
         self._opener = self._dialect.event_parser(self._quirks)
@@ -169,7 +174,8 @@ class StreamAnswer:
                 facts = self._dialect.inspect_frame(frame, self._quirks)
                 if facts is not None:
                     self._learn(facts)
-                    if facts.terminal or (facts.usage is not None and (facts.finish or facts.usage_only)):
+                    holds = facts.usage is not None or self._misfit is not None
+                    if facts.terminal or (holds and (facts.finish or facts.usage_only)):
                         self._keep(ready)
                         return b"".join(ready) + await self._close_raw(frames[number:])
                 self._frames += 1
@@ -191,6 +197,7 @@ class StreamAnswer:
             out.append(frame)
         self._keep(out)
         await self._settle()
+        self._check([])
         return b"".join(out)
 
     async def _pull_events(self) -> list[Event] | None:
@@ -219,6 +226,7 @@ class StreamAnswer:
         await self._settle()
         if not any(isinstance(e, Used) for e in self._held_events) and self._usage is not None:
             self._held_events.append(Used(self._usage))
+        self._check(last)
         return last + self._held_events
 
     def said(self) -> list[Event]:
@@ -302,6 +310,7 @@ class StreamAnswer:
         # Some servers never say why they ended; final usage and the protocol's own end mark say that they did.
         counted_and_closed = facts.terminal and self._usage is not None and not self._finished
         self._finished = self._finished or facts.finish is not None or counted_and_closed
+        self._reason = facts.finish or self._reason
         self._counted = (
             self._counted or counted_and_closed or (facts.usage is not None and (self._finished or facts.usage_only))
         )
@@ -316,7 +325,7 @@ class StreamAnswer:
             if self._counted:
                 self._held_events.append(event)
         elif isinstance(event, Finished):
-            self._finished = True
+            self._finished, self._reason = True, event.reason
             self._held_events.append(event)
         else:
             if isinstance(event, TextDelta | ReasoningDelta):
@@ -345,6 +354,14 @@ class StreamAnswer:
 
     def _final_usage(self) -> Usage | None:
         return self._usage if self._finished and self._counted else None
+
+    def _check(self, last: list[Event]) -> None:
+        """Raises the fault of an answer that is complete and not what was asked for. One that tells of another end itself
+        (cut at the client's maximum, refused) is given; one that is too long to be kept, too."""
+        if self._misfit is None or not self._keeping or self._reason not in (None, "stop"):
+            return
+        if (problem := self._misfit(self.said() + last)) is not None:
+            raise fault("invalid_output", f"{self.model}'s answer does not fit the requested schema: {problem}")
 
     async def _settle(self) -> None:
         """The end: finished or broken, the books are closed before the tail is given."""

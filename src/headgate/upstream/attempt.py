@@ -34,7 +34,7 @@ from headgate.core.usage import Usage
 from headgate.net.transport.protocol import Exhausted, HttpRequest, HttpResponse, TotalTimeout, TransportError
 from headgate.upstream import pool
 from headgate.upstream.account import Account, output_bound, worst_case
-from headgate.upstream.answers import StreamAnswer, WholeAnswer
+from headgate.upstream.answers import Misfit, StreamAnswer, WholeAnswer
 from headgate.upstream.call import Call
 from headgate.upstream.deployment import Deployment, Model
 from headgate.upstream.faults import of_transport
@@ -66,6 +66,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """With all deployments cooling, wait for the earliest, and for the one probe that it is sent, within the deadline."""
     keep: bool = False
     """Keep what a stream has said, so that it can be rescued."""
+    misfit: Misfit | None = None
+    """A stream that this finds fault with ends with a fault in the place of its finish."""
 
 
 PLAIN = Policy()
@@ -314,7 +316,7 @@ async def _exchange(
             return await _whole(call, await _send(life, call, http, deadline))
         async with Patience(loop.time() + patience):
             await _send(life, call, http, deadline)
-            answer = StreamAnswer(call, keep=policy.keep, clock=life.clock)
+            answer = StreamAnswer(call, keep=policy.keep, clock=life.clock, misfit=policy.misfit)
             await answer.open()
             return answer
     except (TimeoutError, TotalTimeout) as error:

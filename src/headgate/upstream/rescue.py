@@ -3,7 +3,8 @@
 A stream that broke is never reported as finished. Where nothing but reasoning was heard, the next model simply begins.
 `continue` gives the next model the words so far: as a prefilled assistant turn where the target takes one, otherwise as an
 instruction, with the overlap that models like to repeat trimmed. Tool calls cannot be continued in the middle: a stream
-that broke inside one ends with an error. `restart` begins anew, at clients that said they can take it
+that broke inside one ends with an error. JSON is continued as plain text (a form that is enforced would begin anew), and
+the whole of it is checked before it may end as finished. `restart` begins anew, at clients that said they can take it
 (docs/decisions/0005): a chunk tells them to throw away what they have.
 """
 
@@ -15,7 +16,7 @@ import msgspec
 
 from headgate.core.answer import Answer, Passing, Piece, read_events
 from headgate.core.chat import Message, Text
-from headgate.core.errors import HeadgateError, UpstreamFault
+from headgate.core.errors import HeadgateError, UpstreamFault, fault
 from headgate.core.events import (
     ChatAnswer,
     Event,
@@ -30,6 +31,7 @@ from headgate.core.events import (
     Used,
 )
 from headgate.core.request import Request
+from headgate.core.strategy import ModelInfo
 
 OVERLAP = 400
 """Characters of what was said in which a repetition by the next model is looked for."""
@@ -43,12 +45,33 @@ RESTARTABLE = frozenset({"openai_chat"})
 """Doors with a frame that tells a client to begin anew and that no SDK stumbles over."""
 
 
+class Continued(msgspec.Struct):
+    """What is left of `base`, of whose answer `spoken` has been heard: asked of each model in the form that it takes."""
+
+    base: Request
+    spoken: str
+    prefilled: bool = False
+    """How it was asked for last."""
+
+    def of(self, model: ModelInfo | None) -> Request:
+        """The request that asks `model` for the rest; None: an entry that is a strategy."""
+        self.prefilled = self.takes_prefill(model)
+        return _continuation(self.base, self.spoken, prefill=self.prefilled)
+
+    def takes_prefill(self, model: ModelInfo | None) -> bool:
+        """Reasoning goes before an answer, not into the middle of one: Anthropic refuses the two together."""
+        thinks = self.base.content().reasoning
+        return model is not None and "prefill" in model.features and (thinks is None or thinks.enabled is False)
+
+
 class Resumption(msgspec.Struct, frozen=True):
-    """The answer that goes on. `anew`: it is a whole answer, not a sequel; `restarted`: what the client has is void."""
+    """The answer that goes on. `anew`: it is a whole answer, not a sequel; `restarted`: what the client has is void;
+    `prefilled`: a sequel to a turn that the model was given as its own, which repeats nothing."""
 
     answer: Answer
     anew: bool = False
     restarted: bool = False
+    prefilled: bool = False
 
 
 def standing(said: list[Event]) -> list[Event]:
@@ -84,15 +107,19 @@ def may_continue(said: list[Event]) -> bool:
     )
 
 
-def continuation(request: Request, said: list[Event], *, prefill: bool) -> Request:
-    """The request that asks for the rest."""
+def words_of(said: list[Event]) -> str:
+    return "".join(event.text for event in said if isinstance(event, TextDelta))
+
+
+def _continuation(request: Request, spoken: str, *, prefill: bool) -> Request:
     content = request.content()
-    spoken = "".join(event.text for event in said if isinstance(event, TextDelta))
     words = spoken.rstrip() if prefill else spoken  # a prefill may not end in white space (Anthropic's rule)
     messages = [*content.messages, Message(role="assistant", content=[Text(text=words)])]
     if not prefill:
         messages.append(Message(role="user", content=[Text(text=INSTRUCTION)]))
     fields: dict = {"messages": messages}
+    if content.output is not None:
+        fields["output"] = None
     if content.max_tokens:
         fields["max_tokens"] = max(1, content.max_tokens - len(spoken) // 4)
     return request.edited(content, **fields)
@@ -111,17 +138,26 @@ class Rescued(Passing):
     """An answer that goes on with another model when the one that speaks breaks off."""
 
     def __init__(
-        self, first: Answer, *, resume: Callable[[UpstreamFault, list[Event] | None], Awaitable[Resumption | None]]
+        self,
+        first: Answer,
+        *,
+        resume: Callable[[UpstreamFault, list[Event] | None], Awaitable[Resumption | None]],
+        before: str = "",
+        problem: Callable[[str], str | None] | None = None,
     ) -> None:
-        """`resume` is given what was said; None where too much was said to be kept."""
+        """`resume` is given what was said; None where too much was said to be kept. `before`: what others had said to
+        which `first` is the sequel. `problem`: what is wrong with the whole text, where it was put together."""
         super().__init__(first)
         self._resume = resume
+        self._before = before
+        self._problem = problem
         self._passed = False
         self._said: list[Event] = []
         self._resumed = False
         self._part = 0
         self._opening: Resumed | None = None
         self._trim: _Trim | None = None
+        self._anew = False
         self._closed = False
 
     async def pull(self, dialect: str | None = None) -> Piece | None:
@@ -164,8 +200,9 @@ class Rescued(Passing):
         self._inner, self._said, self._resumed = resumed.answer, said, True
         self._part = max((getattr(event, "part", 0) for event in said), default=-1)
         self._opening = Resumed(resumed.answer.model, resumed.restarted)
-        spoken = "".join(event.text for event in standing(said) if isinstance(event, TextDelta))
-        self._trim = None if resumed.anew else _Trim(spoken)
+        spoken = self._before + words_of(standing(said))
+        self._anew = resumed.anew
+        self._trim = None if resumed.anew else _Rejoin(spoken) if resumed.prefilled else _Trim(spoken)
 
     def _fit(self, events: list[Event]) -> list[Event]:
         """The new model's events, with no second start. As a sequel its text joins the part that broke off and its
@@ -193,7 +230,17 @@ class Rescued(Passing):
                 if text := self._trim.feed(event.text):
                     out.append(TextDelta(text, self._part, 0))
         self._said += out
+        if any(isinstance(event, Finished) for event in out):
+            self._check()
         return out
+
+    def _check(self) -> None:
+        """A sequel must not end as finished what does not hold together. Raises the fault."""
+        said = standing(self._said)
+        if self._problem is None or self._anew or any(isinstance(event, ToolCallStarted) for event in said):
+            return
+        if (problem := self._problem(words_of(said))) is not None:
+            raise fault("invalid_output", f"the continued answer does not fit what was asked for: {problem}")
 
     def _open(self, out: list[Event]) -> None:
         """Says once, before anything of it, that another model speaks."""
@@ -228,3 +275,21 @@ class _Trim:
     def _could_repeat(self) -> bool:
         """Is what is held, so far, found whole in the tail? Then more of it may follow."""
         return self._held in self._said[-OVERLAP:]
+
+
+class _Rejoin(_Trim):
+    """After a prefill nothing is repeated, but the white space at its end that the model was not given."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self._missing = said[len(said.rstrip()) :]
+
+    def feed(self, text: str) -> str:
+        while self._missing and text.startswith(self._missing[0]):
+            self._missing, text = self._missing[1:], text[1:]
+        if text:
+            self._missing = ""
+        return text
+
+    def flush(self) -> str:
+        return ""
