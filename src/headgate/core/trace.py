@@ -51,6 +51,7 @@ class Trace:
     __slots__ = (
         "alternatives",
         "attempts",
+        "booked",
         "chosen",
         "cost_unknown",
         "decisions",
@@ -84,6 +85,8 @@ class Trace:
         self.facts: dict[str, Any] = {}
         self.lossy: list[str] = []
         self.tags: tuple[str, ...] = ()
+        self.booked: tuple[str, ...] | None = None
+        """The tags of its rows, where they are not these."""
         self.cost_unknown = False
 
     def decide(

@@ -81,6 +81,7 @@ class Compiler:
             display={name: entry.name for name, entry in config.models.items() if entry.name},
             deadline=config.server.deadline,
             closing=[self.memory.backstage],
+            tags=config.budgets.tags,
         )
 
     def missing(self, config: Config) -> dict[str, str]:

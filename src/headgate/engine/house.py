@@ -21,6 +21,7 @@ from headgate.engine.archive import bodies_of, pack, unpack
 from headgate.engine.daily import Daily
 from headgate.engine.homes import Homes
 from headgate.engine.snapshot import Snapshot
+from headgate.engine.tagging import TagBook
 from headgate.net.transport.protocol import Transport
 from headgate.stores.rows import matches
 from headgate.upstream.background import Background
@@ -71,6 +72,7 @@ class House:
         self.inflight = 0
         self.draining = False
         self.daily = Daily(archive, clock)
+        self.tagging = TagBook()
         self.background = Background(clock)
         self.homes = Homes(archive, lambda: self.snapshot, shared=is_fleet, clock=clock)
         self.overhear: Callable[[Exchange], Answer] | None = None

@@ -167,6 +167,10 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
     )
     trace.parent = inbound.headers.get("traceparent", "")
     trace.tags = (*principal.tags, *options.tags)
+    if options.tags:
+        booked = house.tagging.booked(principal.key_id, options.tags, started_at, snapshot.tags)
+        if booked is not options.tags:
+            trace.booked = (*principal.tags, *booked)
     trace.key_id = principal.key_id
     request = Request(
         op=inbound.op,
@@ -200,6 +204,8 @@ def planned(house: House, request: Request, run: RequestRun, snapshot: Snapshot,
     plan = strategy.plan(request, run)
     trace.facts.update(plan.facts)
     trace.tags += plan.tags
+    if trace.booked is not None:
+        trace.booked += plan.tags
     return Prepared(principal=principal, snapshot=snapshot, request=request, run=run, plan=plan, name=name, cap=cap)
 
 
@@ -335,7 +341,7 @@ class Exchange:
             key_id=principal.key_id,
             user=principal.user,
             team=principal.team,
-            tags=trace.tags,
+            tags=trace.tags if trace.booked is None else trace.booked,
             task=(trace.facts.get("task") or {}).get("label"),
             stream=self.request.stream,
             status=499 if cancelled else http_status(error) if error else 200,

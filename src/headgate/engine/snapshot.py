@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -50,11 +50,14 @@ class Snapshot:
         display: Mapping[str, str] | None = None,
         deadline: float = 600.0,
         closing: Sequence[Closable] = (),
+        tags: Iterable[str] = (),
     ) -> None:
         self.entries = dict(entries)
         self._models = dict(models)
         self.learners = [entry for entry in self.entries.values() if isinstance(entry, Learner)]
         self.hash = hash
+        self.tags = frozenset(tags)
+        """Those that have budgets."""
         self.display = display or {}
         self._closing = closing
         self.deadline = deadline

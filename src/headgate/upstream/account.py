@@ -119,7 +119,7 @@ class Account:
                     key_id=principal.key_id,
                     user=principal.user,
                     team=principal.team,
-                    tags=life.trace.tags,
+                    tags=life.trace.tags if life.trace.booked is None else life.trace.booked,
                     role=role,
                     reserved=worst,
                     price_version=self._price.version if self._price else None,
