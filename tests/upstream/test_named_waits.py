@@ -118,3 +118,30 @@ def test_a_deadline_that_passed_after_an_attempt_is_not_multiplied_by_the_sdk():
         assert heard.headers["x-should-retry"] == "false"
 
     virtually(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("headers", "field", "seconds"),
+    [
+        ({"x-headgate-timeout": "3s"}, None, 3),
+        ({}, "4s", 4),
+        ({"x-headgate-timeout": "3s"}, "4s", 3),  # the header wins
+        ({"x-headgate-timeout": "500ms", "x-stainless-read-timeout": "2"}, None, 0.5),
+        ({"x-headgate-timeout": "1h"}, None, 20),  # never longer than the operator allows
+        ({}, None, 20),
+    ],
+)
+def test_a_requests_time_is_what_its_client_or_the_operator_gives_it(headers, field, seconds, stream):
+    async def main() -> None:
+        it = VirtualGateway(CONFIG + "server: {deadline: 20s}\n")
+        it.fake.on("one", [s.Hang()])
+        more = {} if field is None else {"headgate": {"timeout": field, "details": True}}
+        heard = await it.ask("first", stream=stream, headers=headers, **more)
+        assert heard.error is not None
+        assert heard.error["code"] == "deadline_exceeded"
+        assert heard.took == pytest.approx(seconds, abs=0.01)
+        assert it.transport.open == 0
+        it.ledger.check()
+
+    virtually(main)

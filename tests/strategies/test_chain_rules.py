@@ -1,0 +1,166 @@
+"""What a chain may ask, in which order, and how long it listens to silence. On virtual time, counted at the providers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from headgate.simulator import script as s
+from support.virtual import DONE, SSE_HEAD, USAGE, Heard, VirtualGateway, answer, chunk, either, streamed, virtually
+
+CONFIG = """
+providers: {openai: {base_url: "http://one/v1"}}
+models:
+  first: {provider: openai, upstream: one, features: [json_schema], max_context: 1000}
+  second: {provider: openai, upstream: two, features: [tools], max_context: 100_000,
+    timeout: {first_token: 5s, idle: 7s, total: 100s}}
+  third: {provider: openai, upstream: three}
+  chain: {fallback: [first, second, third]}
+  around: {fallback: {order: [first, third], move_on: [content_policy]}}
+  badly: {fallback: {order: [first, third], move_on: [bad_request]}}
+  quick: {fallback: {order: [{model: second, timeout: 2s}, third]}}
+  talks: {fallback: [second, third]}
+  any: {fallback: [third, second]}
+"""
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+PING = b": keep-alive\n\n"
+POLICY = s.reply_json(400, {"error": {"message": "flagged by content policy", "code": "content_policy_violation"}})
+NO = s.reply_json(400, {"error": {"message": "top_k is no parameter", "type": "invalid_request_error"}})
+DOWN = s.reply_json(503, {"error": {"message": "down"}})
+
+
+def gateway(**says: Any) -> VirtualGateway:
+    it = VirtualGateway(CONFIG)
+    for name in ("one", "two", "three"):
+        it.fake.on(name, says.get(name, either(answer(name), streamed(name))))
+    return it
+
+
+def asked(it: VirtualGateway) -> list[str]:
+    return [json.loads(call.body)["model"] for call in it.fake.calls]
+
+
+def skipped(it: VirtualGateway, heard: Heard) -> dict[str, str]:
+    trace = it.house.trace(heard.headers["x-headgate-trace"], None)
+    assert trace is not None
+    return {one.chosen: one.because for one in trace[0].decisions if one.kind == "skip"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_cannot_serve_a_request_is_left_out_before_anything_is_sent_and_the_trace_says_why(stream):
+    async def main() -> None:
+        it = gateway()
+        heard = await it.ask("chain", stream=stream, tools=[TOOL])
+        assert heard.text == "two"
+        assert asked(it) == ["two"]
+        assert skipped(it, heard) == {"first": "first does not support tools"}
+
+    virtually(main)
+
+
+def test_who_has_no_room_is_left_out_too():
+    async def main() -> None:
+        it = gateway()
+        heard = await it.ask("chain", messages=[{"role": "user", "content": "word " * 20_000}])
+        assert (heard.text, asked(it)) == ("two", ["two"])
+        assert "longer than first's context of 1000 tokens" in skipped(it, heard)["first"]
+
+    virtually(main)
+
+
+def test_where_nobody_can_serve_it_that_is_the_clients_error_and_nobody_is_asked():
+    text = CONFIG + "  alone: {fallback: [first]}\n"
+
+    async def main() -> None:
+        it = VirtualGateway(text)
+        heard = await it.ask("alone", tools=[TOOL])
+        assert (heard.status, heard.json()["error"]["code"]) == (400, "unsupported_feature")
+        assert it.fake.calls == []
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_refusal_is_routed_around_only_where_the_chain_asks_for_it(stream):
+    async def main() -> None:
+        it = gateway(one=POLICY)
+        assert (await it.ask("around", stream=stream)).text == "three"
+        it = gateway(one=POLICY)
+        heard = await it.ask("chain", stream=stream)
+        assert (heard.status, heard.json()["error"]["code"]) == (400, "content_policy_violation")
+        assert asked(it) == ["one"]
+
+    virtually(main)
+
+
+def test_a_bad_request_is_the_clients_own_unless_the_chain_says_otherwise():
+    async def main() -> None:
+        it = gateway(one=NO)
+        assert (await it.ask("chain")).status == 400
+        assert asked(it) == ["one"]
+        it = gateway(one=NO)
+        assert (await it.ask("badly")).text == "three"
+        it = gateway(one=DOWN)
+        assert (await it.ask("badly")).status == 503  # not listed: not moved on for
+        assert asked(it) == ["one"]
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_targets_own_time_ends_its_attempt_and_not_the_request(stream):
+    async def main() -> None:
+        it = gateway(two=either(answer("two", after=3), streamed("two", after=3)))
+        heard = await it.ask("quick", stream=stream)
+        assert heard.text == "three"
+        assert 2 <= heard.took < 2.1
+        assert it.transport.open == 0
+
+    virtually(main)
+
+
+def test_a_stream_that_only_keeps_its_connection_alive_is_silent():
+    async def main() -> None:
+        pings = [step for _ in range(60) for step in (s.Pause(1), s.Body(PING))]
+        it = gateway(two=[SSE_HEAD, s.Body(chunk({"role": "assistant", "content": ""})), *pings, s.End()])
+        heard = await it.ask("talks", stream=True)
+        assert heard.text == "three"
+        assert 5 <= heard.took < 5.1  # its limit for the first content
+        it = gateway(two=[SSE_HEAD, s.Body(chunk({"content": "Half an"})), *pings, s.End()])
+        heard = await it.ask("talks", stream=True)
+        assert heard.finished
+        assert heard.text.startswith("Half an")
+        assert 7 <= heard.took < 9.1  # its limit for silence, told by the next ping
+        assert asked(it) == ["two", "three"]
+
+    virtually(main)
+
+
+def test_who_thinks_aloud_is_not_silent():
+    async def main() -> None:
+        thoughts = [step for _ in range(15) for step in (s.Pause(4), s.Body(chunk({"reasoning_content": "Hm. "})))]
+        said = [s.Body(chunk({"content": "Thought."})), s.Body(chunk({}, "stop")), s.Body(USAGE), s.Body(DONE), s.End()]
+        it = gateway(two=[SSE_HEAD, *thoughts, *said])
+        heard = await it.ask("talks", stream=True)
+        assert (heard.text, heard.finished, asked(it)) == ("Thought.", True, ["two"])
+        assert heard.took == 60
+
+    virtually(main)
+
+
+def test_before_the_first_content_a_client_hears_nothing_but_heartbeats():
+    """A target fails after the stream was opened: who reads it cannot tell."""
+
+    async def main() -> None:
+        it = gateway(three=[s.Pause(25), *DOWN], two=either(answer("two"), streamed("Here ", "it is.", after=3)))
+        heard = await it.ask("any", stream=True)
+        assert (heard.status, heard.text, heard.finished) == (200, "Here it is.", True)
+        before = heard.body[: heard.body.index(b"data: ")]
+        assert before == b": ping\n\n" * 2
+        assert "x-headgate-model" not in heard.headers  # it was not known when they were sent: the last chunk tells
+        assert heard.details["chosen"]["model"] == "second"
+        assert [a["outcome"] for a in heard.details["attempts"]] == ["failed", "ok"]
+
+    virtually(main)
