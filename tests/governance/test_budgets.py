@@ -121,6 +121,39 @@ async def test_1000_at_once_against_a_budget_for_100(replicas):
     assert await fleet.room() == (0, 100 * CENT)
 
 
+class Watched(MemoryStore):
+    """Notes whatever is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and name != "asked":
+            self.asked.append(name)
+        return super().__getattribute__(name)
+
+
+async def test_an_ordinary_request_asks_the_store_nothing():
+    """With limits and budgets of every kind: a slice of each is held ahead of use."""
+    store = Watched()
+    fleet = await Fleet(
+        hard(1000 * CENT),
+        store=store,
+        key_limits=LimitSpec(requests_per_minute=100_000, tokens_per_minute=10_000_000, concurrent=50),
+        all_budgets=(BudgetSpec(limit=1000 * CENT, period="daily"),),
+        tag_budgets={"a": (BudgetSpec(limit=1000 * CENT, period="weekly"),)},
+    ).start()
+    (await fleet.admit(1000, tags=("a",))).settle(cost=10, tokens=20)
+    store.asked.clear()
+    for _ in range(500):
+        grant = await fleet.admit(1000, tags=("a",))
+        grant.commit(1000)
+        grant.spend(1000, 10)
+        grant.settle(cost=10, tokens=20)
+    assert store.asked == []
+
+
 async def test_1000_one_after_the_other_on_3_replicas_use_the_budget_to_the_last_request():
     fleet = await Fleet(hard(100 * CENT), replicas=3).start()
     admitted = 0
