@@ -122,6 +122,8 @@ def request(rng: random.Random, model: str) -> tuple[str, str, dict[str, object]
                                                 "stream": stream}  # fmt: skip
         case "responses":
             body: dict[str, object] = {"model": model, "input": prompt, "stream": stream}
+            if rng.random() < 0.3:  # it goes on at its provider, whoever dies here
+                body |= {"model": "gpt-5.5", "background": True}
             return "responses", "/v1/responses", {**body, "max_output_tokens": most}
         case "gemini":
             method = "streamGenerateContent?alt=sse" if stream else "generateContent"
