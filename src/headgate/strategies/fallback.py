@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
+from functools import cache, partial
 from itertools import takewhile
 from typing import Literal
 
@@ -27,6 +27,7 @@ from headgate.strategies.failed import FINAL, Failure, all_failed
 from headgate.strategies.fit import unfit
 from headgate.strategies.resuming import Asked, Rescue, asked_of, resuming
 from headgate.strategies.schema import asks_for_json, breaks_schema, misfit_of_events
+from headgate.strategies.single import Outlook, outlook
 from headgate.upstream.attempt import Policy
 
 Cooling = Literal["ask", "wait", "fail"]
@@ -56,6 +57,11 @@ MOVE_ON: dict[str, frozenset[str]] = {
 DEFAULT_MOVE_ON = ("timeout", "unavailable", "rate_limit", "context_length", "invalid_output")
 
 
+@cache
+def _kinds(words: tuple[str, ...]) -> frozenset[str]:
+    return frozenset().union(*(MOVE_ON[word] for word in words))
+
+
 class Target(msgspec.Struct, frozen=True):
     name: str
     timeout: float | None = None
@@ -77,7 +83,7 @@ class Fallback:
     ) -> None:
         self.name = name
         self.order = tuple(order)
-        self.move_on = frozenset().union(*(MOVE_ON[word] for word in move_on))
+        self.move_on = _kinds(tuple(move_on))
         self.retries = retries
         self.rescue: Rescue = rescue
         self.when_all_cooling: Cooling = when_all_cooling
@@ -91,7 +97,7 @@ class Fallback:
         well: list[str] = []
         cooling: list[tuple[float, str]] = []
         reasons: dict[str, str] = {}
-        plans: dict[str, Plan] = {}
+        outlooks: dict[str, Outlook] = {}
         worst: int | None = 0
         unfits: list[HeadgateError] = []
         for target in self.order:
@@ -104,7 +110,7 @@ class Fallback:
                 reasons[target.name] = info.reason
                 continue
             try:
-                child = plans[target.name] = run.plan(target.name, request)
+                found = outlooks[target.name] = outlook(target.name, info, request, run)
             except (ModelNotFound, PermissionDenied, UnsupportedFeature) as error:
                 reasons[target.name] = error.message
                 continue
@@ -115,19 +121,19 @@ class Fallback:
                 cooling.append((info.recovers_in, target.name))
                 why = f" ({info.reason}; {info.recovers_in:.1f} s more)" if info.reason else ""
                 reasons[target.name] = f"cooling down: asked only if nothing else is left{why}"
-            worst = None if worst is None or child.worst_case is None else worst + child.worst_case
+            worst = None if worst is None or found.worst is None else worst + found.worst
         if not well and not cooling and unfits:
             raise unfits[0]
         order = well + [name for _, name in sorted(cooling, key=lambda pair: pair[0])]
-        first = plans[order[0]] if order else None
+        first = outlooks[order[0]] if order else None
         return Plan(
             strategy=self.kind,
             order=order,
             reasons=reasons,
             worst_case=worst,
             data=len(well),
-            predicted_cost=first.predicted_cost if first is not None else None,
-            predicted_latency=first.predicted_latency if first is not None else None,
+            predicted_cost=first.cost if first is not None else None,
+            predicted_latency=first.latency if first is not None else None,
         )
 
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:

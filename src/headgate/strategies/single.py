@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from headgate.core.answer import Answer
 from headgate.core.errors import ModelNotFound
@@ -45,6 +46,22 @@ class Single:
         if info is not None and (why := unfit(request, info)) is not None:
             raise why
         return await run.attempt(self.name, request)
+
+
+class Outlook(NamedTuple):
+    """What a plan foretells: nano-US$ at most and likely, seconds to the first content; None where not known."""
+
+    worst: int | None
+    cost: int | None
+    latency: float | None
+
+
+def outlook(name: str, info: ModelInfo | None, request: Request, run: Run) -> Outlook:
+    """Of an entry; of a physical model (`info`) without a plan of its own. Raises what planning it raises."""
+    if info is not None:
+        return Outlook(worst_of(request, info), predicted(request, info.price), info.latency)
+    plan = run.plan(name, request)
+    return Outlook(plan.worst_case, plan.predicted_cost, plan.predicted_latency)
 
 
 def worst_of(request: Request, info: ModelInfo) -> int | None:

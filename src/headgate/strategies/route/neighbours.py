@@ -23,7 +23,7 @@ SHRINK = 8.0
 READ = 1200
 """Characters that are looked at: enough to know a prompt again, little enough to cost nothing."""
 _WORD = re.compile(r"\w+")
-_FOLLOWING = re.compile(rb" [^ ]+")
+_ASCII_WORDS = bytes(ord(chr(c).lower()) if chr(c).isalnum() or c == 95 else 32 for c in range(128)) + bytes(128)
 Features = Sequence[int]
 """Hashes of words and of word pairs, each as often as it is there."""
 
@@ -83,11 +83,15 @@ class Neighbours:
 
 def features(text: str) -> Features:
     """The text cannot be had back from them. Every routed request pays for this, so each step is one call."""
-    words = " ".join(_WORD.findall(text[:READ].lower())).encode()
-    alone = list(map(crc32, words.split()))
+    read = text[:READ]
+    if read.isascii():
+        words = read.encode().translate(_ASCII_WORDS).split()
+    else:
+        words = " ".join(_WORD.findall(read.lower())).encode().split()
+    alone = list(map(crc32, words))
+    following = b" ".join(words).replace(b" ", b"\n ").split(b"\n")[1:]  # each with the space before it
     # crc32 goes on from where it was: this is that of "word next"
-    pairs = map(crc32, _FOLLOWING.findall(words), alone)
-    return array("I", [*alone, *pairs])
+    return array("I", [*alone, *map(crc32, following, alone)])
 
 
 def vector(found: Features) -> Any:

@@ -25,7 +25,7 @@ from headgate.strategies.route.needs import needs_of
 from headgate.strategies.route.neighbours import features
 from headgate.strategies.route.rules import Rule, rule_for
 from headgate.strategies.route.strengths import Strengths, prior_by
-from headgate.strategies.single import worst_of
+from headgate.strategies.single import outlook, worst_of
 
 STICKY = 3600.0
 """Seconds for which a conversation stays with its model while its task does not change."""
@@ -259,7 +259,7 @@ class Route:
         """Of everything that may be called. `known`: what has been planned already."""
         total = 0
         for name in order:
-            worst = known[name] if name in known else run.plan(name, request).worst_case
+            worst = known[name] if name in known else outlook(name, run.model(name), request, run).worst
             if worst is None:
                 return None
             total += worst
