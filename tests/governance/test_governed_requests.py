@@ -367,6 +367,21 @@ def test_what_goes_on_in_the_background_counts_when_its_provider_has_said_what_i
     assert tokens_taken(stage, key_id) > 0
 
 
+def test_what_a_provider_never_counted_keeps_its_estimate(stage):
+    """A client that never waits for answers is not one that uses no tokens."""
+    stage.rules(Rules(deployment_limits={"anthropic/claude-opus-4-7": LimitSpec(tokens_per_minute=6000)}))
+    key, key_id = stage.key(limits=LimitSpec(tokens_per_minute=6000))  # 100 come back each second
+    stage.loop.run(stage.sim.break_model("claude-4.7", "hang"))
+    began = time.monotonic()
+    status, _, _ = stage.ask("/v1/chat/completions", {"model": "claude-4.7", **CHAT, "max_tokens": 3000}, key,
+                             x_headgate_timeout="0.3s")  # fmt: skip
+    assert status == 504
+    came_back = 100 * (time.monotonic() - began) + 1
+    assert tokens_taken(stage, key_id) >= 3000 - came_back
+    bucket = stage.governor._limiters["deployment:anthropic/claude-opus-4-7"].tokens
+    assert (bucket.tat - stage.gateway.house.clock.monotonic()) / bucket.interval >= 3000 - came_back
+
+
 def test_a_team_has_limits_that_its_keys_share(stage):
     stage.rules(
         Rules(teams={"red": TeamRecord(id="red", name="red", created=0.0, limits=LimitSpec(requests_per_minute=2))})

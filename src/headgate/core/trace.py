@@ -66,6 +66,7 @@ class Trace:
         "started_at",
         "strategy",
         "tags",
+        "unheard",
     )
 
     def __init__(self, id: str, *, requested: str, started: float, started_at: float, request_id: str = "") -> None:
@@ -88,6 +89,8 @@ class Trace:
         self.booked: tuple[str, ...] | None = None
         """The tags of its rows, where they are not these."""
         self.cost_unknown = False
+        self.unheard = False
+        """Some attempt was sent and never said what it used."""
 
     def decide(
         self, kind: str, chosen: Any, *, over: Sequence[Any] = (), because: str, at: float = 0.0, **numbers: Any

@@ -311,7 +311,7 @@ class Exchange:
         finally:
             usage = _sum([a.usage for a in trace.attempts if a.usage is not None])
             if self.grant is not None:
-                pending = any(a.outcome == "open" for a in trace.attempts)
+                pending = trace.unheard or any(a.outcome == "open" for a in trace.attempts)
                 self.grant.settle(cost=trace.cost, tokens=usage.total if usage else 0, pending=pending)
                 self.run.settled(self.grant)
         if self.answer is not None and trace.chosen is None:

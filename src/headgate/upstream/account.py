@@ -167,10 +167,12 @@ class Account:
             cost = 0
         else:
             state = "unknown"
+            self._life.trace.unheard = True
             cost = self._worst if self._price is not None and self._life.charge_unknown else self._cost(Usage())
         self._envelope.settle(self._worst, cost or 0)
         if self._hold is not None:
-            self._hold.settle(cost=cost or 0, tokens=usage.total if usage is not None else 0)
+            used = usage.total if usage is not None else 0
+            self._hold.settle(cost=cost or 0, tokens=used, pending=state == "unknown")
         self._show(outcome, cost, usage, fault, latency, status)
         self._life.ledger.settle(
             AttemptOutcome(
