@@ -14,7 +14,7 @@ from headgate.cli.demo import simulated_environment
 from headgate.config.load import load_file
 from headgate.drill import drills, matrix, show
 from headgate.drill.arms import NAIVE, arms_of
-from headgate.drill.measure import agree, percentile, wilson
+from headgate.drill.measure import Figures, agree, percentile, wilson
 from headgate.drill.questions import Answered, Traffic, fate_of, questions
 from headgate.simulator.minds import MARK
 from support.virtual import DONE, chunk
@@ -140,6 +140,26 @@ def test_intervals_and_percentiles():
     assert wilson(10, 10)[1] == 1.0
     assert [percentile([1, 2, 3, 4], share) for share in (0.5, 0.75, 0.99)] == [2, 3, 4]
     assert percentile([], 0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("ok", "says"),
+    [(19_990, "is more available"), (19_974, "above it by no more than chance"), (19_973, "is as available"),
+     (19_967, "below it by no more than chance"), (19_900, "**less available**")],
+)  # fmt: skip
+def test_whether_a_strategy_is_less_available_than_a_chain_is_told_as_it_is(ok, says):
+    def figures(name: str, kind: str, phase: str, ok: int) -> Figures:
+        return Figures(
+            name=name, kind=kind, phase=phase, requests=20_000, availability=ok / 20_000, low=0.0, high=1.0,
+            fates={"ok": ok, "error": 20_000 - ok, "late": 0, "truncated": 0, "wrong": 0},
+            p50=None, p95=None, p99=None, cost_usd=0.0, calls=1.0, moves={},
+        )  # fmt: skip
+
+    chain, other = figures("reliable", "fallback", "2", 19_973), figures("agent", "agent", "5", ok)
+    [line, _] = matrix._beside_the_chain([figures("one", "single", "1", 19_000), chain, other])
+    assert says in line
+    assert "one (" not in line
+    assert matrix._beside_the_chain([chain]) == []
 
 
 def test_the_pages_of_a_report(short, tmp_path):

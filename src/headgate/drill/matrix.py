@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -91,6 +91,7 @@ def page(found: Measured, picture: str | None) -> str:
         "them apart. Quality is the share of right answers in fair weather. Complexity is the lines of the entry in the "
         "demo's configuration and how many models it may call.",
         "",
+        *_beside_the_chain(found.virtual.arms),
         "## The drill",
         "",
         *show.about(found.virtual),
@@ -114,6 +115,31 @@ def page(found: Measured, picture: str | None) -> str:
         *(_agreement(one, two) for one, two in zip(found.twin.arms, found.sockets.arms, strict=True)),
     ]
     return "\n".join(out) + "\n"
+
+
+def _beside_the_chain(arms: Sequence[Figures]) -> list[str]:
+    """Whether what we promise holds: nothing above phase 1 is less available than phase 2."""
+    chain = next((arm for arm in arms if arm.kind == "fallback"), None)
+    said = [
+        f"{arm.name} {_against(arm, chain)}" for arm in arms if chain and arm.phase.isdigit() and int(arm.phase) > 2
+    ]
+    if chain is None or not said:
+        return []
+    return [
+        f"No phase above 2 should be less available than phase 2 ({chain.name}, {chain.availability:.3%}, "
+        f"{chain.fates['error']} errors). Measured: {'; '.join(said)}. (Two-sample test, 95 %.)",
+        "",
+    ]
+
+
+def _against(arm: Figures, chain: Figures) -> str:
+    errors = arm.fates["error"]
+    told = f"({arm.availability:.3%}, {errors} error{'' if errors == 1 else 's'})"
+    if agree(arm, chain):
+        side = "above" if arm.availability > chain.availability else "below"
+        even = arm.availability == chain.availability
+        return f"{told} is as available" if even else f"{told} is {side} it by no more than chance would"
+    return f"{told} is more available" if arm.availability > chain.availability else f"{told} is **less available**"
 
 
 def _row(arm: Figures, right: Figures, found: Measured) -> str:
