@@ -351,7 +351,7 @@ def test_tokens_are_counted_as_they_were_used(stage, model, stream):
 
 
 def test_what_goes_on_in_the_background_counts_when_its_provider_has_said_what_it_used(stage):
-    key, key_id = stage.key(limits=LimitSpec(tokens_per_minute=300))  # 5 come back each second
+    key, key_id = stage.key(limits=LimitSpec(tokens_per_minute=60))  # one comes back each second
     stage.loop.run(stage.sim.break_model("gpt-5.5", "slow_first_token", delay=1.0))
     began = time.monotonic()
     body = {"model": "gpt-5.5", "input": "What is 12*12?", "max_output_tokens": 3000, "background": True}
@@ -359,12 +359,11 @@ def test_what_goes_on_in_the_background_counts_when_its_provider_has_said_what_i
     assert status == 200
     attempt = stage.gateway.ledger.intents[-1].id
     assert attempt not in stage.gateway.ledger.outcomes
-    assert tokens_taken(stage, key_id) >= 299 - 5 * (time.monotonic() - began), "until then the estimate stays"
+    assert tokens_taken(stage, key_id) >= 59 - (time.monotonic() - began), "until then the estimate stays"
     until(lambda: attempt in stage.gateway.ledger.outcomes)
     used = stage.gateway.ledger.outcomes[attempt].usage.total
-    assert used < 200
-    assert used - 5 * (time.monotonic() - began) - 1 <= tokens_taken(stage, key_id) <= used + 1
-    assert tokens_taken(stage, key_id) > 0
+    assert 20 < used < 50
+    assert used - (time.monotonic() - began) - 1 <= tokens_taken(stage, key_id) <= used + 1
 
 
 def test_what_a_provider_never_counted_keeps_its_estimate(stage):
@@ -402,7 +401,7 @@ def test_a_full_deployment_moves_to_the_next_and_is_a_429_with_the_time_where_th
     assert (asked, mine) == ([200, 200], {first, second})
     status, headers, _ = stage.chat(key, "gpt-5.5")
     assert status == 429
-    assert 50 < int(headers["retry-after"]) <= 60
+    assert 30 < int(headers["retry-after"]) <= 60
 
 
 def test_a_client_that_waits_as_long_as_it_was_told_is_let_in(stage):
