@@ -144,6 +144,7 @@ PROOFS: dict[tuple[int, str], list[str]] = {
     (40, "the clock jumps, a month ends"): [
         f"{STORAGE}::test_40_a_month_ends_within_a_request_and_the_clock_jumps",
         "governance/test_budgets.py::test_a_new_day_is_a_new_window_and_a_request_counts_where_it_was_admitted",
+        "stores/test_shared_store.py::test_a_clock_that_is_put_back_keeps_nobody_waiting",
     ],
     (41, "metrics are scraped without pause; a collector hangs"): [
         f"{WIRES}::test_41_metrics_scraped_a_hundred_times_a_second_stop_nobody",

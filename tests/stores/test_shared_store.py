@@ -71,6 +71,20 @@ async def test_debts_are_booked_and_what_is_given_back_is_free_again(shared: Val
 
 
 @needs_valkey
+async def test_a_clock_that_is_put_back_keeps_nobody_waiting(shared: ValkeyShared) -> None:
+    draw = Draw(bucket="clock", limit=60, want=30)
+    first = await shared.draw(draw)
+    assert (first.granted, first.ahead) == (30, pytest.approx(30, abs=1))
+    tat, born, at = (await shared._redis.get("hg:limit:clock")).split()
+    later = b"%.9f %b %.6f" % (float(tat) + 3600, born, float(at) + 3600)  # written an hour from now
+    await shared._redis.set("hg:limit:clock", later)
+    again = await shared.draw(draw)
+    assert again.granted in (30, 29)
+    assert again.ahead == pytest.approx(60, abs=2)
+    assert again.born == first.born
+
+
+@needs_valkey
 async def test_places_never_pass_the_limit_and_those_of_the_dead_come_back(shared: ValkeyShared) -> None:
     def seating(held: int, want: int, **more: float) -> Seating:
         return Seating(bucket="b", limit=10, held=held, want=want, **more)  # type: ignore[arg-type]

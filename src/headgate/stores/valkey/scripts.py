@@ -16,19 +16,19 @@ DRAW = (
     NOW
     + LIFE
     + """
--- KEYS: bucket, 'tat born'; the store's life. ARGV: limit a minute, debt, want, least, level.
--- GCRA: tat is when the bucket is full again.
+-- KEYS: bucket, 'tat born at'; the store's life. ARGV: limit a minute, debt, want, least, level.
+-- GCRA: tat is when the bucket is full again. at: when that was written: a clock that is put back keeps nobody waiting
 local interval = 60 / tonumber(ARGV[1])
-local known, born = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%S+)$')
+local known, born, at = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%S+) (%S+)$')
 born = born or string.format('%.6f', now)
-local tat = math.max(tonumber(known or now), now)
+local tat = math.max((known or now) - math.max((at or now) - now, 0), now)
 tat = math.max(tat + tonumber(ARGV[2]) * interval, now + tonumber(ARGV[5]))
 local free = math.floor((60 - (tat - now)) / interval + 1e-6)
 local granted = math.min(tonumber(ARGV[3]), free)
 if granted < tonumber(ARGV[4]) then granted = 0 end
 tat = tat + granted * interval
 -- two seconds longer than it is needed: a key that is missing before that was lost
-redis.call('SET', KEYS[1], string.format('%.9f %s', tat, born), 'PX', math.ceil((tat - now) * 1000) + 2000)
+redis.call('SET', KEYS[1], string.format('%.9f %s %.6f', tat, born, now), 'PX', math.ceil((tat - now) * 1000) + 2000)
 return {granted, string.format('%.9f', tat - now), born, life(KEYS[2])}
 """
 )
