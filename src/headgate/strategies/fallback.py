@@ -134,6 +134,7 @@ class Fallback:
             data=len(well),
             predicted_cost=first.cost if first is not None else None,
             predicted_latency=first.latency if first is not None else None,
+            tags=first.tags if first is not None else (),
         )
 
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:

@@ -49,11 +49,12 @@ class Single:
 
 
 class Outlook(NamedTuple):
-    """What a plan foretells: nano-US$ at most and likely, seconds to the first content; None where not known."""
+    """What a plan foretells: nano-US$ at most and likely, seconds to the first content, None where not known; its tags."""
 
     worst: int | None
     cost: int | None
     latency: float | None
+    tags: tuple[str, ...] = ()
 
 
 def outlook(name: str, info: ModelInfo | None, request: Request, run: Run) -> Outlook:
@@ -61,7 +62,7 @@ def outlook(name: str, info: ModelInfo | None, request: Request, run: Run) -> Ou
     if info is not None:
         return Outlook(worst_of(request, info), predicted(request, info.price), info.latency)
     plan = run.plan(name, request)
-    return Outlook(plan.worst_case, plan.predicted_cost, plan.predicted_latency)
+    return Outlook(plan.worst_case, plan.predicted_cost, plan.predicted_latency, plan.tags)
 
 
 def worst_of(request: Request, info: ModelInfo) -> int | None:

@@ -125,6 +125,31 @@ def test_in_a_chain_an_experiment_is_an_entry_like_any_other(staged):
     assert not stage.entry("other").trial.cells
 
 
+def test_budgets_know_the_arm_of_an_experiment_that_a_chain_or_a_route_asks_first(staged, monkeypatch):
+    stage = staged("""
+  trial: {experiment: {arms: {old: claude-4.7, new: gpt-5.5}}}
+  chain: {fallback: [trial, gemini-3.0]}
+  routed: {route: {otherwise: chain, tasks: {}}}
+  ruled: {route: {otherwise: gemini-3.0, classifier: keyword, keywords: {qa: [question]}, tasks: {qa: trial}}}
+  late: {fallback: [gemini-3.0, trial]}
+""")
+    asked: list[tuple[str, ...]] = []
+    admit = stage.house.governor.admit
+
+    async def admitted(principal, *, tags, **more):
+        asked.append(tuple(tags))
+        return await admit(principal, tags=tags, **more)
+
+    monkeypatch.setattr(stage.house.governor, "admit", admitted)
+    for name in ("trial", "chain", "routed", "ruled"):
+        for n in range(3):
+            _, details = stage.ask(name, f"Question {n}")
+            assert asked.pop() == (f"experiment:trial/{details['experiment']['arm']}",), name
+            assert stage.house.recent(1)[0][1].tags == (f"experiment:trial/{details['experiment']['arm']}",)
+    stage.ask("late", "Question 0")
+    assert asked == [()]
+
+
 GUARDED = """
   trial: {experiment: {arms: {old: claude-4.7, new: gpt-5.5}, guard: {errors: 0.1}}}
 """

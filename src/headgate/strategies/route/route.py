@@ -142,6 +142,7 @@ class Route:
             plan.predicted_cost, plan.predicted_latency = first.cost, first.latency
         elif child is not None:
             plan.predicted_cost, plan.predicted_latency = child.predicted_cost, child.predicted_latency
+            plan.tags = child.tags
         if (best := self._best(run)) is not None:
             plan.facts["baseline"] = best
         return plan
