@@ -113,8 +113,9 @@ async def test_three_replicas_admit_the_limit_together(fleet, limit: int) -> Non
     start = time.monotonic()
     admitted = sum(await asyncio.gather(*(replica.flood(60) for replica in replicas)))
     check(admitted, limit, start)
-    asked = sum(replica.shared.asked for replica in replicas)
-    assert asked < admitted / 10 + 600, f"{asked} questions for {admitted} requests"
+    asked, seconds = sum(replica.shared.asked for replica in replicas), time.monotonic() - start
+    # at the limit, each asks for the little that comes back: by the second, not by the request
+    assert asked < admitted / 10 + 600 + 200 * seconds, f"{asked} questions for {admitted} requests in {seconds:.1f} s"
 
 
 async def test_three_replicas_admit_the_tokens_of_the_limit_together_by_what_was_used(fleet) -> None:
