@@ -57,7 +57,7 @@ def resuming(
             run.decide("rescue", None, because=f"{broke}; the client has not said that it takes a restart")
             return None
         if error.kind == "invalid_output":
-            run.decide("rescue", None, because=f"{broke}; it was complete, and the client has it")
+            run.decide("rescue", None, over=[answer.model], because=f"{broke}; it was complete, and the client has it")
             return None
         if not may_continue(said):
             run.decide("rescue", None, because="what was said cannot be continued (tool call, refusal or nothing)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from headgate.providers.registry import dialect_of
 from headgate.strategies.route import Route
 from headgate.strategies.route.beliefs import ASSUMED, Prior
 from headgate.strategies.route.reports import READ, reports_failure
-from support.virtual import VirtualGateway, answer, virtually
+from support.virtual import VirtualGateway, answer, streamed, virtually
 
 CODE = "Here it is:\n```python\ndef double(x):\n    return x + x\n```"
 ASKED = [{"role": "user", "content": "Fix this bug: double is wrong."}]
@@ -139,3 +140,61 @@ def test_a_loop_of_tool_calls_is_not_the_same_question_again():
     step = [*ASKED, called, {"role": "tool", "tool_call_id": "call_1", "content": "12 passed"}]
     _, signs = learned([ASKED, step, [*step, called, {"role": "tool", "tool_call_id": "call_1", "content": "ok"}]])
     assert signs == [None, None, None]
+
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+FORM = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA, "strict": True}}
+
+
+def believed(it: VirtualGateway, model: str, task: str = "code") -> tuple[float, float]:
+    """(quality, answers whose worth is known)."""
+    route = it.house.snapshot.entries["auto"]
+    assert isinstance(route, Route)
+    beliefs = route.learning.beliefs
+    return beliefs.quality(task, model, Prior(0.7, ASSUMED)).mean, beliefs.answers(task, model)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_breaks_the_clients_schema_counts_against_its_model(stream: bool):
+    """In full, whatever is said of implicit signs: the client asked for a form and did not get it."""
+
+    async def main() -> None:
+        it = VirtualGateway(CONFIG.replace("tasks: {code: m}", "tasks: {code: {models: [m, n]}}"))
+        say = streamed if stream else answer
+        it.fake.on("gpt-4.1", say("There are seven."))
+        it.fake.on("gpt-4.1-mini", say('{"n": 7}'))
+        heard = await it.ask("auto", messages=ASKED, response_format=FORM, stream=stream)
+        if stream:
+            assert heard.error is not None, "it had been said already"
+        else:
+            assert heard.headers["x-headgate-model"] == "n"
+        quality, answers = believed(it, "m")
+        assert answers == 1
+        assert quality < 0.7
+        assert believed(it, "n") == (0.7, 0)
+
+    virtually(main)
+
+
+def test_an_answer_that_the_client_does_not_wait_for_counts_against_its_model():
+    async def after(leaves: bool) -> float:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("gpt-4.1", streamed("Water ", "is ", "let ", "in.", every=1.0))
+        it.fake.on("gpt-4.1-mini", answer("Yes."))
+        for number in range(8):
+            await it.ask("auto", messages=[{"role": "user", "content": f"How high is hill {number}?"}])
+        gone = (lambda heard: b"is " in heard.body) if leaves else None
+        if leaves:
+            with pytest.raises(asyncio.CancelledError):
+                await it.ask("auto", messages=ASKED, stream=True, leaves=gone)
+        else:
+            await it.ask("auto", messages=ASKED, stream=True)
+        assert it.house.recent(1)[0][1].error == ("client_left" if leaves else None)
+        quality, answers = believed(it, "m")
+        assert answers == 0, "a hint, no score"
+        return quality
+
+    async def main() -> None:
+        assert await after(True) < await after(False)
+
+    virtually(main)

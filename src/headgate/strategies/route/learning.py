@@ -130,12 +130,9 @@ class Learning:
         if request is None:
             return
         request.seen, request.text = features(request.text), ""
-        for decision in trace.decisions:
-            # A strategy below dropped an answer because it broke the client's schema: the model's own failure.
-            if decision.kind == "fallback" and decision.because.endswith(": invalid_output"):
-                for model in decision.over:
-                    if model in known:
-                        self._score(request.task, model, 0.0, known[model])
+        for model in _misfits(trace):
+            if model in known:
+                self._score(request.task, model, 0.0, known[model])
         served = next((a for a in reversed(trace.attempts) if a.model == record.model and a.role is None), None)
         if record.model is None or served is None:
             return
@@ -261,6 +258,18 @@ class Learning:
             mine = self.conversations.get(name)
             if mine is None or mine.at < one.at:
                 self.conversations[name] = one
+
+
+def _misfits(trace: Trace) -> list[str]:
+    """Whose answers broke the client's schema, the models' own failure: a strategy went on from them, or a stream ended
+    so that had been said already."""
+    found = [
+        model
+        for decision in trace.decisions
+        if decision.kind in ("fallback", "rescue") and "invalid_output" in decision.because
+        for model in decision.over
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _unpacked(data: bytes) -> Pack:
