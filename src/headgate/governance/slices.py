@@ -108,6 +108,11 @@ class SharedLimits:
         self._look = True
         self._alone_until = self.clock.monotonic() + ALONE
 
+    def counted(self, replicas: int) -> None:
+        """How many live, as the store says: which has to hear of all of them anew where it was emptied."""
+        forgets = self.is_alone(self.clock.monotonic())
+        self.replicas = max(replicas, self.replicas if forgets else 1)
+
     def is_alone(self, now: float) -> bool:
         """Each keeps to its share: the store is lost, or has just forgotten what others use."""
         return self.lost or now < self._alone_until

@@ -85,7 +85,7 @@ class Fleet:
         self._told |= learned
         self.limits.heard(pulse.store)
         self.replicas = pulse.replicas
-        self.limits.replicas = max(len(pulse.replicas), 1)
+        self.limits.counted(len(pulse.replicas))
         if pulse.heard:
             names = {name_of(fingerprint): vitals for fingerprint, vitals in self._vitals().items()}
             for name, heard in pulse.heard.items():
