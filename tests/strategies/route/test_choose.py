@@ -6,10 +6,12 @@ import json
 import random
 import urllib.request
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import openai
 import pytest
+from msgspec.structs import replace
 
 from headgate.catalog.catalog import lookup
 from headgate.core.dialect import Peek
@@ -23,7 +25,8 @@ from headgate.strategies.route.beliefs import ASSUMED, MEASURED, Beliefs, Beta, 
 from headgate.strategies.route.choose import Candidate, Limits, Weights, explore, rank
 from headgate.strategies.route.learning import Conversation, Learning, prior_of
 from headgate.strategies.route.neighbours import Neighbours, features
-from headgate.strategies.route.rules import Hours
+from headgate.strategies.route.route import Route
+from headgate.strategies.route.rules import Hours, Rule
 from support.gateway import ENV, Loop, RunningGateway
 from support.sim import INSTANT
 
@@ -217,6 +220,20 @@ def test_a_warm_cache_makes_the_conversations_model_cheaper():
     assert cold - warm == 2500 * 9_000
     other = ModelInfo(name="n", provider="p", upstream="n", price=PRICE)
     assert learning.cost(REQUEST, "code", other, home) == cold
+
+
+def test_the_baseline_of_a_zone_is_a_model_that_its_keys_may_use():
+    infos = {
+        "big": ModelInfo(name="big", provider="p", upstream="big", strength={"code": 0.9}),
+        "near": ModelInfo(name="near", provider="p", upstream="near", strength={"code": 0.7}, zone="eu"),
+    }
+    route = Route("auto", {"code": (Rule(models=("big", "near")),)}, otherwise="near")
+
+    def run(zone: str | None) -> Any:
+        seen = {n: info if zone in (None, info.zone) else replace(info, usable=False) for n, info in infos.items()}
+        return SimpleNamespace(principal=SimpleNamespace(zone=zone), model=seen.get)
+
+    assert [route._best(run(zone)) for zone in ("eu", None, "eu", "us")] == ["near", "big", "near", None]
 
 
 # -- conditions -------------------------------------------------------------------------------------------------------
