@@ -19,6 +19,7 @@ ALONE = f"{HERE}::test_a_single_model_fails_with_one_clean_error"
 BEFORE = f"{WIRES}::test_13_to_16_cut_before_the_answers_head"
 WITHIN = f"{WIRES}::test_14_to_16_cut_within_the_answer"
 CONTINUED = f"{HERE}::test_a_broken_stream_is_continued_by_the_next_model"
+EVERY_DOOR = "faults/test_rescue_doors.py::test_the_next_model_goes_on_and_the_stream_ends_once"
 UNFINISHED = f"{HERE}::test_without_rescue_a_broken_stream_ends_with_an_error_and_no_finish"
 LEAVES = f"{WIRES}::test_24_to_26_a_client_that_leaves_ends_the_providers_call_within_a_second"
 LIFE = "server/frontends/test_frontend_life.py"
@@ -47,6 +48,8 @@ PROOFS: dict[tuple[int, str], list[str]] = {
     ],
     (5, "500, 502, 503, 529"): [MOVES, ALONE, f"{COOLING}::test_what_we_have_tried_the_sdk_is_told_not_to_try_again"],
     (6, "429 with Retry-After"): [
+        "upstream/test_named_waits.py::test_a_short_wait_that_is_named_is_waited_and_the_request_is_answered",
+        "upstream/test_named_waits.py::test_a_long_one_is_told_at_once_and_kept_to_by_the_next_request",
         f"{COOLING}::test_a_named_wait_is_kept_to_even_by_the_last_target",
         f"{COOLING}::test_a_rate_limit_without_a_time_is_over_when_the_headers_say_so",
         f"{HERE}::test_rate_limits_everywhere_are_429_with_the_smallest_wait",
@@ -58,8 +61,8 @@ PROOFS: dict[tuple[int, str], list[str]] = {
     (11, "200 with nothing, {} or no choices"): [MOVES, ALONE],
     (12, "200 with fields that nobody knows"): [f"{VIRTUAL}::test_12_fields_that_nobody_knows_pass_through"],
     (13, "a slow first byte"): [f"{WIRES}::test_13_a_slow_first_byte_is_abandoned", MOVES, BEFORE],
-    (14, "silence in the middle"): [CONTINUED, UNFINISHED, WITHIN],
-    (15, "a reset in the middle"): [CONTINUED, UNFINISHED, WITHIN, f"{HERE}::test_a_broken_body_moves_on"],
+    (14, "silence in the middle"): [CONTINUED, EVERY_DOOR, UNFINISHED, WITHIN],
+    (15, "a reset in the middle"): [CONTINUED, EVERY_DOOR, UNFINISHED, WITHIN, f"{HERE}::test_a_broken_body_moves_on"],
     (16, "a clean end without a finish"): [
         CONTINUED,
         UNFINISHED,
