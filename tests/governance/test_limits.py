@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from headgate.core.errors import RateLimited
 from headgate.core.records import LimitSpec
+from headgate.governance.admission import Pass
+from headgate.governance.budgets import BudgetBook
 from headgate.governance.limits import Bucket, Limiter, go_duration, headers_of, take_all
+from headgate.stores.memory import MemoryStore
+from support.clock import FakeClock
 
 
 class Tank:
@@ -179,3 +183,27 @@ def test_headers_are_openais_and_name_the_tightest_limit():
 def test_durations_are_gos(seconds, text):
     assert go_duration(seconds) == text
     assert re.fullmatch(r"(\d+m)?[\d.]+(ms|s)", text)
+
+
+def test_what_was_used_beyond_the_estimate_counts_though_one_attempt_was_never_heard_of():
+    clock = FakeClock()
+    limiter = Limiter("key:k", LimitSpec(tokens_per_minute=6000))
+    limiter.take(100, clock.monotonic())
+    grant = Pass(BudgetBook(MemoryStore(), "h", clock), clock, [limiter], 100)
+    grant.settle(cost=0, tokens=2000, pending=True)  # a panel's other members
+    assert limiter.tokens is not None
+    assert limiter.tokens.left(clock.monotonic()) == 4000
+    grant.late(500)
+    assert limiter.tokens.left(clock.monotonic()) == 3500
+
+
+def test_less_than_the_estimate_frees_nothing_until_the_last_attempt_has_said():
+    clock = FakeClock()
+    limiter = Limiter("key:k", LimitSpec(tokens_per_minute=6000))
+    limiter.take(3000, clock.monotonic())
+    grant = Pass(BudgetBook(MemoryStore(), "h", clock), clock, [limiter], 3000)
+    grant.settle(cost=0, tokens=200, pending=True)
+    assert limiter.tokens is not None
+    assert limiter.tokens.left(clock.monotonic()) == 3000
+    grant.late(500)
+    assert limiter.tokens.left(clock.monotonic()) == 5300

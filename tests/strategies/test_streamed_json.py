@@ -135,6 +135,24 @@ def test_in_another_doors_format_too():
     virtually(main)
 
 
+def test_of_several_answers_in_one_stream_none_is_cut_while_it_speaks():
+    def of(choice: int, delta: dict[str, Any], finish: str | None = None) -> s.Step:
+        return s.Body(chunk(delta, finish).replace(b'"index": 0', b'"index": %d' % choice))
+
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        began = [of(0, {"content": '{"n": 1}'}), of(1, {"content": '{"n": '}), of(0, {}, "stop")]
+        ended = [of(1, {"content": "2}"}), of(1, {}, "stop"), s.Body(USAGE), s.Body(DONE), s.End()]
+        it.fake.on("one", [SSE_HEAD, *began, s.Pause(5.0), *ended])
+        heard = await it.ask("chain", stream=True, n=2, response_format=JSON)
+        choices = [choice for frame in heard.chunks for choice in frame["choices"]]
+        said = ["".join(c["delta"].get("content", "") for c in choices if c["index"] == of) for of in (0, 1)]
+        assert said == ['{"n": 1}', '{"n": 2}']
+        assert heard.body.endswith(DONE)
+
+    virtually(main)
+
+
 def test_a_stream_without_a_form_is_not_looked_at():
     async def main() -> None:
         heard = await gateway(*BAD).ask("chain", stream=True)

@@ -9,7 +9,7 @@ import pytest
 
 from headgate.catalog.catalog import lookup
 from headgate.simulator import script as s
-from support.virtual import VirtualGateway, chunk, streamed, virtually
+from support.virtual import DONE, SSE_HEAD, VirtualGateway, chunk, streamed, virtually
 
 CONFIG = """
 providers: {openai: {base_url: "http://one/v1"}}
@@ -170,6 +170,21 @@ def test_json_is_gone_on_with_as_text_and_ends_as_finished_only_where_the_whole_
             assert "does not fit" in heard.error["message"]
             assert b"[DONE]" not in heard.body
         assert it.transport.open == 0
+        it.ledger.check()
+
+    virtually(main)
+
+
+def test_json_whose_rest_is_cut_at_the_clients_maximum_is_given_and_says_so():
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", streamed('{"n"', ": ", ending=s.Reset()))
+        rest = [SSE_HEAD, s.Body(chunk({"content": '12, "o'})), s.Body(chunk({}, "length")), s.Body(DONE), s.End()]
+        for name in ("two", "three"):
+            it.fake.on(name, rest)
+        heard = await it.ask("to_plain", stream=True, response_format=JSON)
+        assert (heard.text, heard.error) == ('{"n": 12, "o', None)
+        assert [c["finish_reason"] for f in heard.chunks for c in f["choices"] if c.get("finish_reason")] == ["length"]
         it.ledger.check()
 
     virtually(main)

@@ -66,7 +66,7 @@ class Grant(Protocol):
     def settle(self, *, cost: int, tokens: int, pending: bool = False) -> None:
         """Corrects the estimates by what was used (nano-US$, tokens) and frees the concurrency slot. Idempotent. `pending`:
         an attempt goes on without the request, or never said what it used; until it has said (`late`), the tokens are
-        what was estimated."""
+        what was estimated, or what the others have used already where that is more."""
         ...
 
     def late(self, tokens: int) -> None:

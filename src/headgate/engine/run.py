@@ -92,7 +92,7 @@ class RequestRun:
     # -- Life ------------------------------------------------------------------------------------------------------
     def closed(self, view: AttemptView, deployment: Deployment, upstream_id: str | None) -> None:
         self._shared.house.attempt_closed(view, self._shared.trace, deployment, upstream_id)
-        if self._shared.settled is not None:
+        if self._shared.settled is not None and (view.usage is not None or not self.trace.unheard):
             self._shared.settled.late(view.usage.total if view.usage is not None else 0)
 
     def settled(self, grant: Grant) -> None:

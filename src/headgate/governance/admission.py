@@ -90,7 +90,7 @@ class Pass:
         for limiter in self._limiters:
             limiter.leave()
         self._used = tokens
-        if not pending:
+        if not pending or tokens > self._tokens:
             self.late(0)
         if self._windows:
             late = max(cost - self.spent, 0) if not self.committed else 0

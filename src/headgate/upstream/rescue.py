@@ -230,12 +230,13 @@ class Rescued(Passing):
                 if text := self._trim.feed(event.text):
                     out.append(TextDelta(text, self._part, 0))
         self._said += out
-        if any(isinstance(event, Finished) for event in out):
+        if any(isinstance(event, Finished) and event.reason == "stop" for event in out):
             self._check()
         return out
 
     def _check(self) -> None:
-        """A sequel must not end as finished what does not hold together. Raises the fault."""
+        """A sequel must not end as finished what does not hold together; one that tells of another end itself (cut at the
+        client's maximum, refused) is given. Raises the fault."""
         said = standing(self._said)
         if self._problem is None or self._anew or any(isinstance(event, ToolCallStarted) for event in said):
             return
