@@ -62,6 +62,24 @@ def test_what_is_no_conversation_is_known_by_its_beginning(body):
     assert affinity_of("k", body) != affinity_of("l", body)
 
 
+def chat_of_image(url: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"prompt": "A red house"}, {"prompt": "A blue house"}),
+        ({"input": [1, 2, 3]}, {"input": [4, 5, 6]}),
+        ({"query": "q", "documents": ["a"]}, {"query": "p", "documents": ["a"]}),
+        (chat_of_image("http://a"), chat_of_image("http://b")),
+    ],
+)
+def test_what_has_no_words_of_a_conversation_does_not_all_go_to_one_deployment(one, other):
+    assert key({"model": "m", **one}) == key({"model": "m", **one})
+    assert key({"model": "m", **one}) != key({"model": "m", **other})
+
+
 def test_content_as_deep_as_it_goes_is_no_failure_of_ours():
     depth = 900
     nested = b'{"messages":[{"role":"user","content":' + b"[" * depth + b'"x"' + b"]" * depth + b"}]}"

@@ -18,7 +18,7 @@ from headgate.core.records import FeedbackRecord, RequestRecord
 from headgate.engine.compile import Compiler
 from headgate.insight.log import Logged
 from headgate.insight.replay import Side
-from headgate.insight.strengths import attempt, fit, scored
+from headgate.insight.strengths import _t, attempt, fit, scored
 from headgate.stores.sqlite import SqliteStore
 from headgate.strategies.route.beliefs import MEASURED, Prior
 from headgate.strategies.route.route import Route
@@ -230,3 +230,8 @@ models:
                 assert route.learning.beliefs.quality("math", "n", Prior(0.9, MEASURED)).mean == pytest.approx(0.9)
 
     virtually(main)
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), [(2, 4.303), (3, 3.182), (4, 2.776), (10, 2.228), (100, 1.984)])
+def test_the_interval_of_few_sources_is_as_wide_as_students(freedom, quantile):
+    assert _t(freedom) == pytest.approx(quantile, rel=0.01)

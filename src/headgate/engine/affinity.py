@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 HEARD = 1024
-"""Bytes of a body that is no conversation."""
+"""Bytes of a body that is no conversation, or has no words in it."""
 _INSTRUCTIONS = ("system", "developer")
 
 
@@ -34,8 +34,11 @@ def affinity_of(key_id: str, body: bytes) -> str:
     try:
         words = _beginning(_opening.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        words = body[:HEARD].decode("utf-8", "replace")  # another operation's form: alike bodies go alike
-    digest.update(words.encode("utf-8", "surrogatepass"))
+        words = ""
+    if words.strip("\0"):
+        digest.update(words.encode("utf-8", "surrogatepass"))
+    else:
+        digest.update(body[:HEARD])  # another operation's form: alike bodies go alike
     return digest.hexdigest()
 
 
