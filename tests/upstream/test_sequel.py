@@ -55,6 +55,20 @@ def test_each_is_asked_in_the_form_that_it_takes():
     virtually(main)
 
 
+def test_what_is_repeated_is_trimmed_also_where_another_form_had_been_asked_for_and_said_nothing():
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", streamed("Water is wet, ", "as all know, ", ending=s.Reset()))
+        thought = chunk({"role": "assistant", "reasoning_content": "Well."})
+        it.fake.on("two", [SSE_HEAD, s.Body(thought), s.Pause(1.0), s.Reset()])
+        it.fake.on("three", streamed("as all know, ", "and blue."))
+        heard = await it.ask("both", stream=True)
+        assert (heard.text, heard.finished) == ("Water is wet, as all know, and blue.", True)
+        it.ledger.check()
+
+    virtually(main)
+
+
 @pytest.mark.parametrize(("model", "then", "last"), [("both", "two", "three"), ("turned", "three", "two")])
 def test_who_comes_third_is_given_all_that_was_said_once(model, then, last):
     async def main() -> None:

@@ -65,10 +65,10 @@ def resuming(
         following = Continued(base, before + words_of(said))
         how = "prefill" if following.takes_prefill(run.model(rest[0])) else "instruction"
         run.decide("rescue", rest[0], over=[answer.model], because=f"{broke}; continued by {how}")
-        return Resumption(await go_on(following, error), prefilled=following.prefilled)
+        return Resumption(await go_on(following, error), sequel=following)
 
     problem = None if before or not asks_for_json(base) else partial(misfit_of, base.content())
-    return Rescued(answer, resume=resume, before=before, problem=problem)
+    return Rescued(answer, resume=resume, problem=problem)
 
 
 async def ask(run: Run, names: Sequence[str], asked: Asked, *, role: str) -> Answer:

@@ -66,12 +66,12 @@ class Continued(msgspec.Struct):
 
 class Resumption(msgspec.Struct, frozen=True):
     """The answer that goes on. `anew`: it is a whole answer, not a sequel; `restarted`: what the client has is void;
-    `prefilled`: a sequel to a turn that the model was given as its own, which repeats nothing."""
+    `sequel`: what it was asked for, as is whoever takes its place before it has said a word."""
 
     answer: Answer
     anew: bool = False
     restarted: bool = False
-    prefilled: bool = False
+    sequel: Continued | None = None
 
 
 def standing(said: list[Event]) -> list[Event]:
@@ -142,20 +142,19 @@ class Rescued(Passing):
         first: Answer,
         *,
         resume: Callable[[UpstreamFault, list[Event] | None], Awaitable[Resumption | None]],
-        before: str = "",
         problem: Callable[[str], str | None] | None = None,
     ) -> None:
-        """`resume` is given what was said; None where too much was said to be kept. `before`: what others had said to
-        which `first` is the sequel. `problem`: what is wrong with the whole text, where it was put together."""
+        """`resume` is given what was said; None where too much was said to be kept. `problem`: what is wrong with the
+        whole text, where it was put together."""
         super().__init__(first)
         self._resume = resume
-        self._before = before
         self._problem = problem
         self._passed = False
         self._said: list[Event] = []
         self._resumed = False
         self._part = 0
         self._opening: Resumed | None = None
+        self._sequel: Continued | None = None
         self._trim: _Trim | None = None
         self._anew = False
         self._closed = False
@@ -200,9 +199,14 @@ class Rescued(Passing):
         self._inner, self._said, self._resumed = resumed.answer, said, True
         self._part = max((getattr(event, "part", 0) for event in said), default=-1)
         self._opening = Resumed(resumed.answer.model, resumed.restarted)
-        spoken = self._before + words_of(standing(said))
-        self._anew = resumed.anew
-        self._trim = None if resumed.anew else _Rejoin(spoken) if resumed.prefilled else _Trim(spoken)
+        self._anew, self._sequel = resumed.anew, resumed.sequel
+        self._trim = self._joint()
+
+    def _joint(self) -> _Trim | None:
+        """What fits the first words of a sequel to those before it, by the form in which it was asked for last."""
+        if self._sequel is None:
+            return None
+        return _Rejoin(self._sequel.spoken) if self._sequel.prefilled else _Trim(self._sequel.spoken)
 
     def _fit(self, events: list[Event]) -> list[Event]:
         """The new model's events, with no second start. As a sequel its text joins the part that broke off and its
@@ -214,7 +218,10 @@ class Rescued(Passing):
                     self._opening.model = event.model or self._opening.model
             elif isinstance(event, Resumed):  # the one that goes on was rescued in its turn
                 self._open(out)
-                self._trim = None if event.restarted else self._trim
+                if event.restarted:
+                    self._trim = None
+                elif self._trim is not None and not self._trim.fed:
+                    self._trim = self._joint()
                 out.append(event)
             elif isinstance(event, Finished | Used):
                 self._open(out)
@@ -257,8 +264,10 @@ class _Trim:
         self._said = said
         self._held = ""
         self._done = False
+        self.fed = False
 
     def feed(self, text: str) -> str:
+        self.fed = True
         if self._done:
             return text
         self._held += text
@@ -286,6 +295,7 @@ class _Rejoin(_Trim):
         self._missing = said[len(said.rstrip()) :]
 
     def feed(self, text: str) -> str:
+        self.fed = True
         while self._missing and text.startswith(self._missing[0]):
             self._missing, text = self._missing[1:], text[1:]
         if text:
