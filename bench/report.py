@@ -37,7 +37,7 @@ def write(servers: list[Server], facts: dict[str, Any], out: Path) -> None:
 
 
 def plot(servers: list[Server], out: Path) -> None:
-    """Bars on a logarithmic scale: CPU per request of all that were measured."""
+    """Bars on a logarithmic scale: CPU per request of all that were measured; none where it was not."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -45,6 +45,8 @@ def plot(servers: list[Server], out: Path) -> None:
 
     name = "CPU us per 1 KB request"
     rows = sorted((statistics.median(s.figures[name]), s.name) for s in servers if name in s.figures)
+    if not rows:
+        return
     figure, axes = pyplot.subplots(figsize=(8, 0.5 * len(rows) + 1.2))
     bars = axes.barh([row[1] for row in rows], [row[0] for row in rows])
     axes.bar_label(bars, [f" {row[0]:,.0f} µs" for row in rows])
