@@ -39,7 +39,7 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
         re.compile(r"(?<![\w.])(?:\+\d{1,3}[ .()/-]{0,2}|\(0?\d{2,5}\)[ .-]?|0\d{2,4}[ /-])\d[\d ./-]{5,14}\d\b"),
     ),
 )
-_STANDS_FOR = dict(zip(
+_STANDS_FOR: dict[str, str] = dict(zip(
     ("\\n", "\\r", "\\t", "\\u003c", "\\u003e", "\\u0026", "\\u0027", "\\/"),
     ("\x1c", "\x1d", "\x1e", "\ue000", "\ue001", "\ue002", "\ue003", "\ue004"),
     strict=True,
