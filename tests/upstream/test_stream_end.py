@@ -38,7 +38,7 @@ class Call:
         self.model = SimpleNamespace(name="m")
         self.deployment = SimpleNamespace(provider="p", name="d", timeouts=SimpleNamespace(idle=30.0))
         self.endpoint = SimpleNamespace(dialect=dialect, quirks=Quirks())
-        peek = SimpleNamespace(include_usage=True, input_bound=7, background=False)
+        peek = SimpleNamespace(include_usage=True, input_bound=7, background=False, n=1)
         self.request = SimpleNamespace(peek=peek, dialect=dialect)
         self.spoke = lambda: None
         self.books: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What a provider answers, as an `Answer`: still its own bytes where the door speaks its dialect.
+"""What a provider streams, as an `Answer`: still its own bytes where the door speaks its dialect.
 
 The rules of raw passthrough (tried on recorded streams, see docs/decisions/0002): whole frames only; a byte scan selects
 frames, a selected frame is decoded before anything is concluded; the tail, from the frame with the final usage on, is
@@ -28,12 +28,12 @@ from headgate.core.events import (
     TextDelta,
     ToolCallDelta,
     Used,
-    events_of,
 )
 from headgate.core.usage import Usage
 from headgate.net.transport.protocol import TransportError
 from headgate.upstream.call import Call
 from headgate.upstream.faults import of_transport
+from headgate.upstream.several import Several
 
 TAIL_GRACE = 2.0
 """Seconds to wait for usage or the end mark once the finish has been seen."""
@@ -42,42 +42,6 @@ KEEP_BYTES = 8 * 1024 * 1024
 BYTES_PER_TOKEN = 4
 Misfit = Callable[[list[Event]], str | None]
 """What is wrong with all that a stream has said; asked before it may end as finished."""
-
-
-class WholeAnswer:
-    """A complete answer, read and settled before anyone sees it."""
-
-    settled = True
-
-    def __init__(self, call: Call, body: bytes, media: str = JSON) -> None:
-        self.media = media
-        self.model = call.model.name
-        self.provider = call.deployment.provider
-        self.deployment = call.deployment.name
-        self._endpoint = call.endpoint
-        self._body = body
-        self._answer: ChatAnswer | None = None
-        self._pulled = False
-
-    async def body(self, dialect: str) -> bytes | None:
-        return self._body if self._endpoint.dialect.name == dialect else None
-
-    async def read(self) -> ChatAnswer:
-        if self._answer is None:
-            self._answer = self._endpoint.dialect.parse_answer(self._body, self._endpoint.quirks)
-        return self._answer
-
-    async def pull(self, dialect: str | None = None) -> Piece | None:
-        if self._pulled:
-            return None
-        self._pulled = True
-        return list(events_of(await self.read()))
-
-    def said(self) -> list[Event]:
-        return []
-
-    async def aclose(self) -> None:
-        return None
 
 
 class StreamAnswer:
@@ -108,6 +72,8 @@ class StreamAnswer:
         self._counted = False
         """Usage was told at the end or after it: some tell before what they have counted so far."""
         self._finished = self._terminal = False
+        wanted = call.request.peek.n
+        self._several = Several(wanted, self._dialect.event_parser(self._quirks)) if wanted > 1 else None
         self._frames = 0
         self._characters = 0
         self._id: str | None = None
@@ -172,10 +138,12 @@ class StreamAnswer:
             ready: list[bytes] = []
             for number, frame in enumerate(frames):
                 facts = self._dialect.inspect_frame(frame, self._quirks)
+                if self._several is not None:
+                    self._several.feed(frame)
                 if facts is not None:
                     self._learn(facts)
                     holds = facts.usage is not None or self._misfit is not None
-                    if facts.terminal or (holds and (facts.finish or facts.usage_only)):
+                    if facts.terminal or (holds and (facts.usage_only or (facts.finish and self._all_over()))):
                         self._keep(ready)
                         return b"".join(ready) + await self._close_raw(frames[number:])
                 self._frames += 1
@@ -187,6 +155,11 @@ class StreamAnswer:
     async def _close_raw(self, tail: list[bytes]) -> bytes:
         while (frames := await self._more_of_tail()) is not None:
             tail += frames
+            if self._several is not None:
+                for frame in frames:
+                    self._several.feed(frame)
+        if self._several is not None:
+            self._several.close()
         out: list[bytes] = []
         for frame in tail:
             facts = self._dialect.inspect_frame(frame, self._quirks)
@@ -292,6 +265,8 @@ class StreamAnswer:
         """After the finish only a short grace is left for usage and the end mark: what was said is complete."""
         if self._terminal:
             return None
+        if not self._all_over():
+            return await self._more()
         try:
             async with asyncio.timeout(TAIL_GRACE):
                 return await self._more()
@@ -300,6 +275,10 @@ class StreamAnswer:
                 self._terminal = True
                 return None
             raise
+
+    def _all_over(self) -> bool:
+        """Once the finish has been seen: no other answer of the stream goes on."""
+        return self._several is None or self._several.are_over
 
     def _learn(self, facts: Facts) -> None:
         if facts.error is not None:
@@ -320,6 +299,8 @@ class StreamAnswer:
     def _learn_event(self, event: Event, ready: list[Event]) -> None:
         if isinstance(event, Failed):
             raise event.error
+        if self._several is not None:
+            self._several.heard(event)
         if isinstance(event, Used):
             self._usage, self._counted = event.usage, not event.usage.estimated
             if self._counted:
@@ -367,6 +348,8 @@ class StreamAnswer:
         """The end: finished or broken, the books are closed before the tail is given."""
         if not self._finished:
             raise fault("stream_broken", "the provider's stream ended without a finish")
+        if self._several is not None and self._several.were_cut:
+            raise fault("stream_broken", "the provider's stream ended while one of its answers still spoke")
         self._ended = True
         if self._call.response is not None:
             self._call.response.release()  # HTTP's own end may come a packet later: the connection is worth keeping

@@ -34,7 +34,7 @@ from headgate.core.usage import Usage
 from headgate.net.transport.protocol import Exhausted, HttpRequest, HttpResponse, TotalTimeout, TransportError
 from headgate.upstream import pool
 from headgate.upstream.account import Account, output_bound, worst_case
-from headgate.upstream.answers import Misfit, StreamAnswer, WholeAnswer
+from headgate.upstream.answers import Misfit, StreamAnswer
 from headgate.upstream.call import Call
 from headgate.upstream.deployment import Deployment, Model
 from headgate.upstream.faults import of_transport
@@ -44,6 +44,7 @@ from headgate.upstream.life import Life
 from headgate.upstream.limits import read_limits, resets_in
 from headgate.upstream.outgoing import rendered
 from headgate.upstream.retry import LONGEST_NAMED_WAIT, RETRY_SAME, delay
+from headgate.upstream.whole import WholeAnswer
 
 ABOUT_THE_REQUEST = frozenset({"bad_request", "context_length", "content_policy", "not_found"})
 ERROR_BODY = 256 * 1024

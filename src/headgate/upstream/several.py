@@ -1,0 +1,41 @@
+"""Several answers in one stream (`n`, `candidateCount`): the first one's finish is not the stream's."""
+
+from __future__ import annotations
+
+from headgate.core.dialect import EventParser
+from headgate.core.events import CONTENT, Event, Finished
+
+
+class Several:
+    """Which of `wanted` answers still speak, by the stream's events."""
+
+    def __init__(self, wanted: int, parser: EventParser) -> None:
+        self._wanted = wanted
+        self._parser = parser
+        self._open: set[int] = set()
+        self._done: set[int] = set()
+
+    @property
+    def are_over(self) -> bool:
+        """As many as were asked for have finished. A provider may give fewer: then only its end tells."""
+        return len(self._done) >= self._wanted and not self._open
+
+    @property
+    def were_cut(self) -> bool:
+        """One spoke and has not finished."""
+        return bool(self._open)
+
+    def feed(self, frame: bytes) -> None:
+        for event in self._parser.feed(frame):
+            self.heard(event)
+
+    def close(self) -> None:
+        for event in self._parser.close():
+            self.heard(event)
+
+    def heard(self, event: Event) -> None:
+        if isinstance(event, Finished):
+            self._done.add(event.choice)
+            self._open.discard(event.choice)
+        elif isinstance(event, CONTENT):
+            self._open.add(event.choice)
