@@ -57,6 +57,12 @@ def test_nothing_truncated_or_wrong_counts_as_an_answer(short):
         assert found.availability == found.fates["ok"] / 600
 
 
+def test_no_answer_is_late_in_fair_weather():
+    """Real tools would be: a clock that jumps leaps over what they take."""
+    agent = drills.run(drills.fair_weather(CONFIG, ENV, requests=40, seed=3), only=["agent"]).arms[0]
+    assert (agent.fates["late"], agent.requests) == (0, 40)
+
+
 def test_the_same_seed_gives_the_same_drill_and_without_faults_nothing_fails():
     setting = drills.short_drill(CONFIG, ENV, requests=120, seed=3)
     one, two = (drills.run(setting, only=["reliable"]) for _ in range(2))

@@ -67,13 +67,17 @@ def arms_of(config: Config) -> list[Arm]:
 
 
 def with_foil(config: Config, timeout: Timeout) -> Config:
-    """The configuration with the foil as an entry, and `timeout` on each model: all arms are equally patient."""
+    """The configuration with the foil as an entry, and `timeout` on each model: all arms are equally patient. Agents work
+    without tools: these are real, and a clock that jumps leaps over the time that they take."""
     foil = {"fallback": {"order": chain_of(config), "rescue": "error", "retries": 0}}
-    models = {
-        name: entry.model_copy(update={"timeout": timeout}) if entry.provider or entry.deployments else entry
-        for name, entry in config.models.items()
-    }
+    models = {name: _drilled(entry, timeout) for name, entry in config.models.items()}
     return config.model_copy(update={"models": {**models, NAIVE: Entry.model_validate(foil)}})
+
+
+def _drilled(entry: Entry, timeout: Timeout) -> Entry:
+    if entry.agent is not None:
+        return entry.model_copy(update={"agent": entry.agent.model_copy(update={"tools": []})})
+    return entry.model_copy(update={"timeout": timeout}) if entry.provider or entry.deployments else entry
 
 
 def house_of(arm: Arm, config: Config, env: dict[str, str], transport: Transport, clock: Clock, seed: int) -> House:

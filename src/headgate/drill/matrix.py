@@ -89,7 +89,8 @@ def page(found: Measured, picture: str | None) -> str:
         "Cost is by the demo's prices for the drill's short questions, all attempts included; one whose usage was never "
         "seen is charged at its worst case. Late, truncated and wrong answers count as failed; the drill's table tells "
         "them apart. Quality is the share of right answers in fair weather. Complexity is the lines of the entry in the "
-        "demo's configuration and how many models it may call.",
+        "demo's configuration and how many models it may call. Agents work without their tools here: real tools take real "
+        "time, which the virtual clock does not know.",
         "",
         *_beside_the_chain(found.virtual.arms),
         "## The drill",

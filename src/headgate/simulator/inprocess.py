@@ -18,8 +18,8 @@ T = TypeVar("T")
 
 # -- time --------------------------------------------------------------------------------------------------------------
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Never waits for a timer: when nothing else is to be done, its time is that of the next timer. Sockets and threads
-    still work, but no time passes while they do."""
+    """Never waits for a timer: when nothing else is to be done, its time is that of the next timer. Sockets, threads and
+    processes still work, but what waits for them sees time leap to its own time limit."""
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = start
