@@ -72,6 +72,8 @@ def _classifier(labels: Path, *, install: bool, force: bool, data_dir: Path, jso
         gain = f"gain {found.gain:+.1%} ({found.low:+.1%} to {found.high:+.1%}, 95 %)"
         say(f"{found.rows} prompts of {found.sources} sources: {told}")
         say(f"right on {left} left out: {found.before:.1%} now, {found.after:.1%} fitted; {gain}")
+        if found.after <= found.commonest:
+            say(f"always saying the commonest label would be right on {found.commonest:.1%}")
         if found.held_out == "rows":
             say(
                 "fewer than three sources: this is what it gains on more of the same, and says nothing of other prompts"

@@ -55,8 +55,14 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     high: float
 
     @property
+    def commonest(self) -> float:
+        """What always saying the commonest label would get right."""
+        return max(self.labels.values()) / self.rows
+
+    @property
     def is_better(self) -> bool:
-        return self.low > 0
+        """Beyond doubt, and more than guesses that say `unknown` less often would gain."""
+        return self.low > 0 and self.after > self.commonest
 
 
 def read_labelled(path: Path) -> list[Labelled]:
