@@ -11,7 +11,7 @@ import openai
 from google import genai
 from google.genai import types as google_types
 
-from conformance.extract import Said, bare, canonical
+from conformance.extract import Said, anthropic_tokens, bare, canonical
 from conformance.features import extras
 
 
@@ -105,10 +105,9 @@ class Doors:
         calls = [(b.name, b.input) for b in answer.content if b.type == "tool_use"]
         words = {"max_tokens": "length", "pause_turn": "pause", "refusal": "refusal", "tool_use": "tools"}
         usage = answer.usage
-        total = usage.input_tokens + (usage.cache_read_input_tokens or 0) + (usage.cache_creation_input_tokens or 0)
         thinking = "".join(b.thinking for b in answer.content if b.type == "thinking")
         word = words.get(answer.stop_reason or "", "stop")
-        tokens, cached = (total, usage.output_tokens), usage.cache_read_input_tokens or 0
+        tokens, cached = anthropic_tokens(usage.to_dict()), usage.cache_read_input_tokens or 0
         return Said(text, _calls(calls), word, tokens, bare(thinking), cached, extras(answer.to_dict()))
 
     def _gemini(self, model: str, stream: bool) -> Said:

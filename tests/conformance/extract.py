@@ -214,10 +214,15 @@ def _anthropic_messages(chunks: list[dict[str, Any]], stream: bool) -> Said | No
         "pause_turn": "pause",
         "refusal": "refusal",
     }.get(stop, "stop")
-    total = sum(usage.get(k) or 0 for k in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"))
     thinking = "".join(b.get("thinking") or "" for b in content if b["type"] == "thinking")
-    cached = usage.get("cache_read_input_tokens") or 0
-    return _done(text, calls, word, (total, usage.get("output_tokens") or 0), thinking, cached)
+    return _done(text, calls, word, anthropic_tokens(usage), thinking, usage.get("cache_read_input_tokens") or 0)
+
+
+def anthropic_tokens(usage: dict[str, Any]) -> tuple[int, int]:
+    """(input, output) that are billed: what compacting the conversation used stands in `iterations` only."""
+    of = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    parts = [usage, *(one for one in usage.get("iterations") or [] if one.get("type") == "compaction")]
+    return sum(part.get(k) or 0 for part in parts for k in of), sum(part.get("output_tokens") or 0 for part in parts)
 
 
 def _gemini(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
