@@ -135,7 +135,7 @@ def make_request(size: int = 0) -> Request:
     return Request("POST", "/v1/chat/completions", "", headers, list(headers.items()), body, "127.0.0.1")
 
 
-def calibrate(times: int = 2000) -> float:
+def calibrate(times: int) -> float:
     """Seconds of CPU for a fixed piece of work of the same nature."""
     text = json.dumps(ANSWER).encode()
     started = time.process_time()
@@ -176,16 +176,19 @@ async def allocations(plane: DataPlane, request: Request) -> float:
 
 
 async def figures(rounds: int, times: int, profile: bool = False, size: int = 0) -> dict[str, float]:
-    """cpu_us: median; ratio: to the calibration loop of the same round; peak_bytes: memory one request needs at once."""
+    """cpu_us: median; ratio: to the calibration loop before and after it in the same round, so that a machine that changes
+    its pace changes both; peak_bytes: memory one request needs at once."""
     plane, request = make_plane(), make_request(size)
     await drive(plane, request, min(times, 500))
     costs: list[float] = []
     ratios: list[float] = []
+    before = calibrate(times)
     for _ in range(rounds):
-        unit = calibrate()
         cost = await drive(plane, request, times)
+        after = calibrate(times)
         costs.append(cost * 1e6)
-        ratios.append(cost / unit)
+        ratios.append(2 * cost / (before + after))
+        before = after
     if profile:
         profiler = cProfile.Profile()
         profiler.enable()
