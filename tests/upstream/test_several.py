@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +16,11 @@ from support.virtual import DONE, SSE_HEAD, USAGE, Heard, VirtualGateway, chunk,
 
 CONFIG = """
 providers: {openai: {base_url: "http://one/v1"}, google: {base_url: "http://three/v1beta"}}
-models: {gpt: {provider: openai, upstream: one}, gemini: {provider: google, upstream: three}}
+models:
+  gpt: {provider: openai, upstream: one}
+  spare: {provider: openai, upstream: two}
+  gemini: {provider: google, upstream: three}
+  chain: {fallback: [gpt, spare]}
 """
 PAUSE = s.Pause(5.0)
 """Longer than a provider is given for its end mark once all has been said."""
@@ -45,8 +52,8 @@ def gateway(whole: bool) -> VirtualGateway:
     return it
 
 
-async def at_geminis_door(it: VirtualGateway, model: str) -> Heard:
-    heard = Heard()
+async def at_geminis_door(it: VirtualGateway, model: str, leaves: Callable[[Heard], bool] | None = None) -> Heard:
+    heard = Heard(leaves=leaves)
     body = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}], "generationConfig": {"candidateCount": 2}}
     data = json.dumps(body).encode()
     given = {"host": "localhost", "content-type": "application/json"}
@@ -98,13 +105,85 @@ def test_a_stream_that_ends_while_one_speaks_is_no_finished_one(model, door):
     virtually(main)
 
 
-def test_a_provider_that_gives_one_answer_only_is_taken_at_its_end_mark():
+@pytest.mark.parametrize("door", ["chat", "gemini"])
+def test_a_provider_that_gives_one_answer_only_is_taken_at_its_end_mark(door):
+    """Also where its connection stays open after that."""
+
     async def main() -> None:
         it = VirtualGateway(CONFIG)
-        it.fake.on(
-            "one", [SSE_HEAD, of(0, {"content": "one"}), of(0, {}, "stop"), s.Body(USAGE), s.Body(DONE), s.End()]
-        )
-        heard = await it.ask("gpt", stream=True, n=2)
-        assert (said(heard), heard.finished) == (["one", ""], True)
+        one = [of(0, {"content": "one"}), of(0, {}, "stop"), s.Body(USAGE), s.Pause(0.1), s.Body(DONE), s.Hang()]
+        it.fake.on("one", [SSE_HEAD, *one])
+        began = it.clock.monotonic()
+        heard = await (it.ask("gpt", stream=True, n=2) if door == "chat" else at_geminis_door(it, "gpt"))
+        assert said(heard) == ["one", ""]
+        assert not any("error" in frame for frame in frames(heard))
+        assert it.clock.monotonic() - began < 1
+        [outcome] = it.ledger.outcomes.values()
+        assert (outcome.outcome, outcome.usage.output, outcome.usage.estimated) == ("ok", 5, False)
+
+    virtually(main)
+
+
+SPOKEN = [of(0, {"content": "one"}), of(1, {"content": "two"})]
+LATE = chunk({}, "stop").replace(b'"index": 0', b'"index": 1')
+UNUSUAL = {
+    "no finish at all, the end in one packet": [*SPOKEN, s.Body(USAGE + DONE)],
+    "usage before a finish, in one packet": [*SPOKEN, of(0, {}, "stop"), s.Body(USAGE + LATE + DONE)],
+    "a finish told twice": [*SPOKEN, *[of(0, {}, "stop")] * 2, s.Body(LATE), s.Body(USAGE), s.Body(DONE)],
+    "words after a finish": [
+        SPOKEN[1], of(0, {"content": "on"}), of(0, {}, "stop"), of(0, {"content": "e"}), of(0, {}, "stop"),
+        s.Body(LATE), s.Body(USAGE), s.Body(DONE),
+    ],
+    "one after the other": [
+        SPOKEN[0], of(0, {}, "stop"), PAUSE, SPOKEN[1], s.Body(LATE), s.Body(USAGE), s.Body(DONE)
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("door", ["chat", "gemini"])
+@pytest.mark.parametrize("form", UNUSUAL)
+def test_odd_ends_are_ends(form, door):
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", [SSE_HEAD, *UNUSUAL[form], s.End()])
+        heard = await (it.ask("gpt", stream=True, n=2) if door == "chat" else at_geminis_door(it, "gpt"))
+        assert said(heard) == ["one", "two"]
+        assert not any("error" in frame for frame in frames(heard)), heard.body
+        [outcome] = it.ledger.outcomes.values()
+        assert (outcome.outcome, outcome.usage.output, outcome.usage.estimated) == ("ok", 5, False)
+
+    virtually(main)
+
+
+def test_who_leaves_while_the_second_speaks_has_not_been_told_what_it_uses():
+    """Gemini counts in every frame: what stands beside the first one's finish is not all."""
+
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("three", [SSE_HEAD, *GEMINI[:3], candidate(1, "wo"), s.Hang()])
+        with contextlib.suppress(asyncio.CancelledError):
+            await at_geminis_door(it, "gemini", leaves=lambda heard: b"wo" in heard.body)
+        [outcome] = it.ledger.outcomes.values()
+        assert (outcome.outcome, outcome.usage.estimated) == ("cancelled", True)
+        assert outcome.usage.output >= 2
+        it.ledger.check()
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("ending", [s.Reset(), s.End()])
+def test_no_other_model_puts_its_second_answer_into_the_first(ending):
+    """One that broke before its second had begun: what goes on would be one text of two."""
+
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", [SSE_HEAD, of(0, {"content": "one, and"}), ending])
+        it.fake.on("two", [SSE_HEAD, *SPOKEN, of(0, {}, "stop"), s.Body(LATE), s.Body(USAGE), s.Body(DONE), s.End()])
+        heard = await it.ask("chain", stream=True, n=2)
+        assert said(heard) == ["one, and", ""]
+        assert heard.error is not None
+        assert not heard.finished
+        assert not it.fake.calls_of("two")
+        it.ledger.check()
 
     virtually(main)

@@ -59,8 +59,9 @@ def resuming(
         if error.kind == "invalid_output":
             run.decide("rescue", None, over=[answer.model], because=f"{broke}; it was complete, and the client has it")
             return None
-        if not may_continue(said):
-            run.decide("rescue", None, because="what was said cannot be continued (tool call, refusal or nothing)")
+        if base.peek.n > 1 or not may_continue(said):
+            kinds = "tool call, refusal, several answers or nothing"
+            run.decide("rescue", None, because=f"what was said cannot be continued ({kinds})")
             return None
         following = Continued(base, before + words_of(said))
         how = "prefill" if following.takes_prefill(run.model(rest[0])) else "instruction"

@@ -153,25 +153,29 @@ class StreamAnswer:
                 return b"".join(ready)
 
     async def _close_raw(self, tail: list[bytes]) -> bytes:
+        """`tail`: what has come of it; only its first frame has been looked at."""
+        out = self._tail(tail, seen=1)
         while (frames := await self._more_of_tail()) is not None:
-            tail += frames
-            if self._several is not None:
-                for frame in frames:
-                    self._several.feed(frame)
+            out += self._tail(frames)
         if self._several is not None:
             self._several.close()
+        self._keep(out)
+        await self._settle()
+        self._check([])
+        return b"".join(out)
+
+    def _tail(self, frames: list[bytes], seen: int = 0) -> list[bytes]:
         out: list[bytes] = []
-        for frame in tail:
+        for number, frame in enumerate(frames):
             facts = self._dialect.inspect_frame(frame, self._quirks)
+            if self._several is not None and number >= seen:
+                self._several.feed(frame)
             if facts is not None:
                 self._learn(facts)
                 if facts.usage_only and self._strip_usage:
                     continue
             out.append(frame)
-        self._keep(out)
-        await self._settle()
-        self._check([])
-        return b"".join(out)
+        return out
 
     async def _pull_events(self) -> list[Event] | None:
         if self._parser is None:
@@ -186,6 +190,9 @@ class StreamAnswer:
                 self._frames += 1
                 for event in self._parser.feed(frame):
                     self._learn_event(event, ready)
+                if self._several is not None:  # nothing else may tell that there are fewer than were asked for
+                    facts = self._dialect.inspect_frame(frame, self._quirks)
+                    self._terminal = self._terminal or (facts is not None and facts.terminal)
             if ready:
                 if self._keeping:
                     self._events_said += ready
@@ -227,7 +234,7 @@ class StreamAnswer:
             with contextlib.suppress(UpstreamFault):  # who has left is told of no fault
                 for event in self._parser.close():
                     self._learn_event(event, [])
-        usage = self._final_usage()
+        usage = self._final_usage() if self._all_over() else None  # what others still said has not been counted
         self._call.end("cancelled" if usage is None else "ok", usage=usage, partial=self._partial())
 
     # -- inside --------------------------------------------------------------------------------------------------

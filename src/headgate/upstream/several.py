@@ -37,5 +37,5 @@ class Several:
         if isinstance(event, Finished):
             self._done.add(event.choice)
             self._open.discard(event.choice)
-        elif isinstance(event, CONTENT):
+        elif isinstance(event, CONTENT) and event.choice not in self._done:  # a finish is told once
             self._open.add(event.choice)
