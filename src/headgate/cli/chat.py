@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from headgate.cli.client import refused, served
-from headgate.cli.demo import summary
+from headgate.cli.details import summary
 from headgate.cli.output import dim, fail, no_gateway, say, show_json
 
 app = typer.Typer(add_completion=False)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from headgate.cli.books import clock, read
-from headgate.cli.demo import members, steps
+from headgate.cli.details import members, steps
 from headgate.cli.output import bold, dim, fail, plain, say, show_json
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from headgate.core.errors import HeadgateError
 from headgate.engine.snapshot import info_of
 from headgate.insight.estimate import Estimate, Seen, difference, fold_of
+from headgate.insight.gain import Gain
 from headgate.insight.log import Logged
 from headgate.insight.replay import Side, Unknowable, seen_of
 from headgate.strategies.route.beliefs import Beliefs, Prior
@@ -32,20 +33,11 @@ LEAST_ROWS, LEAST_ANSWERS, LEAST_SOURCES, FOLDS = 60, 10, 3, 5
 Z = 1.96
 
 
-class Tried(msgspec.Struct, frozen=True, kw_only=True):
-    """`before`, `after`: mean squared error of what the shipped and the fitted figures foretell of answers left out; `gain`
-    is their difference with its 95 % interval. `quality`: of the choices that the fitted figures change, by replay."""
+class Tried(Gain, frozen=True, kw_only=True):
+    """In the mean squared error of what is foretold of an answer. `quality`: of the choices that the fitted figures change,
+    by replay."""
 
-    rows: int
     answers: dict[str, int]
-    sources: int
-    held_out: str
-    """sources | rows: what was left out of the fit, each in its turn."""
-    before: float
-    after: float
-    gain: float
-    low: float
-    high: float
     changed: int
     """Scored requests that would have gone elsewhere."""
     quality: Estimate

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from headgate.insight.gain import Gain
 from headgate.strategies.route.classify import LABELS
 from headgate.strategies.route.features import SIZE, features_of
 from headgate.strategies.route.learned import READ, Model
@@ -39,20 +40,10 @@ class Labelled(msgspec.Struct, frozen=True):
     source: str = ""
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Accuracy of the present classifier and of the refitted one on prompts that the latter had not seen; `unknown` counts
-    as wrong. `gain` with its 95 % interval, paired by prompt."""
+class Comparison(Gain, frozen=True, kw_only=True):
+    """In accuracy, paired by prompt; `unknown` counts as wrong."""
 
-    rows: int
     labels: dict[str, int]
-    sources: int
-    held_out: str
-    """sources | rows: what was left out of the fit, each in its turn."""
-    before: float
-    after: float
-    gain: float
-    low: float
-    high: float
 
     @property
     def commonest(self) -> float:

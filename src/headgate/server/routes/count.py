@@ -13,10 +13,9 @@ from headgate.dialects.anthropic_messages import DIALECT as ANTHROPIC
 from headgate.dialects.gemini import DIALECT as GEMINI
 from headgate.dialects.jsonio import decode, encode
 from headgate.engine.pipeline import Prepared, prepare
-from headgate.governance.limits import Headers
 from headgate.net.transport.protocol import HttpRequest, TransportError
 from headgate.server.doors import Match
-from headgate.server.http import JSON, Request, Responder
+from headgate.server.http import JSON, Headers, Request, Responder
 from headgate.upstream.deployment import Deployment
 from headgate.upstream.faults import of_transport
 
