@@ -20,7 +20,7 @@ the text of a prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 Blame = Literal["client", "gateway", "upstream"]
@@ -240,6 +240,14 @@ class UpstreamFault(HeadgateError):
         self.upstream_status = upstream_status
         self.native_code = native_code
         self.sent = sent
+
+    def leave_out(self, secrets: Iterable[str]) -> None:
+        """Takes them out of the provider's words, should it have repeated what it was sent."""
+        for secret in secrets:
+            self.message = self.message.replace(secret, "***")
+            if self.native_code is not None:
+                self.native_code = self.native_code.replace(secret, "***")
+        self.args = (self.message,)
 
     @property
     def http_status(self) -> int:

@@ -35,6 +35,8 @@ from headgate.strategies.single import Single
 from headgate.upstream.deployment import Deployment, Endpoint, Hedge, Model, Timeouts, Vitals
 
 NO_KEY = "no key"
+SHORTEST_SECRET = 8
+"""Characters of a key or header that is taken out of a provider's words; what is shorter may be any word."""
 STRANGERS = 1000
 """Deployments that only clients have named, by direct address, whose live state is kept."""
 
@@ -180,6 +182,7 @@ class Compiler:
             limits=Limits(connect=entry.timeout.connect, first_byte=entry.timeout.total, idle=entry.timeout.idle),
             vitals=self._vitals_of(fingerprint, f"{provider}/{upstream}", entry.concurrency),
             extra=entry.extra,
+            secrets=_secrets(found, section),
             files=profile.files,
         )
 
@@ -240,6 +243,12 @@ class Compiler:
             return deployment
         fields: dict[str, Any] = {f: getattr(deployment, f) for f in deployment.__struct_fields__}
         return Deployment(**{**fields, "name": f"{deployment.name}#{same + 1}"})
+
+
+def _secrets(key: str | None, section: Provider) -> tuple[Secret, ...]:
+    """Those that are no ordinary word."""
+    held = (Secret(key or ""), *section.headers.values())
+    return tuple(secret for secret in held if len(secret.reveal()) >= SHORTEST_SECRET)
 
 
 def _endpoints(profile: Profile, url: str, headers: tuple[tuple[str, str], ...], row: Row) -> dict[str, Endpoint]:

@@ -90,6 +90,7 @@ class Call:
 
     def _blame(self, error: UpstreamFault) -> None:
         vitals = self.deployment.vitals
+        self.deployment.hide(error)
         if self._is_ours(error):
             vitals.health.abandoned(self.ticket)
             return

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 
 import msgspec
 
+from headgate.config.values import Secret
 from headgate.core.clock import Clock
 from headgate.core.dialect import Dialect, Quirks
+from headgate.core.errors import UpstreamFault
 from headgate.core.money import Price
 from headgate.net.transport.protocol import Limits, Origin
 from headgate.upstream.concurrency import Gate
@@ -123,10 +125,17 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Its provider has `/files` and `/batches`."""
     extra: Mapping[str, object] = {}
     """Parameters the operator adds to each request of this deployment."""
+    secrets: tuple[Secret, ...] = ()
+    """Its key, and what the configuration's headers hold."""
 
     def endpoint(self, wanted: str) -> Endpoint:
         """In the door's own dialect where the provider speaks it, else its default one."""
         return self.endpoints.get(wanted) or next(iter(self.endpoints.values()))
+
+    def hide(self, error: UpstreamFault) -> UpstreamFault:
+        """`error`, without this deployment's secrets: some providers repeat the key that they refuse."""
+        error.leave_out(secret.reveal() for secret in self.secrets)
+        return error
 
 
 class Hedge(msgspec.Struct, frozen=True, kw_only=True):

@@ -94,5 +94,5 @@ async def _ask(plane: DataPlane, deployment: Deployment, match: Match, body: byt
     await response.aclose()
     if response.status != 200:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
-        raise dialect.parse_error(response.status, headers, found)
+        raise deployment.hide(dialect.parse_error(response.status, headers, found))
     return found

@@ -81,7 +81,7 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     try:
         found, body = await _ask(plane, request, deployment, door, match.id)
         if found.status >= 400:
-            raise parse_error(found.status, {}, body)
+            raise deployment.hide(parse_error(found.status, {}, body))
     except HeadgateError as failed:
         error = failed
         raise

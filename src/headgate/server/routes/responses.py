@@ -43,7 +43,7 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     await found.aclose()
     if found.status >= 400:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in found.headers}
-        raise endpoint.dialect.parse_error(found.status, headers, body)
+        raise deployment.hide(endpoint.dialect.parse_error(found.status, headers, body))
     if request.method in ("GET", "POST") and not query:
         house.background.heard(response_id, endpoint.dialect.inspect_answer(body, endpoint.quirks))
     kind = (found.header(b"content-type") or b"application/json").decode("latin-1")
