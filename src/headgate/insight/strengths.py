@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -137,9 +137,9 @@ def _interval(gains: Sequence[float], owners: Sequence[str]) -> tuple[float, flo
     """Mean, and half of its 95 % interval: answers of one owner are alike (Liang, Zeger 1986; Student's t, for owners are
     few), but never less than by answers alone."""
     count, mean = len(gains), sum(gains) / len(gains)
-    sums: Counter[str] = Counter()
+    sums: defaultdict[str, float] = defaultdict(float)
     for value, owner in zip(gains, owners, strict=True):
-        sums[owner] += value - mean  # type: ignore[assignment]
+        sums[owner] += value - mean
     groups = len(sums)
     clustered = math.sqrt(sum(v * v for v in sums.values()) * groups / max(groups - 1, 1)) / count
     alone = math.sqrt(sum((value - mean) ** 2 for value in gains) / max(count - 1, 1) / count)
