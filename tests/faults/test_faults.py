@@ -41,6 +41,9 @@ def test_a_failure_before_content_moves_on_unseen(stage, mode, stream):
         assert answer["usage"]["total_tokens"] > 0
     assert [a["outcome"] for a in details["attempts"]] == ["failed", "ok"]
     assert stage.served().count("claude-4.7") <= 1  # the healthy next one is asked, not the broken one again
+    stage.loop.run(stage.sim.mend())
+    assert ask(stage, "reliable", stream=stream)[0] == 200
+    assert stage.gateway.house.inflight == 0
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -106,19 +109,22 @@ def test_missing_usage_is_estimated_and_flagged(stage, model, stream):
     assert attempt["usage"]["output"] > 0
 
 
-def test_a_context_error_goes_only_to_more_room(stage):
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_context_error_goes_only_to_more_room(stage, stream):
     stage.break_model("claude-4.7", "context_length")
-    status, headers, body = ask(stage, "reliable", stream=False)
+    status, headers, body = ask(stage, "reliable", stream=stream)
     assert (status, headers["x-headgate-model"]) == (200, "gemini-3.0")  # gpt-5.5 and llama-4 have less room
-    assert [a["model"] for a in json.loads(body)["headgate"]["attempts"]] == ["claude-4.7", "gemini-3.0"]
+    details = (told(body)[3] if stream else json.loads(body)["headgate"]) or {}
+    assert [a["model"] for a in details["attempts"]] == ["claude-4.7", "gemini-3.0"]
     stage.break_model("gemini-3.0", "context_length")
-    assert ask(stage, "reliable", stream=False)[0] in (400, 503)
+    assert ask(stage, "reliable", stream=stream)[0] in (400, 503)
     assert stage.served().count("gpt-5.5") == stage.served().count("llama-4") == 0
 
 
-def test_a_refusal_for_content_is_the_providers_answer(stage):
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_refusal_for_content_is_the_providers_answer(stage, stream):
     stage.break_model("claude-4.7", "content_policy")
-    status, _, body = ask(stage, "reliable", stream=False)
+    status, _, body = ask(stage, "reliable", stream=stream)
     assert status == 400
     assert json.loads(body)["error"]["code"] == "content_policy_violation"
     assert stage.served() == ["claude-4.7"]
@@ -144,10 +150,11 @@ def test_everything_down_is_one_error_that_lists_the_attempts(stage):
     assert {a["model"] for a in answer["headgate"]["attempts"]} == {"claude-4.7", "gpt-5.5", "gemini-3.0", "llama-4"}
 
 
-def test_rate_limits_everywhere_are_429_with_the_smallest_wait(stage):
+@pytest.mark.parametrize("stream", [False, True])
+def test_rate_limits_everywhere_are_429_with_the_smallest_wait(stage, stream):
     for name, wait in (("claude-4.7", 30), ("gpt-5.5", 20), ("gemini-3.0", 40), ("llama-4", 50)):
         stage.break_model(name, "429", retry_after=wait)
-    status, headers, _ = ask(stage, "reliable", stream=False)
+    status, headers, _ = ask(stage, "reliable", stream=stream)
     assert status == 429, [(a["model"], a.get("error")) for a in json.loads(_)["headgate"]["attempts"]]
     assert 0 < float(headers["retry-after"]) <= 20
 

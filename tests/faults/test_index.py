@@ -86,6 +86,7 @@ PROOFS: dict[tuple[int, str], list[str]] = {
     (25, "the client leaves a whole answer"): [LEAVES],
     (26, "the client half-closes"): [LEAVES],
     (27, "a slow reader"): [
+        f"{WIRES}::test_27_a_slow_reader_holds_its_provider_back",
         f"{LIFE}::test_a_client_that_stops_reading_stops_the_stream",
         f"{LIFE}::test_a_client_that_takes_nothing_for_too_long_is_cut",
     ],
@@ -180,8 +181,12 @@ PROOFS: dict[tuple[int, str], list[str]] = {
         "governance/test_unknown_price.py::test_an_operator_may_say_what_it_is_charged_at",
         "governance/test_budgets.py::test_an_unknown_price_is_refused_under_a_hard_budget_only",
     ],
-    (47, "a storm with every provider down"): [f"{VIRTUAL}::test_47_a_storm_on_providers_that_are_all_down"],
+    (47, "a storm with every provider down"): [
+        f"{VIRTUAL}::test_47_a_storm_on_providers_that_are_all_down",
+        f"{WIRES}::test_47_a_storm_on_providers_that_are_all_down",
+    ],
     (48, "a herd at a half-open breaker"): [
+        f"{WIRES}::test_48_a_herd_at_a_half_open_breaker_is_one_probe",
         PROBE,
         f"{COOLING}::test_wait_all_wait_for_one_probe_and_are_then_answered",
     ],

@@ -8,6 +8,7 @@ import asyncio
 import json
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
@@ -285,6 +286,81 @@ def test_24_to_26_a_client_that_leaves_ends_the_providers_call_within_a_second(w
     assert [o.outcome for o in wires.outcomes()] == ["cancelled"]
     assert len(wires.calls()) == 1
     client.close()
+    is_well_again(wires, stream)
+
+
+def test_27_a_slow_reader_holds_its_provider_back(wires):
+    """What is not read is not kept by us: the provider waits, until the client goes on or leaves."""
+    block = s.Body(chunk({"content": "water " * 10_000}))
+    wires.says("one", lambda call: iter([SSE_HEAD, *[block] * 4_000, s.End()]))  # 240 MB
+    client = socket.create_connection(urlsplit(wires.gateway.url).netloc.split(":"), timeout=20)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    body = json.dumps({"model": "calm", "messages": ASK, "stream": True}).encode()
+    client.sendall(
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    )
+
+    def sent() -> int:
+        """What the provider has got rid of once it has not got on for a second."""
+        before, deadline = -1, time.monotonic() + 60
+        while time.monotonic() < deadline:
+            now = wires.calls()[0].sent if wires.calls() else -1
+            if now == before > 0:
+                return now
+            before = now
+            time.sleep(1)
+        raise AssertionError(f"still sending: {before}")
+
+    held = sent()
+    assert held < 60_000_000
+    for _ in range(200):
+        assert client.recv(65536)
+    assert sent() >= held  # it goes on as it is read
+    assert wires.calls()[0].left is None
+    client.close()
+    deadline = time.monotonic() + 20
+    while not wires.outcomes() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [o.outcome for o in wires.outcomes()] == ["cancelled"]
+    assert wires.calls()[0].left is not None
+    is_well_again(wires, True)
+
+
+def opened(wires, stream: bool) -> None:
+    """The breaker of `first`, by a provider that is down."""
+    wires.says("one", s.reply_json(500, {"error": {"message": "down"}}))
+    while wires.health("first").state == "closed":
+        wires.ask("chain", stream=stream)
+
+
+@STREAMS
+def test_47_a_storm_on_providers_that_are_all_down(wires, stream):
+    wires.says("two", s.reply_json(500, {"error": {"message": "down"}}))
+    opened(wires, stream)
+    while wires.health("spare").state == "closed":
+        wires.ask("chain", stream=stream)
+    before = len(wires.calls("one")) + len(wires.calls("two"))
+    began = time.monotonic()
+    with ThreadPoolExecutor(8) as threads:
+        statuses = [found[0] for found in threads.map(lambda _: wires.ask("chain", stream=stream), range(200))]
+    assert set(statuses) == {503}
+    asked = len(wires.calls("one")) + len(wires.calls("two")) - before
+    assert asked <= 1.2 * 200 + (time.monotonic() - began)
+    wires.loop.call(lambda: setattr(wires.health("first"), "_open_until", 0.0))  # the cool-down is over
+    is_well_again(wires, stream)
+
+
+@STREAMS
+def test_48_a_herd_at_a_half_open_breaker_is_one_probe(wires, stream):
+    opened(wires, stream)
+    wires.says("one", either(answer("Back.", after=0.4), streamed("Back.", after=0.4)))
+    wires.loop.call(lambda: setattr(wires.health("first"), "_open_until", 0.0))  # the cool-down is over
+    before = len(wires.calls())
+    with ThreadPoolExecutor(16) as threads:
+        bodies = [found[2] for found in threads.map(lambda _: wires.ask("chain", stream=stream), range(16))]
+    texts = [text_of(body, stream) for body in bodies]
+    assert (texts.count("Back."), texts.count("Spared.")) == (1, 15)
+    assert len(wires.calls()) == before + 1
     is_well_again(wires, stream)
 
 

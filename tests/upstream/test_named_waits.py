@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from headgate.simulator import script as s
+from headgate.upstream.retry import BASE_DELAY
 from support.virtual import VirtualGateway, answer, either, streamed, virtually
 
 CONFIG = """
@@ -142,6 +143,45 @@ def test_a_requests_time_is_what_its_client_or_the_operator_gives_it(headers, fi
         assert heard.error["code"] == "deadline_exceeded"
         assert heard.took == pytest.approx(seconds, abs=0.01)
         assert it.transport.open == 0
+        it.ledger.check()
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_names_no_time_is_asked_again_after_pauses_that_grow_and_differ(stream):
+    async def main() -> None:
+        pauses: list[tuple[float, float]] = []
+        for seed in range(40):
+            it = VirtualGateway(CONFIG, seed=seed)
+            it.fake.on("one", no(500))
+            await it.ask("first", stream=stream)
+            at = [call.at for call in it.fake.calls]
+            assert len(at) == 3
+            pauses.append((at[1] - at[0], at[2] - at[1]))
+        for number, longest in enumerate((BASE_DELAY, 2 * BASE_DELAY)):
+            drawn = sorted(pause[number] for pause in pauses)
+            assert 0 <= drawn[0] < longest / 4  # full jitter: anywhere from nothing
+            assert longest * 3 / 4 < drawn[-1] <= longest + 0.01
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_retries_draw_on_their_deployments_budget_and_a_move_does_not(stream):
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", no(500))
+        it.fake.on("two", either(answer("second"), streamed("second")))
+        budget = it.vitals("first").retries
+        while budget.spend():
+            pass
+        assert (await it.ask("first", stream=stream)).status == 503
+        assert len(it.fake.calls) == 1
+        assert (await it.ask("pair", stream=stream)).text == "second"
+        assert len(it.fake.calls_of("two")) == 1
+        it.fake.on("two", once(no(500)))
+        assert (await it.ask("second", stream=stream)).text == "back"  # its own budget has not been touched
         it.ledger.check()
 
     virtually(main)
