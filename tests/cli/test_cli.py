@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from headgate.cli.details import summary
+
 EXAMPLE = Path(__file__).parents[2] / "src" / "headgate" / "config" / "example.yaml"
 
 
@@ -139,3 +141,16 @@ def test_check_names_the_models_that_a_hard_budget_would_refuse(tmp_path):
         assert code == 0
         assert ("models.a: its price is not known" in out) == bool(unpriced)
         assert json.loads(run("check", "--json", str(file))[1])["no_price"] == unpriced
+
+
+@pytest.mark.parametrize(
+    ("saved", "words"),
+    [
+        ("0.000231", "$0.000264 (saved $0.000231)"),
+        ("-0.000231", "$0.000264 ($0.000231 dearer than claude-4.7)"),
+        ("0.000000", "$0.000264"),
+    ],
+)
+def test_a_dearer_choice_is_not_called_saved(saved, words):
+    about = {"cost_usd": "0.000264", "saved_usd": saved, "baseline": "claude-4.7"}
+    assert f" · {words} · tr_1" in summary({"requested": "auto", "trace": "tr_1", **about})

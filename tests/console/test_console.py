@@ -106,6 +106,8 @@ def test_the_playground_streams_and_the_request_is_there_to_read(page, stage):
     page.get_by_role("button", name="Ask").click()
     page.locator("#about", has_text="tr_").wait_for()
     assert "[simulated]" in page.locator("#answer").inner_text()
+    page.locator("#about a").click()
+    page.get_by_role("heading", name="Attempts").wait_for()
     page.get_by_role("link", name="Requests").click()
     page.locator("tbody a").first.click()
     page.get_by_role("heading", name="Attempts").wait_for()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from headgate.console.app import whole_money
 from support.browser import executable
 from support.served import ServedGateway
 
@@ -150,3 +151,11 @@ def test_usage_by_any_dimension_for_programs(gateway: ServedGateway) -> None:
     assert gateway.ask_admin("/usage?by=colour")["error"]["code"] == "invalid_request"
     assert gateway.ask_admin("/usage?since=yesterday-ish")["error"]["code"] == "invalid_request"
     assert gateway.ask_admin("/usage?colour=red")["error"]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [("0.001200", "$0.001200"), ("-1234.500000", "-$1,234.500000"), ("0.000000300", "$0.000000300")],
+)
+def test_amounts_in_columns_keep_every_place(amount, shown):
+    assert whole_money(amount) == shown

@@ -51,8 +51,8 @@ def until(process: subprocess.Popen[str], word: str, seconds: float = 120.0) -> 
     raise AssertionError(f"{word!r} never came: {lines} {process.stderr.read() if process.poll() is not None else ''}")
 
 
-def run(*arguments: str) -> tuple[int, str, str]:
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+def run(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False, env=env)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -77,8 +77,11 @@ def test_the_demo_tours_breaks_mends_and_ends(tmp_path):
         assert "402 budget_exceeded: The total budget of this key does not cover this request" in text
         assert re.search(r"^ +[1-9]\d* attempts, \$0\.00\d+ of \$0\.01$", text, re.MULTILINE)
         for task, model in SIX.items():
+            beside = r"(?: · saved \$[\d.]+| · \$[\d.]+ dearer than claude-4\.7)?"
             assert re.search(
-                rf"^ +{task} [01]\.\d\d \(.+\) → {model} · \$0\.\d+(?: · saved -?\$0\.\d+)?$", text, re.MULTILINE
+                rf"^ +{task} [01]\.\d\d \(.+\) → {model} · \$0\.\d+{beside}$",
+                text,
+                re.MULTILINE,
             ), (
                 task,
                 text,
@@ -105,6 +108,10 @@ def test_the_demo_tours_breaks_mends_and_ends(tmp_path):
             assert (code, out) == (1, "")
             assert err.startswith("404 model_not_found: The model 'carefull' does not exist or is not offered here.")
             assert err.endswith("Did you mean 'careful'?\n")
+        nothing_here = {"PATH": os.environ["PATH"]}  # whoever runs this may have providers' keys
+        code, out, err = run("models", "--url", url, env=nothing_here)
+        assert (code, out) == (1, "")
+        assert f"the gateway at {url} serves: agent, auto, careful, claude-4.7, deepseek-v4" in err
         code, _, err = run("demo", "--data-dir", data, "break", "nobody")
         assert (code, err) == (
             1,

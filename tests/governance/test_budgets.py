@@ -187,7 +187,8 @@ async def test_a_refusal_is_402_and_says_do_not_retry():
     error = caught.value
     assert (http_status(error), error.should_retry, error.code) == (402, False, "budget_exceeded")
     assert error.message == (
-        "The daily budget of this key does not cover this request: it may cost up to $0.060000, $0.050000 is left."
+        "The daily budget of this key does not cover this request: it may cost up to $0.060000, $0.050000 is left. "
+        "Every call that it may lead to is counted, at its most; a lower max_tokens makes it less."
     )
     await fleet.admit(5 * CENT)
 

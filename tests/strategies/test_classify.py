@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from headgate.strategies.route.classify import LABELS, UNKNOWN, Asked
+from headgate.strategies.route.classify import LABELS, UNKNOWN, Asked, Task
 from headgate.strategies.route.keyword import Keyword
 from headgate.strategies.route.learned import Learned, classify
 from headgate.strategies.route.lexicon import SILENT, in_words, lexicon, notions_of, tokens_of
+from headgate.strategies.route.route import because, shown
 from support.probe import probe
 from support.tasks import prompts, rows
 
@@ -179,3 +180,10 @@ def test_signals_name_a_notion_once():
         for at, words in enumerate(seen):
             earlier = {word for others in seen[:at] for word in others}
             assert not words or not set(words) <= earlier
+
+
+def test_the_reason_and_the_task_show_one_figure():
+    """0.7451 rounds to 0.75 at once, and to 0.74 by way of the three places that are shown."""
+    for thousandths in range(3000, 10_000, 7):
+        task = Task("math", thousandths / 10_000, {}, ["digits"])
+        assert because(task, None) == f"math ({shown(task)['confidence']:.2f}): digits"

@@ -18,7 +18,7 @@ import msgspec
 import typer
 
 from headgate.cli.client import told
-from headgate.cli.details import members, steps, summary
+from headgate.cli.details import against_best, members, steps, summary
 from headgate.cli.output import bold, dim, fail, myself, say, show_json
 from headgate.cli.serve import Port
 
@@ -32,6 +32,8 @@ TOUR = (
     ("4 ensemble", "careful", "What is 17 * 23? Answer with the number."),
     ("5 agent", "agent", "What is 17 * 23? Answer with the number."),
 )
+# What a sum comes to: a simulated model is wrong now and then, and a reader has to be told.
+SUMS = {"What is 17 * 23? Answer with the number.": "391"}
 # One for each rule of the demo's route.
 ROUTED = (
     "Write a Python function that reverses a linked list.",
@@ -189,6 +191,8 @@ def _tour(url: str, console: str, names: list[str], file: Path, at_keys: Callabl
         say(f"{bold(f'{phase}: model={name!r}')}  {dim(prompt)}")
         text, about = found[0], summary(found[1]) if found[1] else ""
         say(f"    {textwrap.shorten(text, 300, placeholder=' …')}")
+        if (right := SUMS.get(prompt)) and right not in text:
+            say(dim(f"    wrong, it is {right}: simulated models err now and then, as real ones do"))
         for line in [*members(found[1] or {}), *steps(found[1] or {})]:
             say(f"    {line}")
         say(f"    {dim(about)}\n")
@@ -223,7 +227,7 @@ def _routes(url: str) -> None:
         parts = [
             f"{task['label']} {task['confidence']:.2f} ({why}) → {details['chosen']['model']}",
             "cost unknown" if cost is None else f"${cost}",
-            *([f"saved {_signed(Decimal(saved))}"] if saved is not None and Decimal(saved) else []),
+            *([against_best(Decimal(saved), details.get("baseline"))] if saved is not None and Decimal(saved) else []),
         ]
         say(f"    {prompt}\n      {dim(' · '.join(parts))}")
     best = next((details["baseline"] for _, details in routed if "baseline" in details), None)
@@ -246,10 +250,8 @@ def _weather(file: Path) -> None:
     chains = [arm.name for arm in arms_of(config) if arm.kind in ("single", "naive", "fallback")][:3]
     setting = drills.short_drill(config, simulated_environment(), requests=300, seed=3)
     report = drills.run(setting, only=chains)
-    say(
-        bold("When providers fail")
-        + f"  {dim('a drill: 300 requests each while every provider is down a tenth of the time')}"
-    )
+    weather = "300 requests each, in 15 seconds of bad weather: outages, limits, slow and broken answers"
+    say(f"{bold('When providers fail')}  {dim(f'a drill: {weather}')}")
     for arm in report.arms:
         failed = ", ".join(f"{count} {fate}" for fate, count in arm.fates.items() if count and fate != "ok")
         say(f"    {arm.name:<12} {arm.availability:>6.1%} answered in full and right  {dim(failed)}")

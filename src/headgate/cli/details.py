@@ -50,6 +50,11 @@ def summary(details: dict) -> str:
     cost = details.get("cost_usd")
     parts.append(f"${cost}" if cost is not None else "cost unknown")
     if Decimal(saved := details.get("saved_usd") or "0"):
-        parts[-1] += f" (saved ${saved})"
+        parts[-1] += f" ({against_best(Decimal(saved), details.get('baseline'))})"
     parts.append(details["trace"])
     return " · ".join(parts)
+
+
+def against_best(amount: Decimal, baseline: str | None) -> str:
+    """`saved $0.004`; where the choice cost more (`amount` below 0), `$0.004 dearer than claude-4.7`."""
+    return f"saved ${amount}" if amount > 0 else f"${-amount} dearer than {baseline or 'the best model'}"

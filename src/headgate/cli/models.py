@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from headgate.cli.client import served
 from headgate.cli.output import fail, no_gateway, say, show_json, table
 
 app = typer.Typer(add_completion=False)
@@ -17,6 +18,7 @@ def models(
     config: Annotated[Path | None, typer.Option()] = None,
     health: Annotated[bool, typer.Option(help="Ask the running gateway how each deployment is.")] = False,
     url: Annotated[str, typer.Option(help="The running gateway.")] = "http://127.0.0.1:4100",
+    key: Annotated[str, typer.Option(help="Virtual key.", envvar="HEADGATE_KEY")] = "local",
     json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Entries with provider, window, prices (US$ per million tokens; `unknown` is not 0), protocol features and
@@ -40,7 +42,9 @@ def models(
     if json:
         show_json(rows)
     elif not rows:
-        fail("no models: set a provider key or give --config FILE (--health asks a running gateway)")
+        offered = sorted(served(url, key))
+        running = f"\nthe gateway at {url} serves: {', '.join(offered)}" if offered else ""
+        fail(f"no models: set a provider key or give --config FILE (--health asks a running gateway){running}")
     else:
         cells = [[str(row[key] if row[key] is not None else "-") for key in _HEADS] for row in rows]
         say(table(cells, [head.replace("_", " ") for head in _HEADS]))

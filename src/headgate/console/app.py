@@ -62,7 +62,7 @@ class _Console:
         )
         self._pages.filters["clock"] = lambda at: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
         self._pages.filters["money"] = short_money
-        self._pages.filters["dollars"] = lambda text: f"-${text[1:]}" if text.startswith("-") else f"${text}"
+        self._pages.filters["dollars"] = whole_money
 
     def routes(self) -> list[Route | Mount]:
         api = {
@@ -239,6 +239,12 @@ def short_money(text: str) -> str:
     """`"20.000000"` -> `20.00`: cents at least, and no zeros after what counts."""
     whole, _, rest = text.partition(".")
     return f"{int(whole):,}.{rest.rstrip('0').ljust(2, '0')}"
+
+
+def whole_money(text: str) -> str:
+    """`"-1234.500000"` -> `-$1,234.500000`: every place, so that a column of amounts can be compared."""
+    whole, _, rest = text.removeprefix("-").partition(".")
+    return f"{'-' if text.startswith('-') else ''}${int(whole):,}.{rest}"
 
 
 async def _answered(make: Callable[[Request], Any], request: Request) -> Response:

@@ -334,6 +334,7 @@ def refusal(window: Window, amount: int) -> BudgetExceeded:
     left = max(window.left + window.room, 0)
     return BudgetExceeded(
         f"The {window.period} budget of {whose} does not cover this request: it may cost up to ${dollars(amount)}, "
-        f"${dollars(left)} is left.",
+        f"${dollars(left)} is left. Every call that it may lead to is counted, at its most; a lower max_tokens makes it "
+        "less.",
         left=left,
     )

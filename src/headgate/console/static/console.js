@@ -50,6 +50,11 @@ if (form) {
       if (delta.content) answer.textContent += delta.content;
     }
     const seen = chunk.headgate;
-    if (seen) about.textContent = `${seen.requested} → ${seen.chosen?.model ?? "?"} · ${seen.chosen?.because ?? ""} · ${counted(seen.attempts?.length ?? 0)} · ${seen.cost_usd ? "$" + seen.cost_usd : "cost unknown"} · ${seen.trace}`;
+    if (seen) {
+      const link = document.createElement("a");
+      link.href = `/requests/${seen.trace}`;
+      link.textContent = seen.trace;
+      about.replaceChildren(`${seen.requested} → ${seen.chosen?.model ?? "?"} · ${seen.chosen?.because ?? ""} · ${counted(seen.attempts?.length ?? 0)} · ${seen.cost_usd ? "$" + seen.cost_usd : "cost unknown"} · `, link);
+    }
   }
 }

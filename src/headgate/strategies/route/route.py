@@ -115,7 +115,7 @@ class Route:
         order = [row.info.name for row in inside]
         reasons = {row.info.name: row.out for row in choice.rows if row.out is not None}
         for place, row in enumerate(inside):
-            reasons[row.info.name] = self._because(task, choice) if place == 0 else _next(row)
+            reasons[row.info.name] = because(task, choice.note) if place == 0 else _next(row)
         if rule is not None:
             # A rule may name strategies too: they have no catalogue row to be ranked by, and keep their place.
             ranked = {row.info.name for row in choice.rows}
@@ -220,12 +220,6 @@ class Route:
         if home is None or task.label not in (home.task, "unknown"):
             return None
         return next((row for row in inside if row.info.name == home.model and row.info.health > 0), None)
-
-    def _because(self, task: Task, choice: Choice) -> str:
-        words = f"{task.label} ({task.confidence:.2f})"
-        if choice.note is not None:
-            words = f"{words}, {choice.note}"
-        return f"{words}: {', '.join(task.signals[:3])}" if task.signals else words
 
     def _facts(self, choice: Choice, request: Request, run: Run) -> dict[str, Any]:
         candidates = [row.shown() for row in choice.rows]
@@ -365,6 +359,14 @@ def _next(row: Candidate) -> str:
     if row.behind is not None:
         return f"no better than {row.behind} in anything"
     return "the task's next candidate"
+
+
+def because(task: Task, note: str | None) -> str:
+    """Why, in words: `math (0.75): digits, an equation`. Its figure is the one that `shown` gives."""
+    words = f"{task.label} ({round(task.confidence, 3):.2f})"
+    if note is not None:
+        words = f"{words}, {note}"
+    return f"{words}: {', '.join(task.signals[:3])}" if task.signals else words
 
 
 def shown(task: Task) -> dict[str, Any]:
