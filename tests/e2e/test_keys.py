@@ -47,6 +47,14 @@ def start(tmp_path: Path):
         one.close()
 
 
+def test_the_first_key_says_that_it_closes_the_gateway(start):
+    gateway = start()
+    (code, first, _), (_, second, _) = (keys(gateway.data, "create", name) for name in ("one", "two"))
+    assert code == 0
+    assert "from now on a request needs a key" in first
+    assert "from now on" not in second
+
+
 def test_the_life_of_a_key_and_its_budget_across_a_restart(start):
     gateway = start()
     assert any("no virtual key exists" in line for line in gateway.said)

@@ -58,8 +58,11 @@ def create(  # noqa: PLR0913  typer reads options from parameters
         "limits": _given(requests_per_minute=rpm, tokens_per_minute=tpm, concurrent=concurrent),
         "budgets": _given(daily=daily, weekly=weekly, monthly=monthly, total=total),
     }
-    made = Keys(data_dir, config).ask("POST", "", {name: value for name, value in given.items() if value is not None})
+    books = Keys(data_dir, config)
+    made = books.ask("POST", "", {name: value for name, value in given.items() if value is not None})
     _show_made(made, as_json=json)
+    if not json and len(books.ask("GET", "")) == 1:
+        say(dim("the first key: until now every client of this machine was served, from now on a request needs a key"))
 
 
 @app.command("list")
