@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -149,6 +150,8 @@ def test_a_model_that_cools_down_is_not_called_ready(page, stage):
     stage.loop.call(lambda: cool("llama-4", 0))
     stage.loop.call(lambda: cool("gpt-5.5", 1))
     assert [pill(model) for model in ("claude-4.7", "llama-4", "gpt-5.5")] == ["ready", "cooling down", "partly ready"]
+    shown = page.get_by_role("row", name="llama-4").first.inner_text()
+    assert re.search(r"rate limited by the provider; asked again in \d+\.\d s", shown), shown
     for model in ("llama-4", "gpt-5.5"):
         for deployment in house.snapshot.model(model).deployments:
             deployment.vitals.health = Health(house.clock)
