@@ -61,15 +61,10 @@ def test_the_node_sdks_understand_every_phase(node, url):
 def test_claude_code_reads_a_file_through_the_gateway(node, url, tmp_path, model):
     """With an Anthropic model its own bytes pass; with an OpenAI one every turn is translated both ways."""
     (tmp_path / "note.txt").write_text("The sluice opens at dawn.\n")
-    env = {
-        **os.environ,
-        "HOME": str(tmp_path),
-        "ANTHROPIC_BASE_URL": url,
-        "ANTHROPIC_AUTH_TOKEN": "any",
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    }
-    command = [str(node / "node_modules" / ".bin" / "claude"), "-p", "Read note.txt and tell me what it says"]
-    command += ["--model", model, "--allowedTools", "Read", "--output-format", "json"]
+    command, configured = launch("claude-code", url, "any", model)
+    env = {**os.environ, "HOME": str(tmp_path), "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", **configured}
+    command[0] = str(node / "node_modules" / ".bin" / "claude")
+    command += ["-p", "Read note.txt and tell me what it says", "--allowedTools", "Read", "--output-format", "json"]
     done = subprocess.run(
         command,
         cwd=tmp_path,

@@ -196,9 +196,22 @@ def test_sigterm_lets_a_stream_finish_and_readiness_goes_first(tmp_path):
     chunks = iter(stream)
     next(chunks)
     process.send_signal(signal.SIGTERM)
+    wait_until_refused(url)
     finish = [c.choices[0].finish_reason for c in chunks if c.choices][-1]
     assert finish == "stop"
     assert process.wait(20) == 0
+
+
+def wait_until_refused(url: str) -> None:
+    """Nobody new gets in: what asks whether it is ready is refused."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=5):
+                time.sleep(0.02)
+        except OSError:
+            return
+    raise AssertionError("still ready")
 
 
 def test_the_version_is_instant_and_unknown_commands_are_usage_errors():

@@ -162,10 +162,37 @@ def test_a_changed_file_is_loaded_and_a_bad_one_changes_nothing(served: Served):
     served.file.write_text(good)
     wait_for(lambda: ask(served.url, "extra")[0] == 200)
     served.file.write_text(good + "  broken: {provder: x}\n")
-    served.process.send_signal(signal.SIGHUP)
-    time.sleep(0.3)
+    ordered = urllib.request.Request(
+        served.admin + "/admin/v1/reload", data=b"{}", headers={"authorization": f"Bearer {served.token}"}
+    )
+    with urllib.request.urlopen(ordered, timeout=10) as answer:
+        told = json.loads(answer.read())
+    assert told["ok"] is False
+    assert "headgate.yaml:10:" in told["problem"]
+    assert "did you mean 'provider'?" in told["problem"]
     assert ask(served.url, "extra")[0] == 200
-    assert "reload_failed" in served.end()
+    failed = [json.loads(line) for line in served.end().splitlines() if '"reload_failed"' in line]
+    assert "did you mean 'provider'?" in failed[0]["problems"][0]
+
+
+@pytest.mark.timeout(90)
+def test_sighup_loads_what_no_file_of_ours_shows(tmp_path):
+    """A secret's own file is not watched: whoever renews a key says so."""
+    secret = tmp_path / "openai.key"
+    secret.write_text("canary-old")
+    served = Served(tmp_path, file=FILE.replace("${{OPENAI_API_KEY}}", f"${{{{file:{secret}}}}}"))
+
+    def key_sent() -> str:
+        assert ask(served.url, "gpt-5.5")[0] == 200
+        return served.loop.call(lambda: served.sim.wire.calls[-1].headers["authorization"])
+
+    assert key_sent() == "Bearer canary-old"
+    secret.write_text("canary-new")
+    time.sleep(2.5)  # beyond a round of the watch over the file, which must not see it
+    assert key_sent() == "Bearer canary-old"
+    served.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: key_sent() == "Bearer canary-new")
+    assert "canary" not in served.end()
 
 
 @pytest.mark.timeout(60)

@@ -24,6 +24,7 @@ from headgate.governance.rules import Rules
 from headgate.server import doors
 from headgate.simulator.app import Simulator
 from headgate.stores.memory import MemoryStore
+from server.test_bad_inputs import raw
 from support.at_rest import held
 from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
 from support.polling import until
@@ -440,6 +441,58 @@ def test_bad_keys_are_401_at_every_door_before_the_body_is_looked_at(stage):
             assert status == 401, (path, body)
     for path in ("/v1/models", "/v1/traces/tr_1", "/v1/models/auto", "/v1/responses/resp_1"):
         assert stage.ask(path, None)[0] == 401
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Authorization: Bearer",
+        b"Authorization: Bearer ",
+        b"Authorization: Basic KEY",
+        b"Authorization: Bearer Basic KEY",
+        b"Authorization: Bearer KEY\r\nAuthorization: Bearer hg-other",
+        b"Authorization: Bearer KEY, Bearer hg-other",
+        b"Authorization: Bearer KEY\r\nx-api-key: ",
+        "Authorization: Bearer sch\u00fcssel".encode("latin-1"),
+        "Authorization: Bearer \u9375KEY".encode(),
+        b"x-api-key: \xff\xfe",
+    ],
+)
+def test_keys_that_are_none_or_two_are_401_on_the_wire(stage, lines):
+    key = stage.key()[0].encode()
+    body = json.dumps({"model": "claude-4.7", **CHAT}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n" % len(body)
+    port = int(stage.url.rpartition(":")[2])
+    before = len(stage.sim.log)
+    status, _, answer = raw(port, head + lines.replace(b"KEY", key) + b"\r\n\r\n" + body)
+    assert status == 401, answer
+    assert key not in answer
+    assert len(stage.sim.log) == before
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models"])
+def test_24_no_spelling_of_a_path_passes_without_a_key(stage, path):
+    stage.key()
+    port = int(stage.url.rpartition(":")[2])
+    body = json.dumps({"model": "claude-4.7", **CHAT}).encode()
+    method = b"POST" if "chat" in path else b"GET"
+    before = len(stage.sim.log)
+    for spelt in (
+        *(f"http://localhost{path}", f"http://evil.example{path}", f"/{path}", f"{path}/", path.removeprefix("/v1")),
+        *(path.replace("/v1/", "/v1%2f"), path.replace("/v1", "/%76%31"), f"/livez/..{path}", f"/livez/%2e%2e{path}"),
+        *(
+            f"{path};x",
+            f"{path};/livez",
+            f"{path}?/livez",
+            f"/livez;{path}",
+            path.upper(),
+            path.replace("v1/", "v1/./"),
+        ),
+    ):
+        head = b"%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+        status = raw(port, head % (method, spelt.encode(), len(body)) + body)[0]
+        assert status in (400, 401, 404), spelt
+    assert len(stage.sim.log) == before
 
 
 def test_two_different_keys_are_401(stage):

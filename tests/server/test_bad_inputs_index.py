@@ -75,13 +75,19 @@ PROOFS: dict[tuple[int, str], list[str]] = {
     ],
     (24, "paths that could be read in two ways"): [
         f"{INPUTS}::test_24_odd_paths_are_nobodys",
+        f"{GOVERNED}::test_24_no_spelling_of_a_path_passes_without_a_key",
         f"{INPUTS}::test_24_the_same_route_by_another_spelling_is_the_same_route",
         f"{FRONT}::test_paths_mean_one_thing_or_nothing",
     ],
     (25, "no key"): [BAD_KEYS],
-    (26, "no value, two schemes, two keys"): [BAD_KEYS, f"{GOVERNED}::test_two_different_keys_are_401"],
+    (26, "no value, two schemes, two keys"): [
+        BAD_KEYS,
+        f"{GOVERNED}::test_keys_that_are_none_or_two_are_401_on_the_wire",
+        f"{GOVERNED}::test_two_different_keys_are_401",
+    ],
     (27, "SQL, 10 KB, other alphabets for a key"): [
         BAD_KEYS,
+        f"{GOVERNED}::test_keys_that_are_none_or_two_are_401_on_the_wire",
         f"{KEYS}::test_whatever_is_no_key_is_refused_in_the_same_words",
         f"{KEYS}::test_a_long_key_costs_no_more_than_a_short_one",
     ],
