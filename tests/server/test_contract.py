@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import urllib.request
 from pathlib import Path
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
 
 from headgate.cli.main import GROUPS
 from headgate.config.schema import json_schema
@@ -53,22 +57,24 @@ def test_every_answer_says_what_was_chosen(stage):
     assert {"model", "deployment", "outcome", "error", "ttft_ms", "latency_ms", "cost_usd"} <= set(attempt)
 
 
-def test_any_request_that_the_openapi_allows_gets_an_answer_and_never_a_500(stage):
+@pytest.mark.parametrize("mode", GenerationMode)
+def test_any_request_gets_an_answer_and_never_a_500_whether_the_openapi_allows_it_or_not(stage, mode):
     schema = schemathesis.openapi.from_dict(DATA_PLANE)
-    seen = 0
+    seen = dict[int, int]()
     for result in schema.get_all_operations():
         operation = result.ok()
-        if operation.method.upper() != "POST":
-            continue
 
         @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        @given(case=operation.as_strategy())
+        @given(case=operation.as_strategy(generation_mode=mode))
         def check(case):
-            nonlocal seen
             answer = case.call(base_url=stage.url)
-            seen += 1
+            seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
             assert answer.status_code < 500 or answer.status_code in (501, 503), (case, answer.text)
             assert "Traceback" not in answer.text
+            if answer.status_code >= 400:
+                assert answer.json()["error"]["message"], (case, answer.text)
 
-        check()
-    assert seen > 50
+        with contextlib.suppress(Unsatisfiable):  # what takes anything has no request that it does not allow
+            check()
+    assert sum(seen.values()) > 50
+    assert {200, 404} <= seen.keys() if mode is GenerationMode.POSITIVE else seen[400] > 20
