@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headgate.simulator import script as s
+from headgate.upstream.answers import TAIL_GRACE
 from support.virtual import SSE_HEAD, VirtualGateway, chunk, streamed, virtually
 
 CONFIG = """
@@ -175,6 +176,29 @@ def test_a_chain_whose_last_stream_breaks_too_is_over(rescue):
         assert heard.error is not None
         assert not heard.finished
         assert [len(it.fake.calls_of(name)) for name in ("one", "two", "three")] == [1, 1, 1]
+        it.ledger.check()
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("model", ["first", "chain"])
+@pytest.mark.parametrize("ending", [s.Reset(), s.Close(), s.End(), s.Hang()])
+def test_what_has_said_its_finish_is_complete_whatever_becomes_of_its_connection(ending, model):
+    """No other model adds to it; usage and the end mark are waited for no longer than a moment."""
+
+    async def main() -> None:
+        it = gateway("continue")
+        said = [SSE_HEAD, s.Body(chunk({"content": "A whole one."})), s.Body(chunk({}, "stop")), s.Pause(0.1), ending]
+        it.fake.on("one", said)
+        it.fake.on("two", streamed(" And more."))
+        heard = await it.ask(model, stream=True)
+        assert (heard.text, heard.error) == ("A whole one.", None)
+        assert [c["finish_reason"] for f in heard.chunks for c in f["choices"] if c["finish_reason"]] == ["stop"]
+        assert heard.took <= TAIL_GRACE + 0.1
+        assert not it.fake.calls_of("two")
+        [outcome] = it.ledger.outcomes.values()
+        assert (outcome.outcome, outcome.usage.estimated) == ("ok", True)
+        assert it.transport.open == 0
         it.ledger.check()
 
     virtually(main)

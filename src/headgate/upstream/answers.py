@@ -131,7 +131,7 @@ class StreamAnswer:
     async def _pull_raw(self) -> bytes | None:
         """Frames up to the tail; then, settled, the tail."""
         while True:
-            frames = self._waiting or await self._more()
+            frames = self._waiting or (await self._more_of_tail() if self._finished else await self._more())
             self._waiting = []
             if frames is None:
                 return None if self._ended else await self._close_raw([])
