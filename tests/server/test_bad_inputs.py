@@ -326,7 +326,12 @@ def test_35_unknown_fields_are_passed_on_or_named(stage):
         assert {name: sent.get(name) for name in many} == many, path
     status, headers, _ = post(stage, CHAT, {**GOOD, **many})
     assert status == 200
-    assert all(name in headers["x-headgate-lossy"] for name in ("unknown_0", "unknown_7"))
+    *named, rest = headers["x-headgate-lossy"].split(", ")
+    assert named == list(many)[: len(named)]
+    assert rest == f"and {100 - len(named)} more"
+    id = "tr_" + headers["x-headgate-trace"].removeprefix("tr_").upper()
+    _, _, trace = raw(stage.port, f"GET /v1/traces/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert json.loads(trace)["lossy"] == list(many)
 
 
 def test_37_too_many_messages(stage):

@@ -39,6 +39,9 @@ from headgate.engine.reserve import capped, reserve
 from headgate.engine.run import Progress, RequestRun, Shared
 from headgate.engine.snapshot import Snapshot, check_allowed, check_background, check_door
 
+LONGEST_HEADER = 1000
+"""Characters of one of our response headers."""
+
 
 class Inbound(msgspec.Struct, kw_only=True):
     """A request as a door received it. `headers` have lower-case names; `forward` are those that a provider of the same
@@ -247,7 +250,7 @@ class Exchange:
                 if (saved := self.saved()) is not None:
                     out.append(("x-headgate-saved-usd", dollars(saved)))
         if trace.lossy:
-            out.append(("x-headgate-lossy", ", ".join(trace.lossy)))
+            out.append(("x-headgate-lossy", _listed(trace.lossy)))
         if self.grant is not None:
             out += self.grant.headers
         if _is_header("".join([value for _, value in out])):
@@ -382,11 +385,19 @@ def _sum(usages: list[Usage]) -> Usage | None:
 
 
 def _is_header(value: str) -> bool:
-    return value.isascii() and value.isprintable() and len(value) <= 1000
+    return value.isascii() and value.isprintable() and len(value) <= LONGEST_HEADER
+
+
+def _listed(names: list[str]) -> str:
+    """All of them, or as many as a header holds and how many more there are (the trace has them)."""
+    kept = len(names)
+    while kept and len(", ".join(names[:kept])) > LONGEST_HEADER - 20:
+        kept -= 1
+    return ", ".join(names if kept == len(names) else [*names[:kept], f"and {len(names) - kept} more"])
 
 
 def _header_safe(value: str) -> str:
     """Names come from files and providers: whatever they hold, a header is one line of visible latin-1."""
     if _is_header(value):
         return value
-    return "".join(c if " " <= c <= "~" else "?" for c in value)[:1000]
+    return "".join(c if " " <= c <= "~" else "?" for c in value)[:LONGEST_HEADER]
