@@ -203,3 +203,22 @@ async def test_one_process_keeps_within_its_bounds_and_never_forgets_what_runs()
     assert states == ["done"] * 10
     assert (await answers.claim("running", print="p", holder="h2", seconds=1)).state == "running"
     assert (await answers.claim("n0", print="p", holder="h2", seconds=1)).state == "mine"
+
+
+@needs_valkey
+async def test_who_is_cancelled_at_any_moment_of_a_call_ends(shared: ValkeyShared) -> None:
+    """redis-py sends within asyncio.wait_for, which loses a cancellation that meets its end (until Python 3.12): a process
+    that was told to end never did."""
+    draw = Draw(bucket="cancelled", limit=1000, want=1)
+    await shared.draw(draw)  # connected, and the script is there
+    cancelled = 0
+    for moment in range(40):
+        calling = asyncio.create_task(shared.draw(draw))
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        was_running = calling.cancel()
+        await asyncio.wait([calling])
+        assert calling.cancelled() == was_running, f"cancelled after {moment} turns of the loop"
+        cancelled += was_running
+    assert cancelled > 1
+    assert (await shared.draw(draw)).granted >= 0, "its connections are whole"

@@ -69,7 +69,8 @@ class Fleet:
                 self.limits.lose(error)
             self._news.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), BEAT)
+                async with asyncio.timeout(BEAT):  # not wait_for, which may lose a cancellation (until Python 3.12)
+                    await self._news.wait()
 
     async def beat(self) -> None:
         """Raises StorageUnavailable; then what was to be told is told by the next one."""

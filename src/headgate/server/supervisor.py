@@ -164,7 +164,8 @@ class Supervisor:
             self._say("worker_died", worker=slot.number, status=_said(status), again_in=wait)
             self._restarts.add((str(slot.number),))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._stop.wait()
 
     async def _live(self, slot: _Slot) -> int:
         """One process from its start to its end; its exit code, below 0 the signal that ended it."""

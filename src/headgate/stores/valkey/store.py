@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -123,12 +124,18 @@ class ValkeyShared:
         return await self._call(lambda: script(keys=keys, args=arguments))
 
     async def _call(self, command: Any) -> Any:
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task is not None else 0
         try:
-            return await command()
+            found = await command()
         except (RedisError, OSError, TimeoutError) as error:
             # Also where a server only reads: behind the same name there may be another one by now.
             await self._pool.disconnect(inuse_connections=False)
             raise StorageUnavailable("the shared store does not answer", detail=repr(error)) from error
+        if task is not None and task.cancelling() > cancels:
+            # redis-py sends within asyncio.wait_for, which loses a cancellation that meets its end (until Python 3.12).
+            raise asyncio.CancelledError
+        return found
 
     async def aclose(self) -> None:
         await self._redis.aclose()
