@@ -55,6 +55,26 @@ def test_the_first_key_says_that_it_closes_the_gateway(start):
     assert "from now on" not in second
 
 
+def test_the_list_of_models_says_that_the_gateway_wants_a_key(start, tmp_path):
+    gateway = start()
+
+    def models(**env: str) -> str:
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "headgate.cli", "models", "--url", gateway.url]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=30, cwd=tmp_path / "elsewhere", check=False,
+            env={"PATH": "/usr/bin:/bin", **env},
+        )  # fmt: skip
+        assert done.returncode == 1
+        return done.stderr
+
+    assert "serves: claude-4.7, gpt-5.5, reliable" in models()
+    key = made(gateway.data, "create", "one")["secret"]
+    assert f"the gateway at {gateway.url} wants a key: HEADGATE_KEY=hg-... headgate models, or --key hg-..." in models()
+    assert "does not say what it serves: 401 invalid_api_key: Incorrect key" in models(HEADGATE_KEY="hg-mistyped")
+    assert "serves: claude-4.7, gpt-5.5, reliable" in models(HEADGATE_KEY=key)
+
+
 def test_the_life_of_a_key_and_its_budget_across_a_restart(start):
     gateway = start()
     assert any("no virtual key exists" in line for line in gateway.said)
@@ -127,3 +147,25 @@ def test_names_cannot_play_with_the_terminal(tmp_path):
     data = tmp_path / "data"
     code, _, err = keys(data, "create", "red \x1b[31m")
     assert (code, "visible characters" in err, "\x1b" in err) == (1, True, False)
+
+
+def test_a_team_that_is_taken_out_of_the_file_takes_its_keys_with_it_not_their_limits(start):
+    team = "teams: {shop: {budgets: {total: 0.000001}}}\n"
+    gateway = start(team)
+    member, alone = made(gateway.data, "create", "member", "--team", "shop"), made(gateway.data, "create", "alone")
+    assert [gateway.chat(one["secret"])[0] for one in (member, alone)] == [402, 200]
+    gateway.file.write_text(gateway.file.read_text().replace(team, ""))
+    eventually(lambda: gateway.chat(member["secret"])[0] == 403)
+    error = gateway.chat(member["secret"])[2]["error"]
+    assert error["code"] == "team_not_found"
+    assert "'shop', which is not defined" in error["message"]
+    assert gateway.chat(alone["secret"])[0] == 200
+    eventually(lambda: '"team_missing"' in gateway.log())  # written by a thread
+    states = {key["name"]: key["state"] for key in gateway.ask_admin("/keys")}
+    assert states == {"member": "team_missing", "alone": "active"}
+    assert "team_missing" in keys(gateway.data, "list")[1]
+    code, _, err = keys(gateway.data, "rotate", member["id"])
+    assert (code, "is not defined" in err) == (1, True)
+    gateway.ask_admin("/teams", {"id": "shop", "budgets": {"total": "100"}})
+    assert gateway.chat(member["secret"])[0] == 200
+    assert gateway.ask_admin(f"/keys/{member['id']}")["state"] == "active"

@@ -16,6 +16,7 @@ from headgate.core.records import KeyRecord, TeamRecord
 from headgate.engine.snapshot import Snapshot, check_allowed, check_door
 from headgate.governance.governor import KeyedGovernor
 from headgate.governance.keys import KeyRing, make_key, rotate_key, state_of
+from headgate.governance.rules import Rules
 from support.clock import FakeClock
 
 NOW = 1_795_500_000.0
@@ -240,3 +241,57 @@ def test_a_key_can_be_confined_to_doors():
     for door in ("chat", "gemini", "gemini_count", "embeddings", "responses", "library"):
         with pytest.raises(PermissionDenied):
             check_door(who, door)
+
+
+async def test_a_key_whose_team_is_gone_is_refused_until_the_team_is_back():
+    """Without its team nobody knows what holds for it: letting it through would lift all of the team's limits."""
+    events: list[tuple[str, dict[str, object]]] = []
+    shop = TeamRecord(id="shop", name="Shop", created=NOW, models=("auto",))
+    member, ended, alone = make_key(record(team="shop")), make_key(record(team="shop", revoked=NOW)), make_key(record())
+    store = Shelf()
+    governor = KeyedGovernor(
+        store,  # type: ignore[arg-type]
+        rules=Rules(teams={"shop": shop}),
+        clock=FakeClock(NOW),
+        on_event=lambda kind, facts: events.append((kind, facts)),
+    )
+    for one in (member, ended, alone):
+        store.put(one.record)
+    await governor.refresh()
+    who = governor.authenticate([member.secret])
+    assert (who.team_models, events) == ({"auto"}, [])
+
+    for _ in range(2):
+        governor.configure(Rules())
+        with pytest.raises(PermissionDenied, match=r"team 'shop', which is not defined.*'teams:'") as caught:
+            governor.authenticate([member.secret])
+        assert caught.value.code == "team_not_found"
+    with pytest.raises(AuthenticationFailed, match="revoked"):
+        governor.authenticate([ended.secret])
+    assert governor.authenticate([alone.secret]).team is None, "keys without a team do not change"
+    assert [(kind, facts["team"], facts["keys"]) for kind, facts in events] == [("team_missing", "shop", 1)], (
+        "said once"
+    )
+    with pytest.raises(PermissionDenied):  # it was let in before the team went
+        await governor.admit(
+            who, model="auto", door="chat", tags=(), input_tokens=1, output_tokens=1, worst_case=0, at=NOW
+        )
+
+    store.groups = [shop]  # defined anew, this time in the store
+    store.count += 1
+    await governor.refresh()
+    assert governor.authenticate([member.secret]).team_models == {"auto"}
+    store.groups = []
+    store.count += 1
+    await governor.refresh()
+    assert [kind for kind, _ in events] == ["team_missing"] * 2
+
+
+def test_the_state_of_a_key_tells_of_a_missing_team_only_where_it_could_be_used():
+    member = record(team="shop")
+    assert state_of(member, NOW) == "active"
+    assert state_of(member, NOW, {"shop"}) == "active"
+    assert state_of(member, NOW, {"ops"}) == "team_missing"
+    assert state_of(record(), NOW, ()) == "active"
+    assert state_of(record(team="shop", revoked=NOW), NOW, ()) == "revoked"
+    assert state_of(record(team="shop", expires=NOW), NOW, ()) == "expired"

@@ -14,10 +14,20 @@ from headgate.cli.output import fail
 
 def served(url: str, key: str) -> set[str]:
     """The models that the key may use; empty where nobody answers: the request itself then says why."""
+    try:
+        return listed(url, key)
+    except urllib.error.HTTPError:
+        return set()
+
+
+def listed(url: str, key: str) -> set[str]:
+    """As `served`. Raises HTTPError where a gateway answers and says no."""
     request = urllib.request.Request(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"})
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return {model["id"] for model in msgspec.json.decode(answer.read())["data"]}
+    except urllib.error.HTTPError:
+        raise
     except (OSError, msgspec.DecodeError, KeyError, TypeError):
         return set()
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import urllib.error
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from headgate.cli.client import served
+from headgate.cli.client import listed, told
 from headgate.cli.output import fail, no_gateway, say, show_json, table
 
 app = typer.Typer(add_completion=False)
+NO_KEY = "local"
+"""What is sent where no key is given: a gateway without keys takes any."""
 
 
 @app.command()
@@ -18,7 +21,7 @@ def models(
     config: Annotated[Path | None, typer.Option()] = None,
     health: Annotated[bool, typer.Option(help="Ask the running gateway how each deployment is.")] = False,
     url: Annotated[str, typer.Option(help="The running gateway.")] = "http://127.0.0.1:4100",
-    key: Annotated[str, typer.Option(help="Virtual key.", envvar="HEADGATE_KEY")] = "local",
+    key: Annotated[str, typer.Option(help="Virtual key.", envvar="HEADGATE_KEY")] = NO_KEY,
     json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Entries with provider, window, prices (US$ per million tokens; `unknown` is not 0), protocol features and
@@ -42,12 +45,23 @@ def models(
     if json:
         show_json(rows)
     elif not rows:
-        offered = sorted(served(url, key))
-        running = f"\nthe gateway at {url} serves: {', '.join(offered)}" if offered else ""
-        fail(f"no models: set a provider key or give --config FILE (--health asks a running gateway){running}")
+        fail(
+            f"no models: set a provider key or give --config FILE (--health asks a running gateway){_running(url, key)}"
+        )
     else:
         cells = [[str(row[key] if row[key] is not None else "-") for key in _HEADS] for row in rows]
         say(table(cells, [head.replace("_", " ") for head in _HEADS]))
+
+
+def _running(url: str, key: str) -> str:
+    """What a gateway that runs there would serve to this key, or why it does not say; nothing where none answers."""
+    try:
+        offered = sorted(listed(url, key))
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403) and key == NO_KEY:
+            return f"\nthe gateway at {url} wants a key: HEADGATE_KEY=hg-... headgate models, or --key hg-..."
+        return f"\nthe gateway at {url} does not say what it serves: {told(error)}"
+    return f"\nthe gateway at {url} serves: {', '.join(offered)}" if offered else ""
 
 
 _HEADS = ["name", "kind", "provider", "upstream", "context", "input", "output", "features", "capabilities", "state"]
@@ -97,7 +111,6 @@ def _prices(price) -> dict[str, Any] | None:
 
 
 def _health(url: str, *, as_json: bool) -> None:
-    import urllib.error
     import urllib.request
 
     import msgspec

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -88,11 +88,11 @@ class Desk:
 
     # -- keys ------------------------------------------------------------------------------------------------------------
     async def keys(self) -> list[dict[str, Any]]:
-        now = self._clock.time()
-        return [key_view(key, now) for key in sorted(await self._store.keys(), key=lambda key: -key.created)]
+        now, teams = self._clock.time(), await self._teams()
+        return [key_view(key, now, teams) for key in sorted(await self._store.keys(), key=lambda key: -key.created)]
 
     async def key(self, id: str) -> dict[str, Any]:
-        return key_view(await self._found(id), self._clock.time())
+        return key_view(await self._found(id), self._clock.time(), await self._teams())
 
     async def create(self, given: Mapping[str, Any], actor: str) -> dict[str, Any]:
         """The key, and for this once its secret: where it was made here."""
@@ -103,7 +103,7 @@ class Desk:
             _check_text(text)
         if not wanted.name.strip():
             raise InvalidRequest("a key needs a name", param="name")
-        if wanted.team is not None and wanted.team not in {team.id for team in await self._teams()}:
+        if wanted.team is not None and wanted.team not in await self._teams():
             raise InvalidRequest(f"there is no team {wanted.team!r}", param="team")
         for door in wanted.doors or ():
             if door not in DOORS:
@@ -138,7 +138,7 @@ class Desk:
         key = msgspec.structs.replace(record, id=new_id("key"), hash=digest, hint=hint[:12] or "…")
         await self._store.put_key(key, note=self._record(actor, "key.adopt", key.id, key.name))
         await self._changed()
-        return key_view(key, self._clock.time())
+        return key_view(key, self._clock.time(), await self._teams())
 
     async def revoke(self, id: str, actor: str) -> dict[str, Any]:
         key, now = await self._found(id), self._clock.time()
@@ -146,13 +146,16 @@ class Desk:
             key = msgspec.structs.replace(key, revoked=now)
             await self._store.put_key(key, note=self._record(actor, "key.revoke", id, key.name))
             await self._changed()
-        return key_view(key, now)
+        return key_view(key, now, await self._teams())
 
     async def rotate(self, id: str, actor: str, *, overlap: str | float | None = None) -> dict[str, Any]:
         """The successor with its secret; the old key goes on for the overlap."""
         old, now = await self._found(id), self._clock.time()
-        if state_of(old, now) != "active":
-            raise Conflict(f"this key is {state_of(old, now)}: only an active one can be rotated")
+        state = state_of(old, now, await self._teams())
+        if state == "team_missing":
+            raise Conflict(f"the team {old.team!r} of this key is not defined: its successor would be refused as well")
+        if state != "active":
+            raise Conflict(f"this key is {state}: only an active one can be rotated")
         seconds = OVERLAP if overlap is None else _duration(overlap, "overlap")
         ended, fresh = rotate_key(old, now=now, overlap=seconds)
         return await self._made(fresh, "key.rotate", actor, f"{old.id}, which ends in {seconds:g} s", ended)
@@ -161,7 +164,8 @@ class Desk:
         note = self._record(actor, action, new.record.id, detail)
         await self._store.put_key(new.record, *ended, note=note)
         await self._changed()
-        return {**key_view(new.record, self._clock.time()), "secret": new.secret}
+        view = key_view(new.record, self._clock.time(), await self._teams())
+        return {**view, "secret": new.secret}
 
     async def _found(self, id: str) -> KeyRecord:
         for key in await self._store.keys():
@@ -178,7 +182,7 @@ class Desk:
                 members[key.team] = members.get(key.team, 0) + 1
         return [
             team_view(team, keys=members.get(team.id, 0), from_file=team.id in self._rules().teams)
-            for team in await self._teams()
+            for team in (await self._teams()).values()
         ]
 
     async def put_team(self, given: Mapping[str, Any], actor: str) -> dict[str, Any]:
@@ -204,10 +208,10 @@ class Desk:
         await self._changed()
         return team_view(team, keys=0, from_file=False)
 
-    async def _teams(self) -> list[TeamRecord]:
-        """The file's come first."""
+    async def _teams(self) -> dict[str, TeamRecord]:
+        """By id, in order. The file's come first."""
         found = {team.id: team for team in await self._store.teams()} | dict(self._rules().teams)
-        return sorted(found.values(), key=lambda team: team.id)
+        return dict(sorted(found.items()))
 
     # -- budgets ---------------------------------------------------------------------------------------------------------
     async def budgets(self) -> list[dict[str, Any]]:
@@ -246,13 +250,12 @@ class Desk:
     async def _all_budgets(self) -> list[tuple[str, BudgetSpec, str]]:
         """(scope, budget, display name), each once."""
         rules, now = self._rules(), self._clock.time()
-        teams = {team.id: team for team in await self._teams()}
         lines: dict[str, KeyRecord] = {}
         for key in sorted(await self._store.keys(), key=lambda key: key.created):
             if state_of(key, now) in ("active", "ending"):
                 lines[key.line or key.id] = key
         found: dict[tuple[str, BudgetSpec], str] = {("all", spec): "the gateway" for spec in rules.all_budgets}
-        for team in teams.values():
+        for team in (await self._teams()).values():
             found |= {(f"team:{team.id}", spec): team.name for spec in team.budgets}
         for line, key in lines.items():
             found |= {(f"key:{line}", spec): key.name for spec in key.budgets or rules.key_budgets}
@@ -359,13 +362,13 @@ def _expiry(text: str | None, now: float) -> float | None:
     return at
 
 
-def key_view(key: KeyRecord, now: float) -> dict[str, Any]:
-    """A key as it may be shown: never its hash."""
+def key_view(key: KeyRecord, now: float, teams: Container[str]) -> dict[str, Any]:
+    """A key as it may be shown: never its hash. `teams`: all that are defined."""
     return {
         "id": key.id,
         "name": key.name,
         "hint": f"hg-…{key.hint}" if key.hint.isalnum() else key.hint,
-        "state": state_of(key, now),
+        "state": state_of(key, now, teams),
         "user": key.user,
         "team": key.team,
         "tags": list(key.tags),

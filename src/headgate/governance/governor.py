@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 
@@ -12,7 +13,7 @@ from headgate.core.principal import LOCAL, Principal
 from headgate.core.records import KeyRecord, LimitSpec, TeamRecord
 from headgate.governance.admission import Pass, Profile, no_price, scopes_of
 from headgate.governance.budgets import BudgetBook, Event, day_of
-from headgate.governance.keys import KeyRing
+from headgate.governance.keys import KeyRing, no_team, state_of
 from headgate.governance.limits import UNBOUNDED_OUTPUT, Limiter, take_all
 from headgate.governance.open import FREE
 from headgate.governance.rules import NO_LIMITS, Rules
@@ -56,6 +57,7 @@ class KeyedGovernor:
         self._guards: dict[tuple[str, str], Profile | None] = {}
         self._today: tuple[int, date] = (-1, date.min)
         self._stored_teams: Sequence[TeamRecord] = ()
+        self._missed: frozenset[str] = frozenset()
         self.book = BudgetBook(store, holder, clock, on_event, replicas=replicas)
         self.open = False
         self.ring = KeyRing(internal=internal)
@@ -101,6 +103,20 @@ class KeyedGovernor:
         self.open = self._local and self._version is not None and not self.ring.keys
         self._profiles.clear()
         self._guards.clear()
+        self._miss_teams()
+
+    def _miss_teams(self) -> None:
+        """Tells of teams that keys in use name and that are defined nowhere, once each until they are."""
+        now = self._clock.time()
+        missing = Counter(
+            key.team
+            for key in self.ring.keys.values()
+            if key.team is not None and state_of(key, now, self.ring.teams) == "team_missing"
+        )
+        for team in sorted(missing.keys() - self._missed):
+            because = "keys in use name this team, and it is not defined: they are refused"
+            self._on_event("team_missing", {"team": team, "keys": missing[team], "because": because})
+        self._missed = frozenset(missing)
 
     async def watch(self) -> None:
         """Runs for ever: new keys, slices of budgets. Without the store, what was known at the last look goes on."""
@@ -200,6 +216,8 @@ class KeyedGovernor:
         if profile is None:
             key = self.ring.lines.get(principal.key_id)
             team = self.ring.teams.get(principal.team) if principal.team is not None else None
+            if team is None and principal.team is not None:
+                raise no_team(principal.team)  # it went after the key was looked at
             limits, budgets = scopes_of(principal, key, team, rules)
             budgets += [(f"tag:{tag}", spec) for tag in tagged for spec in rules.tag_budgets[tag]]
             profile = self._profiles[principal.key_id, tagged] = Profile(self._limiters_of(limits), tuple(budgets))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from hashlib import sha256
 
 import msgspec
 
-from headgate.core.errors import AuthenticationFailed
+from headgate.core.errors import AuthenticationFailed, PermissionDenied
 from headgate.core.ids import new_id, new_secret
 from headgate.core.principal import Principal
 from headgate.core.records import KeyRecord, TeamRecord
@@ -51,12 +51,15 @@ def rotate_key(old: KeyRecord, *, now: float, overlap: float) -> tuple[KeyRecord
     return msgspec.structs.replace(old, revoked=ends, rotated_to=fresh.record.id), fresh
 
 
-def state_of(record: KeyRecord, now: float) -> str:
-    """active | ending (rotated, in its overlap) | revoked | expired"""
+def state_of(record: KeyRecord, now: float, teams: Container[str] | None = None) -> str:
+    """active | ending (rotated, in its overlap) | revoked | expired; and where `teams` are given,
+    team_missing: refused, since it names none of them"""
     if record.revoked is not None and record.revoked <= now:
         return "revoked"
     if record.expires is not None and record.expires <= now:
         return "expired"
+    if teams is not None and record.team is not None and record.team not in teams:
+        return "team_missing"
     return "ending" if record.revoked is not None else "active"
 
 
@@ -84,7 +87,8 @@ class KeyRing:
         self._internal = {digest_of(secret): principal for secret, principal in (internal or {}).items()}
 
     def find(self, credentials: Sequence[str], now: float) -> Card | Principal:
-        """The one key behind all that a request presents, or one of our own. Raises AuthenticationFailed."""
+        """The one key behind all that a request presents, or one of our own. Raises AuthenticationFailed, and
+        PermissionDenied where the key's team is defined nowhere any more: its limits, budgets and models are not known."""
         if not credentials:
             raise AuthenticationFailed("No key was sent. Send one as 'Authorization: Bearer KEY' or 'x-api-key: KEY'.")
         first = credentials[0]
@@ -103,7 +107,18 @@ class KeyRing:
             raise AuthenticationFailed("This key has been revoked.")
         if record.expires is not None and record.expires <= now:
             raise AuthenticationFailed("This key has expired.")
+        if record.team is not None and card.team is None:
+            raise no_team(record.team)
         return card
+
+
+def no_team(id: str) -> PermissionDenied:
+    return PermissionDenied(
+        f"This key belongs to the team {id[:80]!r}, which is not defined, so that its limits and budgets cannot be kept. "
+        "Whoever runs the gateway defines it again ('teams:' in the configuration file, or the console), or makes "
+        "another key.",
+        code="team_not_found",
+    )
 
 
 def _principal(key: KeyRecord, team: TeamRecord | None) -> Principal:
