@@ -16,7 +16,7 @@ from headgate.strategies.route.classify import LABELS, UNKNOWN, Asked, Task
 from headgate.strategies.route.keyword import Keyword
 from headgate.strategies.route.learned import Learned, classify
 from headgate.strategies.route.lexicon import SILENT, in_words, lexicon, notions_of, tokens_of
-from headgate.strategies.route.route import because, shown
+from headgate.strategies.route.words import because, shown
 from support.probe import probe
 from support.tasks import prompts, rows
 

@@ -64,6 +64,8 @@ def _show(found: dict[str, Any]) -> None:
         likely = ", ".join(f"{label} {share:.2f}" for label, share in task["labels"].items())
         say(f"task {bold(task['label'])} · {likely or 'no label is likely'}")
         say(dim(f"  signals: {', '.join(task['signals']) or 'none'}"))
+        if asks := (found.get("route") or {}).get("asks"):
+            say(dim(f"  by the learned classifier; {asks} is asked for it when the request is answered"))
         if needs := task.get("needs"):
             say(dim(f"  needs: {in_words(needs)}"))
     if trial := found.get("experiment"):

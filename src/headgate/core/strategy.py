@@ -61,6 +61,7 @@ class Plan(msgspec.Struct, kw_only=True):
     facts       the strategy's own part of the `headgate` object (task, ensemble, agent)
     tags        further tags of the request, for the ledger
     downgrades  whether the operator allows a cheaper plan where budgets do not cover this one (`Options.covered`)
+    is_partial  a task is yet to be named, and budgets do not cover what some of them need: those would be refused
     data        for the strategy's own `answer`, opaque to others
     """
 
@@ -71,6 +72,7 @@ class Plan(msgspec.Struct, kw_only=True):
     facts: dict[str, Any] = {}
     tags: tuple[str, ...] = ()
     downgrades: bool = False
+    is_partial: bool = False
     data: Any = None
     predicted_cost: int | None = None
     predicted_latency: float | None = None

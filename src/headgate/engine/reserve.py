@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headgate.core.errors import BudgetExceeded
-from headgate.core.money import dollars
 from headgate.core.ports import Grant
 from headgate.core.request import Request
 from headgate.engine.house import House
@@ -37,11 +36,12 @@ async def reserve(house: House, inbound: Inbound, prepared: Prepared) -> Grant:
                 at=prepared.run.trace.started_at,
             )
         except BudgetExceeded as refused:
-            if _is_downgraded(prepared, refused.left):
+            cap = prepared.cap if prepared.cap is not None and prepared.cap > SMALLEST_CAP else None
+            if _is_downgraded(prepared, refused.left, whole=cap is not None):
                 continue
-            if prepared.cap is None or prepared.cap <= SMALLEST_CAP:
+            if cap is None:
                 raise
-        prepared.cap = max(prepared.cap // 4, SMALLEST_CAP)
+        prepared.cap = max(cap // 4, SMALLEST_CAP)
         trace = prepared.run.trace
         trace.decisions.clear()  # those of the plan that is made anew
         prepared.request = capped(prepared.request, prepared.run, prepared.cap)
@@ -49,22 +49,17 @@ async def reserve(house: House, inbound: Inbound, prepared: Prepared) -> Grant:
         trace.facts.update(prepared.plan.facts)
 
 
-def _is_downgraded(prepared: Prepared, left: int | None) -> bool:
-    """Plans anew for what the budgets still cover, where the entry's own rules say with what (a route's `downgrade`)."""
+def _is_downgraded(prepared: Prepared, left: int | None, *, whole: bool) -> bool:
+    """Plans anew for what the budgets still cover, where the entry's own rules say with what (a route's `downgrade`).
+    `whole`: not by a plan that leaves some of the tasks out which may yet be named."""
     if left is None or not prepared.plan.downgrades:
         return False
     options = msgspec.structs.replace(prepared.request.options, covered=left)
     request = prepared.request.under(options)
     plan = prepared.snapshot.strategy(prepared.name).plan(request, prepared.run)
     before = prepared.plan.worst_case
-    if plan.worst_case is None or plan.worst_case > min(left, (before or 1) - 1):
+    if plan.worst_case is None or plan.worst_case > min(left, (before or 1) - 1) or (whole and plan.is_partial):
         return False
-    prepared.run.decide(
-        "downgrade",
-        plan.order[0],
-        over=[name for name in prepared.plan.order if name not in plan.order],
-        because=f"budgets cover ${dollars(left)} of the ${dollars(before or 0)} that it could have cost",
-    )
     prepared.request, prepared.plan = request, plan
     prepared.run.trace.facts.update(plan.facts)
     return True

@@ -14,6 +14,7 @@ from headgate.core.errors import HeadgateError
 from headgate.core.request import Request
 from headgate.core.strategy import Run
 from headgate.strategies.route.classify import LABELS, UNKNOWN, Asked, Classifier, Level, Task
+from headgate.strategies.single import outlook
 
 HEAD, TAIL = 2000, 1000
 """Characters of the last turn that are shown: the instruction stands at the beginning or the end."""
@@ -56,33 +57,54 @@ class Asking:
 
     def classify(self, asked: Asked) -> Task:
         """What the model said of the same before; else the fallback's word."""
-        found = self._known.get(_key(asked))
+        found = self.remembered(asked)
         return found if found is not None else self.fallback.classify(asked)
 
-    async def ask(self, asked: Asked, request: Request, run: Run) -> Task:
+    def remembered(self, asked: Asked) -> Task | None:
+        """What the model said of the same before: nobody need be asked."""
         key = _key(asked)
-        if key in self._known:
-            self._known.move_to_end(key)
-            return self._known[key]
+        if key not in self._known:
+            return None
+        self._known.move_to_end(key)
+        return self._known[key]
+
+    def worst(self, asked: Asked, request: Request, run: Run) -> int | None:
+        """Nano-US$ that asking the model can cost at most; None where its price is unknown."""
+        question = self._question(asked, request, run, bits=0)
+        return outlook(self.model, run.model(self.model), question, run).worst
+
+    async def ask(self, asked: Asked, request: Request, run: Run) -> Task:
+        if (known := self.remembered(asked)) is not None:
+            return known
         try:
             async with asyncio.timeout(self.deadline):
                 task = await self._asked(asked, request, run)
         except TimeoutError:
-            return self._without(asked, run, f"took longer than {self.deadline:g} s")
+            return self.without(asked, run, f"took longer than {self.deadline:g} s")
         except HeadgateError as error:
-            return self._without(asked, run, f"failed ({error.code})")
+            return self.without(asked, run, f"failed ({error.code})")
         if task is None:
-            return self._without(asked, run, "did not answer in the form asked for")
-        self._known[key] = task
+            return self.without(asked, run, "did not answer in the form asked for")
+        self._known[_key(asked)] = task
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         run.decide("classify", task.label, because=f"{self.model} says so", confidence=task.confidence)
         return task
 
     async def _asked(self, asked: Asked, request: Request, run: Run) -> Task | None:
+        question = self._question(asked, request, run, bits=run.rng.getrandbits(64))
+        answer = await run.ask(self.model, question, role="classifier")
+        try:
+            found = await answer.read()
+        finally:
+            await answer.aclose()
+        return _read(text_of(found.choices[0].parts) if found.choices else "", self.model)
+
+    def _question(self, asked: Asked, request: Request, run: Run, *, bits: int) -> Request:
+        """`bits`: of the markers, which the message must not foresee."""
         info = run.model(self.model)
         strict = info is not None and "json_schema" in info.features
-        mark = f"<<<{run.rng.getrandbits(64):016x}>>>"
+        mark = f"<<<{bits:016x}>>>"
         before = f"The message before it: {_cut(asked.turns[-2], 400)}\n" if len(asked.turns) > 1 else ""
         said = f"{before}{mark}\n{_cut(asked.last, HEAD + TAIL)}\n{mark}"
         content = ChatRequest(
@@ -95,14 +117,10 @@ class Asking:
             max_tokens=ANSWER_TOKENS,
             output=OutputFormat(kind="json_schema", name="task", schema=SCHEMA, strict=True) if strict else None,
         )
-        answer = await run.ask(self.model, request.edited(content, stream=False), role="classifier")
-        try:
-            found = await answer.read()
-        finally:
-            await answer.aclose()
-        return _read(text_of(found.choices[0].parts) if found.choices else "", self.model)
+        return request.edited(content, stream=False)
 
-    def _without(self, asked: Asked, run: Run, why: str) -> Task:
+    def without(self, asked: Asked, run: Run, why: str) -> Task:
+        """The fallback's word, and why."""
         task = self.fallback.classify(asked)
         run.decide(
             "classify", task.label, over=[self.model], because=f"{self.model} {why}: the learned classifier's word"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,14 +18,16 @@ from headgate.strategies.fallback import Fallback, Target
 from headgate.strategies.route.asking import Asking
 from headgate.strategies.route.beliefs import Prior
 from headgate.strategies.route.choose import PREFER, Candidate, Explored, Limits, Weights, corrected, explore, rank
-from headgate.strategies.route.classify import Classifier, Task, asked_of
+from headgate.strategies.route.classify import UNKNOWN, Asked, Classifier, Task, asked_of
+from headgate.strategies.route.costs import Costs, fits, not_covered, total
 from headgate.strategies.route.learned import Learned
 from headgate.strategies.route.learning import Conversation, Learning, opened, prior_of
 from headgate.strategies.route.needs import needs_of
 from headgate.strategies.route.neighbours import features
 from headgate.strategies.route.rules import Rule, rule_for
 from headgate.strategies.route.strengths import Strengths, prior_by
-from headgate.strategies.single import outlook, worst_of
+from headgate.strategies.route.words import because, circumstances, next_because, shown, who_bounds
+from headgate.strategies.single import worst_of
 
 STICKY = 3600.0
 """Seconds for which a conversation stays with its model while its task does not change."""
@@ -61,6 +63,10 @@ class Choice(msgspec.Struct):
     note: str | None = None
     room: int | None = None
     """Nano-US$ that budgets cover, where the rule allows a downgrade for it: nothing beyond is planned."""
+    asking: Literal["ask", "uncovered"] | None = None
+    """The task is a guess: a model has yet to name it, or will not be asked for want of money."""
+    left: int | None = None
+    """Of an open choice under a budget's pressure: nano-US$ for the task, beside the question of which it is."""
 
 
 class Route:
@@ -105,26 +111,63 @@ class Route:
     # -- plan --------------------------------------------------------------------------------------------------------
     def plan(self, request: Request, run: Run) -> Plan:
         """Pure: labels, candidates with each filter's reason, order, what it would cost and save."""
-        return self.planned(self.classifier.classify(asked_of(request.content())), request, run)
+        asked, classifier = asked_of(request.content()), self.classifier
+        if isinstance(classifier, Asking) and classifier.remembered(asked) is None:
+            return self._open(classifier, asked, request, run)
+        return self.planned(classifier.classify(asked), request, run, covered=request.options.covered)
 
-    def planned(self, task: Task, request: Request, run: Run) -> Plan:
-        """The plan for a task that somebody else has named; as pure."""
+    def _open(self, classifier: Asking, asked: Asked, request: Request, run: Run) -> Plan:
+        """While a model has yet to name the task: what asking it and the dearest task can cost. Where budgets do not cover
+        every task, the others are planned within what is left beside the question. Nobody is asked where that would cost a
+        task its answer."""
+        costs, covered = Costs(request, run), request.options.covered
+        asking = classifier.worst(asked, request, run)
+        left = None if covered is None else covered - asking if asking is not None else 0
+        guess = classifier.classify(asked)
+        plan = self.planned(guess, request, run, covered=left, costs=costs)
+        tasks = {label: self._worst_of(label, left, costs, request, run) for label in (*self.rules, UNKNOWN)}
+        if left is not None:
+            out = [label for label, worst in tasks.items() if not fits(worst, left)]
+            lost = any(fits(self._worst_of(label, covered, costs, request, run), covered or 0) for label in out)
+            if lost or len(out) == len(tasks):
+                plan = self.planned(guess, request, run, covered=covered, costs=costs)
+                plan.data.asking = "uncovered"
+                return plan
+            plan.is_partial = bool(out)
+            tasks = {label: worst for label, worst in tasks.items() if label not in out}
+        dearest = None if None in tasks.values() else max(worst or 0 for worst in tasks.values())
+        plan.worst_case = total([asking, dearest])
+        plan.downgrades = any(rule.downgrade for rule in self._all())
+        plan.data.asking, plan.data.left = "ask", left
+        plan.facts["route"]["asks"] = classifier.model
+        return plan
+
+    def _worst_of(self, label: str, covered: int | None, costs: Costs, request: Request, run: Run) -> int | None:
+        """Of a task that may yet be named."""
+        return self.planned(Task(label, 1.0, {}, ()), request, run, covered=covered, costs=costs).worst_case
+
+    def planned(
+        self, task: Task, request: Request, run: Run, *, covered: int | None = None, costs: Costs | None = None
+    ) -> Plan:
+        """The plan for a task that somebody has named; as pure. `covered`: as `Options.covered`, for this plan."""
         rule = rule_for(self.rules.get(task.label, ()), run)
-        choice = self._choose(task, rule, request, run)
+        choice = self._choose(task, rule, covered, request, run)
         inside = [row for row in choice.rows if row.out is None]
         order = [row.info.name for row in inside]
         reasons = {row.info.name: row.out for row in choice.rows if row.out is not None}
         for place, row in enumerate(inside):
-            reasons[row.info.name] = because(task, choice.note) if place == 0 else _next(row)
+            reasons[row.info.name] = because(task, choice.note) if place == 0 else next_because(row)
         if rule is not None:
             # A rule may name strategies too: they have no catalogue row to be ranked by, and keep their place.
             ranked = {row.info.name for row in choice.rows}
             order += [name for name in rule.models if name not in ranked and run.model(name) is None]
         if self.otherwise not in order:
             order.append(self.otherwise)
-        known = {row.info.name: row.worst for row in choice.rows}
+        costs = costs or Costs(request, run)
+        for row in choice.rows:
+            costs.note(row.info.name, row.worst)
         if choice.room is not None:
-            order = self._covered(order, choice.room, known, request, run) or order
+            order = costs.covered(order, choice.room) or order
             inside = [row for row in inside if row.info.name in order]
         reasons.setdefault(self.otherwise, f"no rule for {task.label!r}" if len(order) == 1 else "if the others fail")
         first = inside[0] if inside else None
@@ -133,7 +176,7 @@ class Route:
             strategy=self.kind,
             order=order,
             reasons={name: why for name, why in reasons.items() if why},
-            worst_case=self._worst(self._reachable(order), known, request, run),
+            worst_case=costs.total(order),
             facts=self._facts(choice, request, run),
             data=choice,
             downgrades=rule is not None and bool(rule.downgrade),
@@ -147,11 +190,11 @@ class Route:
             plan.facts["baseline"] = best
         return plan
 
-    def _choose(self, task: Task, rule: Rule | None, request: Request, run: Run) -> Choice:
+    def _choose(self, task: Task, rule: Rule | None, covered: int | None, request: Request, run: Run) -> Choice:
         prefer = request.options.prefer
         names = tuple(self._models()) if prefer is not None else rule.models if rule is not None else ()
         weights = PREFER[prefer] if prefer is not None else rule.weights if rule is not None else Weights()
-        room, covered = run.envelope.room(), request.options.covered
+        room = run.envelope.room()
         pressed = covered if rule is not None and rule.downgrade else None
         if pressed is not None:
             room = pressed if room is None else min(room, pressed)
@@ -165,7 +208,7 @@ class Route:
             ranked = rank(request, poorer, weights, limits)
             ranked.sort(key=lambda row: (row.out is not None, rule.downgrade.index(row.info.name)))
             choice.rows = ranked + rows
-            choice.note = f"downgraded: the rule's own models cost more than {_who(pressed)}"
+            choice.note = f"downgraded: the rule's own models cost more than {who_bounds(pressed)}"
             return choice
         inside = [row for row in rows if row.out is None]
         kept = self._kept(home, task, inside) if prefer is None else None
@@ -223,7 +266,7 @@ class Route:
 
     def _facts(self, choice: Choice, request: Request, run: Run) -> dict[str, Any]:
         candidates = [row.shown() for row in choice.rows]
-        route: dict[str, Any] = {"entry": self.name, "candidates": candidates, "asked": _asked(request, run)}
+        route: dict[str, Any] = {"entry": self.name, "candidates": candidates, "asked": circumstances(request, run)}
         if choice.explored is not None:
             route["propensity"] = round(choice.explored.propensity, 4)
             route["explored"] = choice.explored.drawn
@@ -231,34 +274,6 @@ class Route:
         if request.options.details:  # a tenth of a millisecond that only those who look at it need
             task["needs"] = needs_of(asked_of(request.content()), request)
         return {"task": task, "route": route}
-
-    def _reachable(self, order: list[str]) -> list[str]:
-        """What may be called: where a model has yet to name the task, any of the route's."""
-        if not isinstance(self.classifier, Asking):
-            return order
-        return list(dict.fromkeys(ref.name for ref in self.refs()))
-
-    def _covered(
-        self, order: list[str], room: int, known: Mapping[str, int | None], request: Request, run: Run
-    ) -> list[str]:
-        """Of an order what fits together into `room`, the first ones first."""
-        out: list[str] = []
-        for name in order:
-            worst = self._worst([name], known, request, run)
-            if worst is not None and worst <= room:
-                out.append(name)
-                room -= worst
-        return out
-
-    def _worst(self, order: list[str], known: Mapping[str, int | None], request: Request, run: Run) -> int | None:
-        """Of everything that may be called. `known`: what has been planned already."""
-        total = 0
-        for name in order:
-            worst = known[name] if name in known else outlook(name, run.model(name), request, run).worst
-            if worst is None:
-                return None
-            total += worst
-        return total
 
     def _best(self, run: Run) -> str | None:
         """The "always best" baseline that savings are counted against: of the route's models the one with the highest
@@ -275,7 +290,8 @@ class Route:
     # -- answer ------------------------------------------------------------------------------------------------------
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
         if isinstance(self.classifier, Asking):
-            plan = self.planned(await self.classifier.ask(asked_of(request.content()), request, run), request, run)
+            plan = await self._named(self.classifier, request, run, plan)
+        self._tell_downgrade(plan, request, run)
         choice: Choice = plan.data
         run.trace.facts.update(plan.facts)
         chosen, rule = plan.order[0], choice.rule
@@ -293,6 +309,31 @@ class Route:
         last = () if own or self.otherwise not in plan.order else (self.otherwise,)
         chain = Fallback(self.name, [Target(name) for name in (*candidates, *last)])
         return await chain.answer(edited, run, chain.plan(edited, run))
+
+    async def _named(self, classifier: Asking, request: Request, run: Run, plan: Plan) -> Plan:
+        """The plan for the task that the model names. Raises BudgetExceeded where the budgets do not cover that task."""
+        asked, guess = asked_of(request.content()), plan.data
+        if guess.asking == "uncovered":
+            classifier.without(asked, run, "is not asked, since budgets do not cover that too")
+        if guess.asking != "ask":
+            return plan
+        task = await classifier.ask(asked, request, run)
+        named = self.planned(task, request, run, covered=guess.left)
+        if guess.left is not None and not fits(named.worst_case, guess.left):
+            raise not_covered(task.label, named.worst_case, guess.left)
+        return named
+
+    def _tell_downgrade(self, plan: Plan, request: Request, run: Run) -> None:
+        """Under a budget's pressure: what was left out for it."""
+        choice: Choice = plan.data
+        if choice.room is None:
+            return
+        full = self.planned(choice.task, request, run)
+        if not fits(full.worst_case, choice.room):
+            over = [name for name in full.order if name not in plan.order]
+            could = dollars(full.worst_case or 0)
+            why = f"budgets cover ${dollars(choice.room)} of the ${could} that it could have cost"
+            run.decide("downgrade", plan.order[0], over=over, because=why)
 
     def _priors_of(self, task: str, run: Run) -> dict[str, Prior]:
         """Found once: a model's catalogue row does not change under a compiled route."""
@@ -336,45 +377,5 @@ def _prior_in(trace: Trace, model: str) -> Prior | None:
     return next((Prior(*row["prior"]) for row in rows if row["model"] == model and "prior" in row), None)
 
 
-def _asked(request: Request, run: Run) -> dict[str, Any]:
-    """What a choice depends on besides the task: so that it can be looked at again without the prompt."""
-    peek, room = request.peek, run.envelope.room()
-    asked: dict[str, Any] = {"input_bound": peek.input_bound, "needs": sorted(peek.needs)}
-    if peek.max_tokens is not None:
-        asked["max_tokens"] = peek.max_tokens
-    if room is not None:
-        asked["room_usd"] = dollars(room)
-    return asked
-
-
-def _who(pressed: int | None) -> str:
-    return "the request may spend" if pressed is None else f"budgets cover (${dollars(pressed)})"
-
-
 def _rate(info: ModelInfo) -> int:
     return 0 if info.price is None else info.price.input + info.price.output
-
-
-def _next(row: Candidate) -> str:
-    if row.behind is not None:
-        return f"no better than {row.behind} in anything"
-    return "the task's next candidate"
-
-
-def because(task: Task, note: str | None) -> str:
-    """Why, in words: `math (0.75): digits, an equation`. Its figure is the one that `shown` gives."""
-    words = f"{task.label} ({round(task.confidence, 3):.2f})"
-    if note is not None:
-        words = f"{words}, {note}"
-    return f"{words}: {', '.join(task.signals[:3])}" if task.signals else words
-
-
-def shown(task: Task) -> dict[str, Any]:
-    """The `task` part of the `headgate` object: the likely labels only."""
-    likely = sorted(((label, p) for label, p in task.labels.items() if p >= 0.03), key=lambda row: -row[1])
-    return {
-        "label": task.label,
-        "confidence": round(task.confidence, 3),
-        "labels": {label: round(p, 3) for label, p in likely},
-        "signals": list(task.signals),
-    }
