@@ -11,6 +11,8 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -150,6 +152,29 @@ async def wait_for_rows(fleet: Fleet, wanted: Callable[[list[Any]], bool], sql: 
         while not wanted(found := await rows(fleet, sql, *values)):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         return found
+
+
+@needs_stores
+def test_of_replicas_that_start_at_once_where_others_reach_them_one_makes_the_first_key(
+    tmp_path: Path, stores: Stores
+) -> None:
+    fresh = Fleet(tmp_path, stores)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            names = [f"data{number}" for number in range(4)]
+            fresh.replicas = list(pool.map(lambda name: fresh.add(name, "--host", "0.0.0.0"), names))
+        keys = [line.split()[-1] for one in fresh.replicas for line in one.said if "first key" in line]
+        assert len(keys) == 1
+        for replica in fresh.replicas:
+            deadline = time.monotonic() + 20
+            while (status := replica.chat(keys[0])[0]) == 401:  # the others hear of it at their next look
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert (status, replica.chat(None)[0]) == (200, 401)
+        assert [key["name"] for key in fresh.replicas[0].ask_admin("/keys")] == ["first key"]
+        assert [row["action"] for row in fresh.replicas[0].ask_admin("/audit")] == ["key.create"]
+    finally:
+        fresh.close()
 
 
 @needs_stores

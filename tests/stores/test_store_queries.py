@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -9,6 +11,7 @@ from headgate.core.errors import HeadgateError
 from headgate.core.ports import Store
 from headgate.core.records import AuditRecord, BudgetSpec, KeyRecord, LimitSpec, TeamRecord
 from headgate.stores.memory import MemoryStore
+from headgate.stores.postgres import PostgresStore
 from support.books import NOON, intent, outcome, record
 
 DAY = 86400.0
@@ -156,6 +159,30 @@ async def test_keys_and_teams_come_back_and_grow_the_version(store: Store) -> No
     await store.put_key(revoked)
     assert list(await store.keys()) == [revoked]
     assert await store.version() == before + 3
+
+
+async def test_of_many_that_make_the_first_key_at_once_one_does(open_store, store: Store) -> None:
+    others = [await open_store() for _ in range(7)] if isinstance(store, PostgresStore) else []  # or one process alone
+    crowd = [store, *others, *[store] * (7 - len(others))]
+    for one in crowd:
+        await one.version()  # connected
+
+    def key(number: int) -> KeyRecord:
+        return KeyRecord(id=f"k{number}", hash=f"{number:064x}", hint="wxyz", name="first", created=NOON)
+
+    def note(number: int) -> AuditRecord:
+        return AuditRecord(at=NOON, actor="first start", action="key.create", target=f"k{number}")
+
+    before = await store.version()
+    made = await asyncio.gather(*(one.put_first_key(key(n), note=note(n)) for n, one in enumerate(crowd)))
+    assert sorted(made) == [False] * 7 + [True]
+    winner = made.index(True)
+    for one in crowd:
+        assert list(await one.keys()) == [key(winner)]
+    assert list(await store.audits(9)) == [note(winner)]
+    assert await store.version() == before + 1
+    await store.put_key(msgspec.structs.replace(key(winner), revoked=NOON))
+    assert not await store.put_first_key(key(99)), "a revoked key was a key"
 
 
 async def test_audits_come_newest_first(store: Store) -> None:

@@ -185,9 +185,9 @@ class Process:
                     target=made.record.id,
                     detail="first key",
                 )
-                await self.books.store.put_key(made.record, note=note)
+                if await self.books.store.put_first_key(made.record, note=note):
+                    self.first_key = made.secret
                 await self.governor.refresh()
-                self.first_key = made.secret
         except StorageUnavailable as error:
             self._log_event("store_lost", {"detail": error.detail or error.message})
 

@@ -140,6 +140,12 @@ class MemoryStore:
         if note is not None:
             await self.audit(note)
 
+    async def put_first_key(self, key: KeyRecord, *, note: AuditRecord | None = None) -> bool:
+        if self._keys:
+            return False
+        await self.put_key(key, note=note)
+        return True
+
     async def teams(self) -> Sequence[TeamRecord]:
         return [self._teams[id] for id in sorted(self._teams)]
 

@@ -129,6 +129,19 @@ class PostgresStore:
 
         await self._link.write(write)
 
+    async def put_first_key(self, key: KeyRecord, *, note: AuditRecord | None = None) -> bool:
+        body = msgspec.json.encode(key).decode()
+
+        async def write(connection: Any) -> bool:
+            await connection.execute("LOCK TABLE virtual_keys IN SHARE ROW EXCLUSIVE MODE")  # one writer, any readers
+            if await connection.fetchval("SELECT 1 FROM virtual_keys LIMIT 1"):
+                return False
+            await connection.execute("INSERT INTO virtual_keys VALUES ($1, $2, $3)", key.id, key.hash, body)
+            await _new_version(connection, note)
+            return True
+
+        return await self._link.write(write)
+
     async def teams(self) -> Sequence[TeamRecord]:
         rows = await self._link.read(lambda c: c.fetch("SELECT body FROM teams ORDER BY id"))
         return [msgspec.json.decode(row[0], type=TeamRecord) for row in rows]

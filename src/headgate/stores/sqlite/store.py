@@ -154,6 +154,18 @@ class SqliteStore(SqliteReader):
 
         await self._writer.do(write)
 
+    async def put_first_key(self, key: KeyRecord, *, note: AuditRecord | None = None) -> bool:
+        row = (key.id, key.hash, msgspec.json.encode(key).decode())
+
+        def write(connection: sqlite3.Connection) -> bool:
+            sql = "INSERT INTO virtual_keys SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM virtual_keys)"
+            if not connection.execute(sql, row).rowcount:
+                return False
+            _new_version(connection, note)
+            return True
+
+        return await self._writer.do(write)
+
     async def put_team(self, team: TeamRecord, *, note: AuditRecord | None = None) -> None:
         body = msgspec.json.encode(team).decode()
 
