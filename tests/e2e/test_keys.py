@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,17 @@ def test_names_cannot_play_with_the_terminal(tmp_path):
     data = tmp_path / "data"
     code, _, err = keys(data, "create", "red \x1b[31m")
     assert (code, "visible characters" in err, "\x1b" in err) == (1, True, False)
+
+
+def test_models_that_clients_invent_leave_one_line_in_the_sums(start):
+    gateway = start()
+    for number in range(4):
+        assert gateway.chat(None, f"openai/invented-{number}")[0] == 404
+    asked = "/usage?by=model,deployment&since=1h"
+    eventually(lambda: [row["attempts"] for row in gateway.ask_admin(asked)] == [4])
+    assert [(row["model"], row["deployment"]) for row in gateway.ask_admin(asked)] == [("openai/(unknown)",) * 2]
+    with urllib.request.urlopen(f"{gateway.url}/metrics", timeout=20) as answer:
+        assert b"invented" not in answer.read()
 
 
 def test_a_team_that_is_taken_out_of_the_file_takes_its_keys_with_it_not_their_limits(start):

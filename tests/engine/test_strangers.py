@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from headgate.config.load import load_text
+from headgate.core.records import LimitSpec
 from headgate.engine import compile as compiling
 from headgate.engine.compile import Compiler
+from headgate.governance import governor as governing
+from headgate.governance.governor import KeyedGovernor
+from headgate.governance.rules import Rules
+from headgate.stores.memory import MemoryStore
 from support.gateway import ENV
 
 TEXT = "providers: {openai: {}}\nmodels:\n  ours: {provider: openai, upstream: gpt-5.5}\n"
@@ -30,3 +35,13 @@ def test_names_that_clients_invent_do_not_fill_the_memory(monkeypatch):
     for number in range(200):
         assert snapshot.model(f"openai/more-{number}") is not None
     assert compiler.vitals[taken.deployments[0].key] is taken.deployments[0].vitals
+
+
+def test_nor_do_they_fill_the_governors(monkeypatch):
+    monkeypatch.setattr(governing, "MOST_GUARDS", 20)
+    limit = LimitSpec(requests_per_minute=5)
+    governor = KeyedGovernor(MemoryStore(), rules=Rules(deployment_limits={"openai/gpt-5.5": limit}))
+    for number in range(200):
+        assert not governor.guards(f"openai/invented-{number}", f"openai/invented-{number}")
+        assert governor.guards("ours", "openai/gpt-5.5")
+    assert len(governor._guards) <= 21

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -163,3 +164,59 @@ async def test_counters_are_the_rows_added_up_whatever_the_order(store: Store, s
     for scope, amount in expected.items():
         assert await spent(store, scope) == amount
     assert await total(store) == expected["all"]
+
+
+def named(id: str, name: str, **more: Any) -> JournalEntry:
+    """An intent of `openai/NAME`, as a client asked for it."""
+    given = {"provider": "openai", "upstream": name, "model": f"openai/{name}", "deployment": f"openai/{name}"}
+    return intent(id, **(given | {"price_version": None, "reserved": None} | more))
+
+
+NOTHING = {"usage": None, "cost": 0, "outcome": "failed", "status": 404}
+
+
+async def test_names_that_clients_invent_are_one_row_of_sums_however_many_they_are(store: Store) -> None:
+    entries: list[JournalEntry] = []
+    for number in range(50):
+        entries.append(named(f"at_{number}", f"invented-{number}", trace=f"tr_{number}"))
+        error = ("not_found", "unavailable", "client_left")[number % 3]
+        state = "unknown" if error == "client_left" else "settled"
+        entries.append(outcome(f"at_{number}", **(NOTHING | {"error": error, "state": state})))
+    await store.apply(entries[:31], holder="h1")  # some end in the batch in which they began, some later
+    await store.apply(entries[31:], holder="h1")
+    by = ("model", "deployment")
+    day = await store.usage(since=NOON - NOON % DAY, until=NOON - NOON % DAY + DAY, by=by, where={})
+    hour = await store.usage(since=NOON - 60, until=NOON + 60, by=by, where={})
+    assert day == hour, "sums and rows tell the same"
+    assert [(row.group, row.attempts, row.failed) for row in day] == [(("openai/(unknown)",) * 2, 50, 50)]
+    ((row, _),) = await store.attempts("tr_7")
+    assert (row.model, row.upstream) == ("openai/(unknown)", "invented-7"), "the row still says what was asked for"
+
+
+async def test_names_that_something_is_known_of_keep_their_sums(store: Store) -> None:
+    priced = {"price_version": "catalogue (input 1, output 2)", "reserved": 10}
+    await store.apply(
+        [
+            named("at_1", "answers"), outcome("at_1"),
+            named("at_2", "listed", **priced), outcome("at_2", **(NOTHING | {"error": "unavailable"})),
+            named("at_3", "charged", **priced), outcome("at_3", **(NOTHING | {"cost": 10, "state": "unknown"})),
+            named("at_4", "gone", **priced), outcome("at_4", **(NOTHING | {"error": "not_found"})),
+            intent("at_5", price_version=None), outcome("at_5", **(NOTHING | {"error": "not_found"})),
+        ],
+        holder="h1",
+    )  # fmt: skip
+    rows = await store.usage(since=0, until=NOON + DAY, by=("model",), where={})
+    assert {row.group[0]: row.attempts for row in rows} == {
+        "openai/answers": 1, "openai/listed": 1, "openai/charged": 1, "openai/(unknown)": 1, "claude": 1,
+    }  # fmt: skip
+
+
+async def test_what_was_charged_to_an_invented_name_comes_off_it_again(store: Store) -> None:
+    """Its process died, it was charged as unknown; then its journal said that the provider knows no such model."""
+    await store.apply([named("at_1", "x", reserved=500, price_version="assumed (input 1, output 1)")], holder="h1")
+    await store.sweep(NOON, holder="h1", charge=True)
+    assert await spent(store, "model:openai/x") == 500
+    await store.apply([outcome("at_1", **(NOTHING | {"error": "not_found"}))], holder="h1")
+    assert [await spent(store, scope) for scope in ("all", "model:openai/x", "model:openai/(unknown)")] == [0, 0, 0]
+    rows = await store.usage(since=0, until=NOON + DAY, by=("model",), where={})
+    assert [(row.group[0], row.attempts, row.cost) for row in rows] == [("openai/(unknown)", 1, 0)]

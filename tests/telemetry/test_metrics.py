@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from headgate.core.clock import SYSTEM
 from headgate.core.pulse import Pulse
 from headgate.core.records import RequestRecord
 from headgate.core.trace import AttemptView, Trace
 from headgate.core.usage import Usage
 from headgate.telemetry.metrics import Metrics
+from headgate.upstream.deployment import Vitals
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -55,6 +57,25 @@ def test_requests_attempts_and_money_are_counted_once_under_bounded_labels():
     assert found["headgate_cost_usd_total", ("claude",)] == 0.002
     assert found["headgate_failovers_total", ("failover",)] == 1
     assert found["headgate_inflight", ()] == 3
+
+
+def test_deployments_that_clients_have_named_are_one_label():
+    deployment = SimpleNamespace(name="anthropic/claude-4", vitals=Vitals(SYSTEM, None))
+    known = SimpleNamespace(deployments=[deployment], name="claude")
+    made = house()
+    made.snapshot.models = lambda: [known]
+    metrics = Metrics(version="1", entries=lambda: made)
+    names = [f"openai/invented-{number}" for number in range(50)]
+    for name in ("anthropic/claude-4", *names):
+        metrics.event("health", {"deployment": name, "state": "open"})
+        model = "claude" if name == "anthropic/claude-4" else name
+        metrics.event("misconfigured", {"model": model, "deployment": name, "error": "auth"})
+    found = samples(metrics)
+    assert not [key for key in found if any("invented" in label for label in key[1])]
+    assert found["headgate_health_changes_total", ("anthropic/claude-4", "open")] == 1
+    assert found["headgate_health_changes_total", ("other", "open")] == 50
+    assert found["headgate_misconfigured_total", ("anthropic/claude-4", "auth", "claude")] == 1
+    assert found["headgate_misconfigured_total", ("other", "auth", "other")] == 50
 
 
 def test_histograms_are_cumulative_and_bounds_belong_to_their_bucket():

@@ -22,6 +22,7 @@ from headgate.governance.slices import SharedLimits
 POLL = 1.0
 """Seconds between looks at the store's version: a revoked key ends on every replica within two of them."""
 DAY = 86_400
+MOST_GUARDS = 1000
 DRAWS = 3
 """Times that a request asks the shared store for its limits before it is refused."""
 
@@ -230,6 +231,8 @@ class KeyedGovernor:
             return None
         known = (model, deployment)
         if known not in self._guards:
+            if len(self._guards) > MOST_GUARDS:
+                self._guards.clear()  # direct names are the clients' to choose: never an unbounded memory
             limits = [
                 (f"model:{model}", rules.model_limits.get(model, NO_LIMITS)),
                 (f"deployment:{deployment}", rules.deployment_limits.get(deployment, NO_LIMITS)),

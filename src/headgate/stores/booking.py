@@ -15,6 +15,8 @@ from headgate.core.records import AttemptIntent, AttemptOutcome, JournalEntry, R
 
 LOST = "lost"
 """The error of an attempt whose process died before it could say how it ended."""
+UNKNOWN = "(unknown)"
+"""Stands for the models of a provider that clients have named and that nothing is known of."""
 LARGEST = 2**62
 """Amounts and counts are cut to what every database can add up."""
 
@@ -113,16 +115,19 @@ class Booking:
 
     def _close(self, found: Entry, outcome: AttemptOutcome, charged: int, *, swept: bool) -> None:
         intent, day = found.intent, found.day
+        scopes = scopes_of(intent)
         if found.outcome is not None:
             self.count(day, intent, found.outcome, found.charged, -1)
         added = charged - found.charged
         if added:
-            group = (day, found.holder, scopes_of(intent))
+            group = (day, found.holder, scopes)
             sums = self._added.get(group)
             if sums is None:
                 sums = self._added[group] = [0, 0]
             sums[0] += added
             sums[1] += max(added, 0)
+        if not swept:
+            found.intent = intent = _booked_as(intent, outcome, charged)
         found.outcome, found.charged, found.swept = outcome, charged, swept
         self.count(day, intent, outcome, charged, 1)
         self.attempts[intent.id] = found
@@ -195,6 +200,19 @@ class Booking:
             for (day, key, user, team, model, provider, deployment, role, tags, error), sums in self._sums.items()
             if any(sums)
         ]
+
+
+def _booked_as(intent: AttemptIntent, outcome: AttemptOutcome, charged: int) -> AttemptIntent:
+    """Clients may invent direct names (`provider/upstream`), as many as they like: those that nothing came of, and that
+    the provider or the catalogue does not know, are one model per provider in rows and sums. `upstream` keeps the name."""
+    if outcome.outcome == "ok" or outcome.usage is not None or charged:
+        return intent
+    if intent.model != f"{intent.provider}/{intent.upstream}" or intent.model != intent.deployment:
+        return intent
+    if outcome.error != "not_found" and intent.price_version is not None:
+        return intent
+    name = f"{intent.provider}/{UNKNOWN}"
+    return msgspec.structs.replace(intent, model=name, deployment=name)
 
 
 FAILED = frozenset({"failed", "truncated"})

@@ -17,7 +17,7 @@ ATTEMPT_COLUMNS = (
     "outcome", "error", "cost", "input", "output", "cached_input", "cache_write", "reasoning", "audio_input",
     "audio_output", "estimated", "ttft", "latency", "upstream_id", "status",
 )  # fmt: skip
-CLOSING_COLUMNS = ATTEMPT_COLUMNS[18:]
+CLOSING_COLUMNS = ("model", "deployment", *ATTEMPT_COLUMNS[18:])
 """What changes when an attempt is closed."""
 REQUEST_COLUMNS = (
     "trace", "id", "at", "door", "requested", "strategy", "model", "provider", "key_id", "user_name", "team", "tags",
@@ -72,6 +72,10 @@ _NO_USAGE = (None,) * 8
 
 def closing_row(entry: Entry) -> tuple[Any, ...]:
     """CLOSING_COLUMNS."""
+    return (entry.intent.model, entry.intent.deployment, *_state_row(entry))
+
+
+def _state_row(entry: Entry) -> tuple[Any, ...]:
     outcome = entry.outcome
     if outcome is None:
         return ("intent", 0, 0, *(None,) * 16)
@@ -113,7 +117,7 @@ def attempt_row(entry: Entry) -> tuple[Any, ...]:
         intent.role,
         None if intent.reserved is None else min(intent.reserved, LARGEST),
         intent.price_version,
-        *closing_row(entry),
+        *_state_row(entry),
     )
 
 

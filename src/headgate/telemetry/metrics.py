@@ -108,9 +108,10 @@ class Metrics:
         if kind in ("failover", "fallback", "rescue", "stand_in", "hedge", "gave_up"):
             self._failovers.add((kind,))
         elif kind == "health":
-            self._health.add((str(facts["deployment"]), str(facts["state"])))
+            self._health.add((self._known(str(facts["deployment"])), str(facts["state"])))
         elif kind == "misconfigured":
-            self._misconfigured.add((str(facts["model"]), str(facts["deployment"]), str(facts["error"])))
+            model, deployment = self._bounded(str(facts["model"])), self._known(str(facts["deployment"]))
+            self._misconfigured.add((model, deployment, str(facts["error"])))
         elif kind == "shed":
             self._shed.add((str(facts.get("reason", "load")),))
 
@@ -189,3 +190,8 @@ class Metrics:
     def _bounded(self, name: str) -> str:
         """Names that the configuration does not hold are clients' inventions: one label for all of them."""
         return name if name in self._entries().snapshot.entries else "other"
+
+    def _known(self, deployment: str) -> str:
+        """The same of deployments, which direct addresses make."""
+        models = self._entries().snapshot.models()
+        return deployment if any(one.name == deployment for model in models for one in model.deployments) else "other"
