@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,7 +16,12 @@ sys.path.insert(0, str(__import__("pathlib").Path(__file__).parent))
 from test_demo import run, start, until
 
 from support.gateway import EXAMPLE
+from support.served import ServedGateway
 
+ROUTE = """
+  auto:
+    route: {otherwise: reliable, tasks: {math: {models: [claude-4.7, gpt-5.5]}}}
+"""
 PROMPT = [{"role": "user", "content": "Solve the equation x^2 - 5x + 6 = 0."}]
 
 
@@ -61,6 +67,45 @@ def test_what_was_learned_outlives_the_process(tmp_path):
 
     life(tmp_path, second)
     life(tmp_path, lambda url: answers(url) == 2 or pytest.fail("the third life has forgotten"))
+
+
+@pytest.mark.timeout(150)
+def test_feedback_that_was_answered_outlives_a_kill(tmp_path):
+    """Of twenty words at once, each answered; the second word on one of them counts in the place of its first."""
+    gateway = ServedGateway(tmp_path, ROUTE)
+    try:
+
+        def ask(number: int) -> str:
+            messages = [{"role": "user", "content": f"Solve the equation x^2 - {number}x + 6 = 0."}]
+            _, headers, _ = gateway.chat(None, "auto", messages=messages)
+            assert headers["x-headgate-model"] == "claude-4.7"
+            return headers["x-headgate-trace"]
+
+        def row() -> dict[str, Any]:
+            found = post(gateway.url, "/v1/explain", model="auto", messages=PROMPT)
+            return next(row for row in found["candidates"] if row["model"] == "claude-4.7")
+
+        def tell(trace: str, score: float = 0.0) -> None:
+            assert post(gateway.url, "/v1/feedback", trace=trace, score=score) == {"status": "recorded"}
+
+        before = row()
+        assert before["answers"] == 0
+        with ThreadPoolExecutor(8) as pool:
+            traces = list(pool.map(ask, range(20)))
+            list(pool.map(tell, traces))
+        tell(traces[0], 1.0)
+        told = row()
+        gateway.kill()  # SIGKILL: nothing is written on the way out
+        gateway.again()
+        after = row()
+        assert after == {**told, "latency_ms": after["latency_ms"]}, "beliefs, and what near prompts say"
+        assert after["answers"] == pytest.approx(20, abs=1)
+        assert after["quality"] < before["quality"]
+        gateway.kill()
+        gateway.again()
+        assert row()["answers"] == after["answers"], "nothing counts twice"
+    finally:
+        gateway.close()
 
 
 @pytest.mark.timeout(120)

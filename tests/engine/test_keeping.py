@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
+from headgate.core.errors import StorageUnavailable
 from headgate.core.records import LearnedRow
-from headgate.engine.keeping import DEAD, Keeper
+from headgate.engine.keeping import DEAD, LEAST, Keeper
 from headgate.stores.memory import MemoryStore
 from headgate.strategies.cascade.accuracy import Accuracy
 from headgate.strategies.route.beliefs import Prior
@@ -108,3 +112,71 @@ async def test_what_cannot_be_read_is_left_alone(clock) -> None:
     await replica.keeper.tend()
     assert replica.keeper.problem is None
     assert {row.holder for row in await store.learned() if row.entry == "route:auto"} == {"odd", "h1"}
+
+
+async def test_what_is_asked_to_be_kept_is_in_the_store_when_that_returns_and_those_who_come_together_share_a_save(
+    clock,
+) -> None:
+    store = Counting()
+    replica = Replica(store, "h1", clock)
+    await replica.keeper.tend()
+    told = [asyncio.create_task(_told_and_kept(replica, number)) for number in range(50)]
+    await clock.advance(0.5)
+    assert not any(task.done() for task in told), "the last save was less than a second ago"
+    before = store.swaps
+    await clock.advance(LEAST)
+    await asyncio.gather(*told)
+    assert store.swaps == before + 2, "one row for the route, one for the cascade"
+    again = Replica(store, "h2", clock)  # the first one is killed here
+    await again.keeper.look()
+    assert again.answers == pytest.approx(replica.answers) != 0
+
+
+async def test_a_waiter_that_leaves_takes_no_other_ones_save_with_it_and_a_store_that_is_away_is_said(clock) -> None:
+    store = Counting()
+    replica = Replica(store, "h1", clock)
+    await replica.keeper.tend()
+    gone, stays = (asyncio.create_task(_told_and_kept(replica, number)) for number in range(2))
+    await clock.advance(0.1)
+    gone.cancel()
+    await clock.advance(LEAST)
+    await stays
+    store.is_away = True
+    refused = asyncio.create_task(_told_and_kept(replica, 2))
+    await clock.advance(LEAST)
+    with pytest.raises(StorageUnavailable):
+        await refused
+
+
+async def test_a_process_that_slept_learns_that_it_was_thought_dead_before_it_learns_more(clock) -> None:
+    store = MemoryStore()
+    slept, awake = Replica(store, "h1", clock), Replica(store, "h2", clock)
+    slept.told(1.0, 10)
+    await slept.keeper.tend()
+    await clock.advance(DEAD + 1)
+    await awake.keeper.tend()
+    await slept.keeper.ready()
+    told = asyncio.create_task(_told_and_kept(slept, 99))
+    await clock.advance(LEAST)
+    await told
+    third = Replica(store, "h3", clock)
+    await third.keeper.look()
+    both = Replica(MemoryStore(), "h4", clock)
+    both.told(1.0, 10)
+    assert third.answers == pytest.approx(both.answers + 1, abs=0.05)
+
+
+class Counting(MemoryStore):
+    swaps = 0
+    is_away = False
+
+    async def swap_learned(self, row: LearnedRow, *, over: Sequence[str]) -> bool:
+        if self.is_away:
+            raise StorageUnavailable("away")
+        self.swaps += 1
+        return await super().swap_learned(row, over=over)
+
+
+async def _told_and_kept(replica: Replica, number: int) -> None:
+    replica.learning.told_late(f"told {number}", "code", "claude", 1.0, PRIOR)
+    await replica.keeper.kept()

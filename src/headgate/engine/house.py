@@ -28,6 +28,7 @@ from headgate.upstream.background import Background
 from headgate.upstream.deployment import Deployment
 
 if TYPE_CHECKING:
+    from headgate.engine.keeping import Keeper
     from headgate.engine.pipeline import Exchange
 
 TRACES = 2000
@@ -77,6 +78,8 @@ class House:
         self.homes = Homes(archive, lambda: self.snapshot, shared=is_fleet, clock=clock)
         self.overhear: Callable[[Exchange], Answer] | None = None
         """Given each answered exchange: what is passed on in the place of its answer."""
+        self.keeper: Keeper | None = None
+        """Of what strategies learn, where there is a store."""
         self.on_feedback: list[Callable[[Trace, RequestRecord, float, str], None]] = []
         self._traces: OrderedDict[str, tuple[str, Trace, RequestRecord]] = OrderedDict()
         self._unpriced: set[str] = set()
@@ -127,7 +130,11 @@ class House:
         self, trace: Trace, record: RequestRecord, score: float, comment: str, *, by: str | None = None
     ) -> None:
         """As `feedback`, and for other processes and later lives too. `by`: whose word it is, if not that of the request's
-        key. Raises StorageUnavailable: nothing was learned."""
+        key; without it the word is a client's, and what was learned of it is in the store when this returns. Raises
+        StorageUnavailable: it may be said again."""
+        keeper = self.keeper if by is None else None
+        if keeper is not None:
+            await keeper.ready()
         if self.archive is not None:
             said = FeedbackRecord(
                 trace=trace.id,
@@ -140,6 +147,8 @@ class House:
             )
             await self.archive.put_feedback(said)
         self.feedback(trace, record, score, comment)
+        if keeper is not None:
+            await keeper.kept()
 
     def feedback(self, trace: Trace, record: RequestRecord, score: float, comment: str) -> None:
         """What an answer was worth, 0 to 1. The last word counts."""

@@ -2,7 +2,8 @@
 
 Each process writes its own part under its own name, and reads those of the others. A part whose process has ended, or has
 not been heard of for DEAD seconds, is adopted by one of those that live: read, added to its own and replaced, in one
-transaction, so that nothing counts twice."""
+transaction, so that nothing counts twice. Saved is every EVERY seconds, and before a client is told that its feedback is
+recorded: a kill loses implicit signs of the last EVERY seconds, never a word that was given."""
 
 from __future__ import annotations
 
@@ -20,6 +21,8 @@ from headgate.core.strategy import Knowledge
 
 EVERY = 20.0
 DEAD = 180.0
+LEAST = 1.0
+"""Seconds between saves that are asked for: a part may have some hundred kilobytes."""
 
 
 class Keeper:
@@ -35,6 +38,11 @@ class Keeper:
         self._clock = clock
         self._written: set[str] = set()
         """Entries of which the store has a row of ours."""
+        self._saved_at = -1e9
+        self._writing = asyncio.Lock()
+        """Held from the packing of a part until the store has it: a later part is never replaced by an earlier one."""
+        self._next: asyncio.Task[None] | None = None
+        """A save that has not begun yet."""
         self.problem: str | None = None
 
     async def look(self) -> None:
@@ -54,25 +62,48 @@ class Keeper:
 
     async def _adopt(self, entry: str, knowledge: Knowledge, dead: list[LearnedRow]) -> bool:
         packs = [row.body for row in dead]
-        row = LearnedRow(entry=entry, holder=self._holder, at=self._clock.time(), body=knowledge.merged(packs))
-        mine = [self._holder] if entry in self._written else []
-        if not await self._store.swap_learned(row, over=[*mine, *(one.holder for one in dead)]):
-            return False  # another one was quicker, or we were thought dead: the next look tells
-        self._written.add(entry)
-        knowledge.adopt(packs)
-        return True
+        async with self._writing:
+            row = LearnedRow(entry=entry, holder=self._holder, at=self._clock.time(), body=knowledge.merged(packs))
+            mine = [self._holder] if entry in self._written else []
+            if not await self._store.swap_learned(row, over=[*mine, *(one.holder for one in dead)]):
+                return False  # another one was quicker, or we were thought dead: the next look tells
+            self._written.add(entry)
+            knowledge.adopt(packs)
+            return True
 
     async def save(self, *, last: bool = False) -> None:
         """Also where nothing is new: that is how others know that this process lives. `last`: it ends, and says so."""
-        for entry, knowledge in self._known().items():
-            at = 0.0 if last else self._clock.time()
-            row = LearnedRow(entry=entry, holder=self._holder, at=at, body=knowledge.pack())
-            mine = [self._holder] if entry in self._written else []
-            if await self._store.swap_learned(row, over=mine):
-                self._written.add(entry)
-            else:
-                self._written.discard(entry)
-                knowledge.forget()
+        async with self._writing:
+            self._next = None  # from now on it is too late for this one
+            for entry, knowledge in self._known().items():
+                at = 0.0 if last else self._clock.time()
+                row = LearnedRow(entry=entry, holder=self._holder, at=at, body=knowledge.pack())
+                mine = [self._holder] if entry in self._written else []
+                if await self._store.swap_learned(row, over=mine):
+                    self._written.add(entry)
+                else:
+                    self._written.discard(entry)
+                    knowledge.forget()
+            self._saved_at = self._clock.monotonic()
+
+    async def ready(self) -> None:
+        """Before something is learned that must not be lost: a process that slept finds out whether others thought it dead
+        and took its part over. Raises StorageUnavailable."""
+        if self._clock.monotonic() - self._saved_at > DEAD / 2:
+            await self.save()
+
+    async def kept(self) -> None:
+        """Returns once the store has all that was learned before. Those who ask within LEAST seconds share one save. Raises
+        StorageUnavailable."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._save_soon())
+            self._next.add_done_callback(lambda done: done.cancelled() or done.exception())  # its waiters may have left
+        await asyncio.shield(self._next)
+
+    async def _save_soon(self) -> None:
+        if (wait := self._saved_at + LEAST - self._clock.monotonic()) > 0:
+            await self._clock.sleep(wait)
+        await self.save()
 
     async def watch(self) -> None:
         while True:

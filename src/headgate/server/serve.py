@@ -105,6 +105,7 @@ class Process:
             bodies=settings.bodies,
             is_fleet=not settings.url.startswith("sqlite:"),
         )
+        self.house.keeper = self.keeper
         self.repeats = Repeats(shared or MemoryAnswers(), self.books.journal.holder, on_event=self._event)
         self.plane = DataPlane(self.house, local=local, on_error=self._note_error, repeats=self.repeats)
         self.plane.worker = options.worker
