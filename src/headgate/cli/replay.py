@@ -122,7 +122,7 @@ def told(quality: Estimate) -> str:
 
 def relabelled(old, new) -> list[str]:
     """Routes that would name tasks otherwise."""
-    names = ("classifier", "model", "keywords", "threshold", "trained")
+    names = ("classifier", "model", "keywords", "threshold", "trained", "embedder")
     return [
         name
         for name, entry in new.models.items()

@@ -24,6 +24,10 @@ def train(
             help='The classifier, to JSON lines: {"prompt": ..., "label": ..., "source": team or application}.'
         ),
     ] = None,
+    embedder: Annotated[
+        Path | None,
+        typer.Option(help="With --labels: a local folder with a static embedding model, whose vectors are fitted too."),
+    ] = None,
     ledger: Annotated[
         bool, typer.Option("--ledger", help="What models are worth, to the ledger's scored answers.")
     ] = False,
@@ -40,29 +44,33 @@ def train(
     """Shows what a fit would gain on sources it has not seen; installs it only when told. Exit code 1: it is not better."""
     if (labels is None) == (not ledger):
         fail("either --labels FILE (the task classifier) or --ledger (what models are worth)", 2)
+    if embedder is not None and labels is None:
+        fail("--embedder is for --labels FILE", 2)
     if labels is not None:
-        _classifier(labels, install=install, force=force, data_dir=data_dir, json=json)
+        _classifier(labels, embedder, install=install, force=force, data_dir=data_dir, json=json)
     else:
         _strengths(config, since, until, install=install, force=force, data_dir=data_dir, json=json)
 
 
 # -- the task classifier -------------------------------------------------------------------------------------------------
-def _classifier(labels: Path, *, install: bool, force: bool, data_dir: Path, json: bool) -> None:
+def _classifier(labels: Path, folder: Path | None, *, install: bool, force: bool, data_dir: Path, json: bool) -> None:
     import msgspec
 
     from headgate.insight.training import compare, packed, read_labelled, refit
+    from headgate.strategies.route.embedder import load_embedder
     from headgate.strategies.route.learned import model
 
     try:
         rows = read_labelled(labels)
+        embedder = None if folder is None else load_embedder(folder)
     except OSError as error:
         fail(f"{labels}: {error.strerror}", 2)
     except (ValueError, UnicodeDecodeError) as error:
         fail(str(error), 2)
-    found = compare(rows, model())
+    found = compare(rows, model(), embedder)
     written: Path | None = None
     if (install and found.is_better) or force:
-        fitted = refit(rows, model())
+        fitted = refit(rows, model(), embedder)
         written = _write(data_dir / f"tasks-{fitted.version}.npz", packed(fitted, rows))
     if json:
         show_json({**msgspec.to_builtins(found), "is_better": found.is_better, "written": written and str(written)})
@@ -72,13 +80,19 @@ def _classifier(labels: Path, *, install: bool, force: bool, data_dir: Path, jso
         gain = f"gain {found.gain:+.1%} ({found.low:+.1%} to {found.high:+.1%}, 95 %)"
         say(f"{found.rows} prompts of {found.sources} sources: {told}")
         say(f"right on {left} left out: {found.before:.1%} now, {found.after:.1%} fitted; {gain}")
+        if (beside := found.embedder) is not None:
+            more = f"gain {beside.gain:+.1%} ({beside.low:+.1%} to {beside.high:+.1%}, 95 %)"
+            say(f"the same fit without the embedder: {beside.without:.1%}; with it: {more}")
+            if beside.low <= 0:
+                say("the embedder is not better beyond doubt: fit without it")
         if found.after <= found.commonest:
             say(f"always saying the commonest label would be right on {found.commonest:.1%}")
         if found.held_out == "rows":
             say(
                 "fewer than three sources: this is what it gains on more of the same, and says nothing of other prompts"
             )
-        _verdict(found.is_better, written, install, f"classifier: learned\n  trained: {written}")
+        use = f"classifier: learned\n  trained: {written}"
+        _verdict(found.is_better, written, install, use if folder is None else f"{use}\n  embedder: {folder.resolve()}")
     _end(found.is_better, written)
 
 

@@ -156,6 +156,8 @@ class Route(Section):
     """Below this confidence the task is unknown; left out: the classifier's own."""
     trained: str | None = None
     """File of weights that `headgate train --install` wrote, with `classifier: learned`."""
+    embedder: str | None = None
+    """Folder of the static embedder that `trained` was fitted with; needs the extra `headgate[embedder]`."""
     tasks: dict[
         str, Annotated[list[Annotated[TaskRule, _named_by("model")]], BeforeValidator(_rules), Field(min_length=1)]
     ] = {}
@@ -169,6 +171,8 @@ class Route(Section):
             raise ValueError("`classifier: model` needs `model:`, the entry that classifies")
         if self.trained is not None and self.classifier == "keyword":
             raise ValueError("`trained:` is for the learned classifier; this route has `classifier: keyword`")
+        if self.embedder is not None and self.trained is None:
+            raise ValueError("`embedder:` needs `trained:`, the file that `headgate train --embedder` fitted to it")
         return self
 
 

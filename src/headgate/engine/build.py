@@ -35,6 +35,7 @@ from headgate.strategies.route import Hours, Learning, Route, Rule, Settings
 from headgate.strategies.route.asking import Asking
 from headgate.strategies.route.choose import Weights
 from headgate.strategies.route.classify import Classifier
+from headgate.strategies.route.embedder import load_embedder
 from headgate.strategies.route.keyword import Keyword
 from headgate.strategies.route.learned import Learned
 from headgate.strategies.route.route import Sampling
@@ -108,10 +109,13 @@ def _strengths(name: str, section: RouteSection) -> Strengths:
 def _learned(name: str, section: RouteSection) -> Learned:
     if section.trained is None:
         return Learned(section.threshold)
+    key = "embedder"
     try:
-        return load_trained(section.trained, section.threshold)
+        embedder = None if section.embedder is None else load_embedder(section.embedder)
+        key = "trained"
+        return load_trained(section.trained, section.threshold, embedder)
     except ValueError as error:
-        raise ConfigError([Problem(f"models.{name}.route.trained: {error}")]) from error
+        raise ConfigError([Problem(f"models.{name}.route.{key}: {error}")]) from error
 
 
 def _hours(section: HoursSection) -> Hours:

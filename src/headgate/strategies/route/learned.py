@@ -15,6 +15,7 @@ import numpy as np
 from headgate.strategies.route.classify import LABELS, UNKNOWN, Asked, Level, Task
 from headgate.strategies.route.features import Features, features_of, known_words
 from headgate.strategies.route.lexicon import in_words, notions_in
+from headgate.strategies.route.meaning import Meaning
 
 FILE = "tasks.npz"
 REMEMBERED = 2048
@@ -33,9 +34,15 @@ class Model(msgspec.Struct, frozen=True):
     temperature: float
     threshold: float
     version: str
+    meaning: Meaning | None = None
+    """Of a fit with an embedder (`headgate train --embedder`): the shipped model has none."""
 
-    def probabilities(self, features: Features) -> np.ndarray:
-        logits = (features.values @ self.weights.take(features.ids, axis=0) + self.bias) / self.temperature
+    def logits(self, features: Features) -> np.ndarray:
+        return features.values @ self.weights.take(features.ids, axis=0) + self.bias
+
+    def shares(self, logits: np.ndarray) -> np.ndarray:
+        """The labels' probabilities."""
+        logits = logits / self.temperature
         logits -= logits.max()
         weights = np.exp(logits)
         return weights / weights.sum()
@@ -89,7 +96,7 @@ def classify(text: str, *, threshold: float | None = None) -> Task:
 @lru_cache(maxsize=REMEMBERED)
 def _classified(text: str) -> Task:
     used, features = model(), features_of(text)
-    shares = used.probabilities(features)
+    shares = used.shares(used.logits(features))
     best = int(shares.argmax())
     labels: dict[str, float] = dict(zip(LABELS, shares.tolist(), strict=True))
     label = LABELS[best] if known_words(features) else UNKNOWN

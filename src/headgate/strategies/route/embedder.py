@@ -1,0 +1,91 @@
+"""The optional embedder: static sentence embeddings from a folder that the operator names (extra `headgate[embedder]`).
+
+A static model is a table of vectors, one for each token of its tokenizer; a text's vector is the mean of its tokens'.
+model2vec reads it, in its own format and as sentence-transformers' `StaticEmbedding`. Nothing is downloaded: what is no
+folder with these files is refused before the library sees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from headgate.strategies.route.signals import bare
+
+if TYPE_CHECKING:
+    from model2vec import StaticModel
+
+FIRST, LAST = 600, 250
+"""Characters of a turn that are embedded, from its beginning and from its end: where instructions stand."""
+TABLE, TOKENIZER = "model.safetensors", "tokenizer.json"
+PLACES = (".", "0_StaticEmbedding")
+KEPT = 4
+"""Folders whose model stays loaded: routes that name the same one share it, and a reload does not read it again."""
+
+
+class Embeds(Protocol):
+    """`fingerprint` is the same for the same table and tokenizer, wherever their folder is."""
+
+    fingerprint: str
+
+    def vector(self, text: str) -> np.ndarray:
+        """float32, of length 1; zeros where no token of the text is known. Pure."""
+        ...
+
+
+class Embedder:
+    def __init__(self, model: StaticModel, fingerprint: str) -> None:
+        self._model = model
+        self.fingerprint = fingerprint
+
+    def vector(self, text: str) -> np.ndarray:
+        text = bare(text)
+        if len(text) > FIRST + LAST:
+            text = f"{text[:FIRST]}\n{text[-LAST:]}"
+        vector = np.asarray(self._model.encode(text, max_length=None), dtype=np.float32)
+        length = float(vector @ vector) ** 0.5
+        return vector / length if length > 0 else vector
+
+
+def load_embedder(folder: str | Path) -> Embedder:
+    """Raises ValueError with a message for the operator."""
+    table, tokenizer = _files(Path(folder))
+    try:
+        stamps = tuple((stat.st_size, stat.st_mtime_ns) for stat in (table.stat(), tokenizer.stat()))
+    except OSError as error:
+        raise ValueError(f"cannot read {folder}: {error.strerror}") from error
+    return _loaded(Path(folder).resolve(), table, tokenizer, stamps)
+
+
+def _files(folder: Path) -> tuple[Path, Path]:
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder: name one that holds a static model (nothing is downloaded)")
+    for place in PLACES:
+        table, tokenizer = folder / place / TABLE, folder / place / TOKENIZER
+        if table.is_file() and tokenizer.is_file():
+            return table, tokenizer
+    raise ValueError(f"{folder} holds no static model: {TABLE} and {TOKENIZER} are not both there")
+
+
+@lru_cache(maxsize=KEPT)
+def _loaded(folder: Path, table: Path, tokenizer: Path, stamps: object) -> Embedder:
+    """`stamps`: of the files, so that others in their place are read anew."""
+    try:
+        from model2vec import StaticModel
+    except ImportError as error:
+        raise ValueError("an embedder needs the extra: pip install 'headgate[embedder]'") from error
+    try:
+        model = StaticModel.from_pretrained(folder)
+        fine = model.encode("what is asked").ndim == 1 and bool(np.isfinite(model.embedding).all())
+    except Exception as error:  # the tokenizers and safetensors libraries raise what has no class of its own
+        raise ValueError(f"{folder} holds no static model that can be read: {error}") from error
+    if not fine:
+        raise ValueError(f"{folder} holds no static model that can be read: not all of its numbers are finite")
+    digest = hashlib.blake2b(digest_size=8)
+    for path in (table, tokenizer):
+        digest.update(path.read_bytes())
+    return Embedder(model, digest.hexdigest())
