@@ -13,6 +13,7 @@ from headgate.core.errors import RateLimited, StorageUnavailable
 from headgate.core.fleet import Draw, Drawn
 from headgate.core.records import LimitSpec
 from headgate.governance.limits import Bucket, Limiter, headers_of, take_all
+from headgate.governance.places import ALONE
 from headgate.governance.slices import SharedLimits, Slice
 from headgate.server.fleet import Fleet
 from headgate.stores.valkey import ValkeyShared
@@ -277,6 +278,52 @@ async def test_a_store_that_is_emptied_is_told_again(fleet, first: tuple[int, ..
         for look in looks:
             look.cancel()
         await asyncio.gather(*looks, return_exceptions=True)
+        own.stop()
+
+
+async def test_an_emptied_store_gives_no_place_twice(fleet) -> None:
+    """All places are held by one; the others ask for them without a pause from the moment in which the store forgets."""
+    own = Server()
+    own.start()
+    replicas = fleet(LimitSpec(concurrent=10), 3, at=own.url())
+    houses = [Fleet(replica.shared, replica.limits, dict, SYSTEM) for replica in replicas]  # type: ignore[arg-type]
+    looks = [asyncio.create_task(house.run()) for house in houses]
+    try:
+        await asyncio.to_thread(until, lambda: [len(house.replicas) for house in houses] == [3, 3, 3])
+        first, *others = replicas
+        assert [await first.ask() for _ in range(10)] == [0.0] * 10
+        await asyncio.to_thread(own.say, "FLUSHALL")
+        ends = time.monotonic() + 2 * ALONE
+        while time.monotonic() < ends:
+            for replica in others:
+                assert await replica.ask() > 0
+            await asyncio.sleep(0.005)
+        for _ in range(10):
+            first.over()
+        async with asyncio.timeout(30):
+            while await others[0].ask():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    finally:
+        for look in looks:
+            look.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
+        own.stop()
+
+
+async def test_what_ran_without_the_store_has_its_places_when_it_is_back(fleet) -> None:
+    own = Server()
+    own.start()
+    replicas = fleet(LimitSpec(concurrent=9), 3, at=own.url())
+    try:
+        own.stop()
+        assert [await replica.ask() for replica in replicas for _ in range(3)] == [0.0] * 9, "a third for each"
+        own.start()
+        for replica in replicas:
+            await replica.shared.beat("h", {})
+            replica.limits.found()
+            await replica.limits.tend()
+        assert all([await replica.ask() > 0 for replica in replicas]), "nine run already"
+    finally:
         own.stop()
 
 

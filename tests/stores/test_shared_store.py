@@ -27,8 +27,13 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-async def shared(server: Server) -> AsyncIterator[ValkeyShared]:
-    one = ValkeyShared(server.new_database(), timeout=5.0)
+def url(server: Server) -> str:
+    return server.new_database()
+
+
+@pytest.fixture
+async def shared(url: str) -> AsyncIterator[ValkeyShared]:
+    one = ValkeyShared(url, timeout=5.0)
     yield one
     await one.aclose()
 
@@ -89,15 +94,49 @@ async def test_places_never_pass_the_limit_and_those_of_the_dead_come_back(share
     def seating(held: int, want: int, **more: float) -> Seating:
         return Seating(bucket="b", limit=10, held=held, want=want, **more)  # type: ignore[arg-type]
 
-    assert await shared.seat(seating(0, 6), holder="h1") == 6
-    assert await shared.seat(seating(0, 6), holder="h2") == 4
-    assert await shared.seat(seating(4, 1), holder="h2") == 0
-    assert await shared.seat(Seating(bucket="b", limit=10, held=3, want=4, least=2), holder="h1") == 3, "it gave back 3"
-    assert await shared.seat(seating(1, 0, seconds=0.05), holder="h1") == 0
+    async def seat(seating: Seating, holder: str) -> int:
+        return (await shared.seat(seating, holder=holder)).granted
+
+    assert await seat(seating(0, 6), holder="h1") == 6
+    assert await seat(seating(0, 6), holder="h2") == 4
+    assert await seat(seating(4, 1), holder="h2") == 0
+    assert await seat(Seating(bucket="b", limit=10, held=3, want=4, least=2), holder="h1") == 3, "it gave back 3"
+    assert await seat(seating(1, 0, seconds=0.05), holder="h1") == 0
     await asyncio.sleep(0.1)
-    assert await shared.seat(seating(4, 6), holder="h2") == 6, "h1 has not said for too long that it lives"
-    assert await shared.seat(seating(3, 0), holder="h1") == 0, "what it holds, it holds: nothing is granted beyond"
-    assert await shared.seat(seating(10, 1), holder="h2") == 0
+    assert await seat(seating(4, 6), holder="h2") == 6, "h1 has not said for too long that it lives"
+    assert await seat(seating(3, 0), holder="h1") == 0, "what it holds, it holds: nothing is granted beyond"
+    assert await seat(seating(10, 1), holder="h2") == 0
+
+
+@needs_valkey
+async def test_a_store_that_was_emptied_grants_no_place_until_all_could_say_what_they_hold(
+    shared: ValkeyShared, url: str
+) -> None:
+    def seating(held: int, want: int, alone: float = 0.5) -> Seating:
+        return Seating(bucket="b", limit=10, held=held, want=want, alone=alone)
+
+    newcomer = ValkeyShared(url, timeout=5.0)
+    first = await shared.seat(seating(0, 10), holder="h1")
+    assert first.granted == 10, "a store that was never used before grants at once"
+    await shared._redis.flushdb()
+    emptied = await shared.seat(seating(0, 10), holder="h2")
+    assert emptied.granted == 0
+    assert emptied.store not in ("", first.store)
+    assert (await newcomer.seat(seating(0, 10), holder="h3")).granted == 0, "who never knew the old one learns it too"
+    assert (await shared.draw(Draw(bucket="l", limit=60, want=5))).store == emptied.store
+    assert (await shared.seat(seating(7, 0), holder="h1")).granted == 0  # says what it has
+    await asyncio.sleep(0.6)
+    assert (await shared.seat(seating(0, 10), holder="h2")).granted == 3
+    await newcomer.aclose()
+
+
+@needs_valkey
+@pytest.mark.parametrize("ask", ["beat", "draw"])
+async def test_whoever_asks_first_finds_out_that_a_store_was_emptied(shared: ValkeyShared, ask: str) -> None:
+    await shared.beat("h1", {})
+    await shared._redis.flushdb()
+    await (shared.beat("h1", {}) if ask == "beat" else shared.draw(Draw(bucket="l", limit=60, want=5)))
+    assert (await shared.seat(Seating(bucket="b", limit=10, held=0, want=10), holder="h2")).granted == 0
 
 
 @needs_valkey

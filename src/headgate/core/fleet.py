@@ -33,7 +33,8 @@ class Drawn(msgspec.Struct, frozen=True, kw_only=True):
 
 class Seating(msgspec.Struct, frozen=True, kw_only=True):
     """Places for requests at a time. `held` is what the holder has now, whatever the store thinks; it keeps `held` and what
-    is granted of `want` for `seconds`, unless it asks again."""
+    is granted of `want` for `seconds`, unless it asks again. `alone`: the seconds for which a store that was emptied grants
+    nothing, so that all holders can say what they have."""
 
     bucket: str
     limit: int
@@ -41,6 +42,14 @@ class Seating(msgspec.Struct, frozen=True, kw_only=True):
     want: int = 0
     least: int = 1
     seconds: float = 20.0
+    alone: float = 2.0
+
+
+class Seated(msgspec.Struct, frozen=True, kw_only=True):
+    """How many of the places wanted were `granted`; `store` names the store's present life (Pulse)."""
+
+    granted: int
+    store: str = ""
 
 
 NoticeState = Literal["open", "wait", "closed"]

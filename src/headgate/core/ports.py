@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from headgate.core.fleet import About, Claim, Draw, Drawn, Member, Notice, Pulse, Seating
+from headgate.core.fleet import About, Claim, Draw, Drawn, Member, Notice, Pulse, Seated, Seating
 from headgate.core.principal import Principal
 from headgate.core.records import (
     AttemptIntent,
@@ -268,8 +268,8 @@ class Shared(Answers, Protocol):
         """Limits per minute by GCRA, atomically and by the store's own clock."""
         ...
 
-    async def seat(self, seating: Seating, *, holder: str) -> int:
-        """How many of the places wanted were granted: over all holders never more than the limit."""
+    async def seat(self, seating: Seating, *, holder: str) -> Seated:
+        """Over all holders never more than the limit is granted; nothing for a while by a store that was emptied."""
         ...
 
     async def members(self) -> Sequence[Member]:

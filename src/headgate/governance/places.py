@@ -17,6 +17,9 @@ AGAIN = 0.02
 """Seconds after a no in which the store is not asked again."""
 RESTED = 1.0
 """Seconds without a request after which what is held beyond those that run goes back."""
+ALONE = 2.0
+"""Seconds for which each process keeps to its own share, or to the places that it holds, after the store was emptied: by
+then all have said what they know of the limit (server/fleet.py looks twice a second)."""
 SEATS_KEPT = 0.1
 """Part of all places that processes together may keep ahead of use."""
 SEATED = 20.0
@@ -76,13 +79,19 @@ class Seats:
 
     async def _seat(self, want: int) -> int:
         """What is held is said as it is: a store that has forgotten learns it anew. Raises StorageUnavailable."""
-        granted = await self._book.shared.seat(
-            Seating(bucket=self.name, limit=self.limit, held=self.held, want=want, seconds=SEATED),
+        seated = await self._book.shared.seat(
+            Seating(bucket=self.name, limit=self.limit, held=self.held, want=want, seconds=SEATED, alone=ALONE),
             holder=self._book.holder,
         )
-        self.held += granted
+        self._book.heard(seated.store)
+        self.held += seated.granted
         self._renewed_at = self._book.clock.monotonic()
-        return granted
+        return seated.granted
+
+    def found(self) -> None:
+        """The store is back: what runs here has places, also where it got them from nobody."""
+        self.held = max(self.held, self._limiter.running)
+        self.refused_at = self._renewed_at = -math.inf
 
     async def tend(self, now: float, *, look: bool = False) -> None:
         if self._asking is not None or self._book.lost:

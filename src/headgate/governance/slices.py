@@ -11,8 +11,8 @@ seconds each keeps to its share as if the store were lost, and so takes nobody's
     sum over processes of max(0, share - used)         share: limit / processes
 
 is admitted beyond the bound above, where `used` is the larger of what the process itself has used lately and of its part of
-what the store last told it was used by all. (Places for requests at a time, places.py: an emptied store may give those once
-more that others hold, until they say so at their next look.)"""
+what the store last told it was used by all. (Places for requests at a time, places.py: an emptied store gives none for as
+long, and each goes on with those that it holds.)"""
 
 from __future__ import annotations
 
@@ -27,15 +27,12 @@ from headgate.core.fleet import Draw, Drawn
 from headgate.core.ports import Shared
 from headgate.core.records import LimitSpec
 from headgate.governance.limits import BUSY_RETRY, MINUTE, Bucket, Limiter
-from headgate.governance.places import AGAIN, RESTED, Seats
+from headgate.governance.places import AGAIN, ALONE, RESTED, Seats
 
 KEEP = 0.02
 """Part of a limit that all processes together may keep ahead of use."""
 IDLE = 30.0
 AT_ONCE = 8
-ALONE = 2.0
-"""Seconds for which each process keeps to its own share after the store was emptied: by then all have said what they know
-of the limit (server/fleet.py looks twice a second)."""
 Event = Callable[[str, dict[str, object]], None]
 Loss = Literal["local", "closed", "open"]
 
@@ -418,5 +415,4 @@ class SharedLimiter(Limiter):
 
     def found(self, now: float) -> None:
         for part in self.parts:
-            if isinstance(part, Slice):
-                part.found(now)
+            part.found(now) if isinstance(part, Slice) else part.found()

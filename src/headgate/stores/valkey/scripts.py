@@ -5,8 +5,8 @@ Times are the store's own clock (TIME), kept as seconds since 2026 so that a dou
 EPOCH = 1767225600
 NOW = f"local t = redis.call('TIME'); local now = (tonumber(t[1]) - {EPOCH}) + tonumber(t[2]) / 1e6\n"
 LIFE = """
-local function life(key)  -- names what the store knows: another one once it was emptied
-  redis.call('SET', key, string.format('%.6f', now), 'NX')
+local function life(key, known)  -- names what the store knows: another one, and 'again', once it was emptied
+  redis.call('SET', key, string.format('%.6f %s', now, known == '' and 'first' or 'again'), 'NX')
   redis.call('PEXPIRE', key, 600000)
   return redis.call('GET', key)
 end
@@ -16,7 +16,7 @@ DRAW = (
     NOW
     + LIFE
     + """
--- KEYS: bucket, 'tat born at'; the store's life. ARGV: limit a minute, debt, want, least, level.
+-- KEYS: bucket, 'tat born at'; the store's life. ARGV: limit a minute, debt, want, least, level, known life.
 -- GCRA: tat is when the bucket is full again. at: when that was written: a clock that is put back keeps nobody waiting
 local interval = 60 / tonumber(ARGV[1])
 local known, born, at = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%S+) (%S+)$')
@@ -29,14 +29,16 @@ if granted < tonumber(ARGV[4]) then granted = 0 end
 tat = tat + granted * interval
 -- two seconds longer than it is needed: a key that is missing before that was lost
 redis.call('SET', KEYS[1], string.format('%.9f %s %.6f', tat, born, now), 'PX', math.ceil((tat - now) * 1000) + 2000)
-return {granted, string.format('%.9f', tat - now), born, life(KEYS[2])}
+return {granted, string.format('%.9f', tat - now), born, life(KEYS[2], ARGV[6])}
 """
 )
 
 SEAT = (
     NOW
+    + LIFE
     + """
--- KEYS: bucket, a hash of holder -> 'places until'; ARGV: holder, limit, held, want, least, seconds
+-- KEYS: bucket, a hash of holder -> 'places until'; the store's life.
+-- ARGV: holder, limit, held, want, least, seconds, known life, seconds for which an emptied store grants nothing
 local taken = 0
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
@@ -47,6 +49,10 @@ for i = 1, #all, 2 do
 end
 local held = tonumber(ARGV[3])
 local granted = math.max(math.min(tonumber(ARGV[4]), tonumber(ARGV[2]) - taken - held), 0)
+local named = life(KEYS[2], ARGV[7])
+local since = string.match(named, '^(%S+) again$')
+-- emptied just now: others may hold places that it knows nothing of
+if since and math.abs(now - since) < tonumber(ARGV[8]) then granted = 0 end
 if granted < tonumber(ARGV[5]) then granted = 0 end
 if held + granted > 0 then
   redis.call('HSET', KEYS[1], ARGV[1], string.format('%d %.3f', held + granted, now + tonumber(ARGV[6])))
@@ -54,7 +60,7 @@ if held + granted > 0 then
 else
   redis.call('HDEL', KEYS[1], ARGV[1])
 end
-return granted
+return {granted, named}
 """
 )
 
@@ -63,7 +69,7 @@ BEAT = (
     + LIFE
     + """
 -- KEYS: replicas (by last beat), notices (name -> 'until told by text'), what each says of itself, the store's life;
--- ARGV: holder, seconds of silence that end one, what it says of itself, then name, seconds, text of each notice
+-- ARGV: holder, silence that ends one, what it says of itself, known life; then name, seconds, text of each notice
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 local since = now - tonumber(ARGV[2])
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', since)) do redis.call('HDEL', KEYS[3], gone) end
@@ -71,12 +77,12 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', since)
 redis.call('PEXPIRE', KEYS[1], 600000)
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[3], 600000)
-for i = 4, #ARGV, 3 do
+for i = 5, #ARGV, 3 do
   local value = string.format('%.3f %.3f %s %s', now + tonumber(ARGV[i + 1]), now, ARGV[1], ARGV[i + 2])
   redis.call('HSET', KEYS[2], ARGV[i], value)
   redis.call('PEXPIRE', KEYS[2], 3600000)
 end
-local out = {redis.call('ZRANGE', KEYS[1], 0, -1), life(KEYS[4])}
+local out = {redis.call('ZRANGE', KEYS[1], 0, -1), life(KEYS[4], ARGV[4])}
 local all = redis.call('HGETALL', KEYS[2])
 for i = 1, #all, 2 do
   local ends, told, by, text = string.match(all[i + 1], '^(%S+) (%S+) (%S+) (.*)$')

@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from headgate.core.errors import StorageUnavailable
-from headgate.core.fleet import About, Claim, Draw, Drawn, Heard, Member, Notice, Pulse, Seating
+from headgate.core.fleet import About, Claim, Draw, Drawn, Heard, Member, Notice, Pulse, Seated, Seating
 from headgate.stores.valkey import scripts
 
 TIMEOUT = 0.5
@@ -42,6 +42,8 @@ class ValkeyShared:
         )
         self._pool = pool
         self._life = f"{prefix}{{fleet}}:life"
+        self._known = ""
+        """Its life as last heard: a store that has another one was emptied meanwhile."""
         self._redis = redis = Redis(connection_pool=pool)
         self._draw = redis.register_script(scripts.DRAW)
         self._seat = redis.register_script(scripts.SEAT)
@@ -54,20 +56,25 @@ class ValkeyShared:
 
     # -- limits --------------------------------------------------------------------------------------------------------
     async def draw(self, draw: Draw) -> Drawn:
-        arguments = [draw.limit, draw.debt, draw.want, draw.least, draw.level]
+        arguments = [draw.limit, draw.debt, draw.want, draw.least, draw.level, self._known]
         found = await self._run(self._draw, [f"{self._prefix}limit:{draw.bucket}", self._life], arguments)
-        return Drawn(granted=int(found[0]), ahead=float(found[1]), born=found[2].decode(), store=found[3].decode())
+        self._known = found[3].decode()
+        return Drawn(granted=int(found[0]), ahead=float(found[1]), born=found[2].decode(), store=self._known)
 
-    async def seat(self, seating: Seating, *, holder: str) -> int:
+    async def seat(self, seating: Seating, *, holder: str) -> Seated:
         arguments = [holder, seating.limit, seating.held, seating.want, seating.least, seating.seconds]
-        return int(await self._run(self._seat, [f"{self._prefix}seats:{seating.bucket}"], arguments))
+        keys = [f"{self._prefix}seats:{seating.bucket}", self._life]
+        granted, life = await self._run(self._seat, keys, [*arguments, self._known, seating.alone])
+        self._known = life.decode()
+        return Seated(granted=int(granted), store=self._known)
 
     # -- the fleet -----------------------------------------------------------------------------------------------------
     async def beat(self, holder: str, news: Mapping[str, Notice], about: About | None = None) -> Pulse:
-        arguments: list[Any] = [holder, SILENCE, b"" if about is None else msgspec.json.encode(about)]
+        arguments: list[Any] = [holder, SILENCE, b"" if about is None else msgspec.json.encode(about), self._known]
         for name, notice in news.items():
             arguments += [name, min(notice.seconds, LONGEST_TOLD), msgspec.json.encode(notice)]
         replicas, life, *told = await self._run(self._beat, [*self._fleet_keys, self._life], arguments)
+        self._known = life.decode()
         heard = {}
         for name, seconds, age, by, text in told:
             try:
@@ -75,7 +82,7 @@ class ValkeyShared:
             except msgspec.DecodeError:
                 continue  # of another release
             heard[name.decode()] = Heard(by=by.decode(), notice=notice, seconds=float(seconds), age=float(age))
-        return Pulse(replicas=tuple(sorted(name.decode() for name in replicas)), heard=heard, store=life.decode())
+        return Pulse(replicas=tuple(sorted(name.decode() for name in replicas)), heard=heard, store=self._known)
 
     async def members(self) -> Sequence[Member]:
         replicas, _, abouts = self._fleet_keys
