@@ -106,6 +106,19 @@ def msgspec_replace(value: Any, **fields: Any) -> Any:
     return msgspec.structs.replace(value, **fields)
 
 
+async def test_what_was_installed_before_has_no_part_in_what_it_is_compared_with(tmp_path: Path):
+    """Installed figures were fitted to answers that are left out here."""
+    file = tmp_path / "own.json"
+    fitted = {"strong": {"math": 0.1, "code": 0.1}, "weak": {"math": 0.99, "code": 0.99}}
+    file.write_text(json.dumps({"version": "own-1", "since": "", "until": "", "answers": {}, "strengths": fitted}))
+    installed = Side(load_text(FILE.replace("explore: 0.2", f"strengths: {file}"), "f.yaml", ENV).config)
+    shipped = Side(load_text(FILE.replace("explore: 0.2", "seed: 0"), "f.yaml", ENV).config)
+    rows = await log()
+    routes = [one.snapshot.entries["auto"].strengths for one in (installed, shipped)]  # type: ignore[attr-defined]
+    assert routes == [fitted, {}]
+    assert attempt(scored(rows, installed), installed) == attempt(scored(rows, shipped), shipped)
+
+
 async def test_with_one_team_answers_are_left_out_and_few_of_them_are_refused():
     own = side()
     assert attempt(scored(await log(teams=("desk",)), own), own).held_out == "rows"
@@ -179,8 +192,8 @@ def test_the_command_writes_a_version_only_when_told_and_a_route_begins_from_it(
 
 
 def test_without_a_choice_or_a_log_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert "either --labels" in said(capsys, code=2)
-    assert "either --labels" in said(capsys, "--ledger", "--labels", "x.jsonl", code=2)
+    assert "one of --labels" in said(capsys, code=2)
+    assert "one of --labels" in said(capsys, "--ledger", "--labels", "x.jsonl", code=2)
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,10 @@ def test_the_command_installs_only_what_is_better_and_only_when_told(
         ('{"prompt": " ", "label": "code"}', "the prompt is empty"),
         ("x", ":1:"),
         ('{"prompt": "x", "label": "code"}', "too few"),
+        (
+            '{"prompt": "x", "label": null}',
+            "0 labelled prompts are too few to judge a fit: 40 at least (1 more have no",
+        ),
     ],
 )
 def test_bad_labels_are_told_with_their_line(

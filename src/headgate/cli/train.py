@@ -1,4 +1,5 @@
-"""`headgate train`: the task classifier, fitted to own labelled prompts; what models are worth, fitted to own traffic."""
+"""`headgate train`: the task classifier, fitted to own labelled prompts (collected from the ledger, where it keeps bodies);
+what models are worth, fitted to own traffic."""
 
 from __future__ import annotations
 
@@ -31,9 +32,17 @@ def train(
     ledger: Annotated[
         bool, typer.Option("--ledger", help="What models are worth, to the ledger's scored answers.")
     ] = False,
-    config: Annotated[Path | None, typer.Option(help="With --ledger; left out: headgate.yaml.")] = None,
-    since: Annotated[str, typer.Option(help="With --ledger: 30d, 2026-11-01, ... (UTC)")] = "30d",
-    until: Annotated[str, typer.Option(help="With --ledger.")] = "now",
+    collect: Annotated[
+        Path | None,
+        typer.Option(
+            help="Writes the ledger's kept prompts (store.bodies) here, the least sure first, for you to label: a file for "
+            "--labels."
+        ),
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="With --collect: at most so many prompts.")] = 500,
+    config: Annotated[Path | None, typer.Option(help="With --ledger or --collect; left out: headgate.yaml.")] = None,
+    since: Annotated[str, typer.Option(help="With --ledger or --collect: 30d, 2026-11-01, ... (UTC)")] = "30d",
+    until: Annotated[str, typer.Option(help="With --ledger or --collect.")] = "now",
     install: Annotated[bool, typer.Option("--install", help="Write what was fitted, if it is better.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Write it whether or not.")] = False,
     data_dir: Annotated[Path, typer.Option(help="Where it is written; the ledger's own, with --ledger.")] = Path(
@@ -42,11 +51,17 @@ def train(
     json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Shows what a fit would gain on sources it has not seen; installs it only when told. Exit code 1: it is not better."""
-    if (labels is None) == (not ledger):
-        fail("either --labels FILE (the task classifier) or --ledger (what models are worth)", 2)
+    if (labels is not None) + ledger + (collect is not None) != 1:
+        fail(
+            "one of --labels FILE (the task classifier), --ledger (what models are worth) and --collect FILE (prompts to "
+            "label for --labels)",
+            2,
+        )
     if embedder is not None and labels is None:
         fail("--embedder is for --labels FILE", 2)
-    if labels is not None:
+    if collect is not None:
+        _collect(collect, config, since, until, most=most, data_dir=data_dir, json=json)
+    elif labels is not None:
         _classifier(labels, embedder, install=install, force=force, data_dir=data_dir, json=json)
     else:
         _strengths(config, since, until, install=install, force=force, data_dir=data_dir, json=json)
@@ -94,6 +109,43 @@ def _classifier(labels: Path, folder: Path | None, *, install: bool, force: bool
         use = f"classifier: learned\n  trained: {written}"
         _verdict(found.is_better, written, install, use if folder is None else f"{use}\n  embedder: {folder.resolve()}")
     _end(found.is_better, written)
+
+
+# -- prompts to label ----------------------------------------------------------------------------------------------------
+def _collect(file: Path, config: Path | None, since: str, until: str, *, most: int, data_dir: Path, json: bool) -> None:
+    import os
+
+    import msgspec
+
+    from headgate.cli.books import moment, read
+    from headgate.core.clock import SYSTEM
+    from headgate.insight.collect import collect
+    from headgate.strategies.route.classify import LABELS
+
+    now = SYSTEM.time()
+    start, end = moment(since, now), moment(until, now) + (1.0 if until == "now" else 0.0)
+    if file.exists():
+        fail(f"{file} is there already, maybe with labels: give another name", 2)
+    found = read(config, data_dir, lambda store: collect(store, since=start, until=end, looked_at=MOST, most=most))
+    if not found.prompts:
+        why = (
+            "none was routed" if not found.looked_at else "`store: {bodies: true}` keeps prompts from then on, redacted"
+        )
+        fail(
+            f"no prompts in the ledger since {since}: of {found.looked_at} routed requests {found.kept} are kept; {why}"
+        )
+    try:
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            out.write(b"".join(msgspec.json.encode(one) + b"\n" for one in found.prompts))
+    except OSError as error:
+        fail(f"{file}: {error.strerror}", 2)
+    if json:
+        show_json({**msgspec.to_builtins(found), "prompts": len(found.prompts), "written": str(file)})
+        return
+    say(f"{len(found.prompts)} prompts of {found.looked_at} routed requests ({found.kept} kept): {file}")
+    if found.unread:
+        say(f"{found.unread} could not be read: cut at the length that is kept, or no conversation")
+    say(f'give each a "label" ({", ".join(LABELS)}) in the place of null; then\n\n  headgate train --labels {file}')
 
 
 # -- what models are worth -----------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ The fit is the route's own (strategies/route/beliefs.py): published figures move
 by that of the task as far as such figures foretell. It is judged twice on sources (teams, else keys) that it was not fitted
 to: by the squared error of what it foretells of each answer (Brier), and by replaying the choices that would have been made
 with it, which the doubly robust estimator judges where chance made such choices. Both begin from what was shipped, not from
-what the running gateway has learned since, for that has seen the answers that are left out.
+figures that were installed before nor from what the running gateway has learned, for those have seen the answers that are
+left out.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ def attempt(rows: Sequence[_Row], side: Side) -> Tried:
     after: list[float] = []
     owners: list[str] = []
     judged: list[tuple[Seen, str, str]] = []
+    shipped = side.believing({})
     for fold in sorted(set(folds)):
         fitted = fit([row for row, of in zip(rows, folds, strict=True) if of != fold], side)
         other = side.believing(fitted)
@@ -112,7 +114,7 @@ def attempt(rows: Sequence[_Row], side: Side) -> Tried:
             after.append((row.score - foretold) ** 2)
             owners.append(row.source if by_source else row.logged.record.trace)
             try:
-                old, new = side.choice(row.logged), other.choice(row.logged)
+                old, new = shipped.choice(row.logged), other.choice(row.logged)
             except (Unknowable, HeadgateError):
                 continue
             judged.append((seen_of(row.logged, old), old, new))

@@ -76,24 +76,39 @@ class Comparison(Gain, frozen=True, kw_only=True):
         return self.low > 0 and self.after > self.commonest and worth_it
 
 
+class _Line(msgspec.Struct):
+    """A label is left open where nobody has given one yet."""
+
+    prompt: str
+    label: str | None
+    source: str = ""
+
+
 def read_labelled(path: Path) -> list[Labelled]:
-    """JSON lines. Raises ValueError with the line of what is wrong."""
+    """JSON lines; those with `"label": null` are left out. Raises ValueError with the line of what is wrong."""
     rows: list[Labelled] = []
+    open_ = 0
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                row = msgspec.json.decode(line, type=Labelled)
+                row = msgspec.json.decode(line, type=_Line)
             except (msgspec.DecodeError, msgspec.ValidationError) as error:
                 raise ValueError(f"{path}:{number}: {error}") from error
+            if row.label is None:
+                open_ += 1
+                continue
             if row.label not in INDEX:
                 raise ValueError(f"{path}:{number}: {row.label[:40]!r} is none of {', '.join(LABELS)}")
             if not row.prompt.strip():
                 raise ValueError(f"{path}:{number}: the prompt is empty")
-            rows.append(row)
+            rows.append(Labelled(row.prompt, row.label, row.source))
     if len(rows) < LEAST_ROWS:
-        raise ValueError(f"{path}: {len(rows)} labelled prompts are too few to judge a fit: {LEAST_ROWS} at least")
+        waiting = f" ({open_} more have no label yet)" if open_ else ""
+        raise ValueError(
+            f"{path}: {len(rows)} labelled prompts are too few to judge a fit: {LEAST_ROWS} at least{waiting}"
+        )
     return rows
 
 
