@@ -1,10 +1,11 @@
 """What routing costs: naming the task, and what a request to `auto` takes more than one to the model that it goes to.
 
-    python bench/routing.py [--json]
+    python bench/routing.py [--json] [--embedder FOLDER]
 
 Prompts: the labelled ones of tests/data/tasks, cut or joined to lengths up to 8,000 characters, each classified once, so
 that nothing is remembered from before. The request: through the whole data plane without sockets, to providers that have
 answered before they are asked; each prompt is asked of `auto` and of the model that `auto` chose, in turns. CPU seconds.
+With an embedder also what its vector of each prompt takes, which is added to naming the task.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import platform
 import random
 import statistics
 import time
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -77,8 +79,8 @@ def quantiles(seconds: list[float]) -> dict[str, float]:
     }
 
 
-def classification(bands: dict[str, list[str]]) -> dict[str, Any]:
-    learned.classify("warm up: what is a weir?")
+def each(bands: dict[str, list[str]], read: Callable[[str], object]) -> dict[str, Any]:
+    read("warm up: what is a weir?")
     gc.collect()
     gc.disable()
     out: dict[str, Any] = {}
@@ -87,7 +89,7 @@ def classification(bands: dict[str, list[str]]) -> dict[str, Any]:
         spent: list[float] = []
         for text in texts:
             started = time.process_time()
-            learned.classify(text)
+            read(text)
             spent.append(time.process_time() - started)
         out[name] = quantiles(spent)
         every += spent
@@ -131,22 +133,29 @@ async def _ask(plane: DataPlane, model: str, text: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
-    as_json = parser.parse_args().json
+    parser.add_argument("--embedder", help="a folder with a static model")
+    options = parser.parse_args()
     bands = prompts()
     model = resources.files("headgate.strategies.route").joinpath(learned.FILE).read_bytes()
     found: dict[str, Any] = {
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "classification": classification(bands),
+        "classification": each(bands, learned.classify),
         "a request takes more by": asyncio.run(addition(bands)),
         "model_file_mb": round(len(model) / 1e6, 2),
     }
-    if as_json:
+    if options.embedder is not None:
+        from headgate.strategies.route.embedder import load_embedder
+
+        found["embedding"] = each(bands, load_embedder(options.embedder).vector)
+    if options.json:
         print(json.dumps(found, indent=1))
         return
     for name, row in {**found["classification"], "a request takes more by": found["a request takes more by"]}.items():
-        print(f"{name:<28} p50 {row['p50_ms']:.3f} ms  p99 {row['p99_ms']:.3f} ms")
-    print(f"{'model file':<28} {found['model_file_mb']:.2f} MB")
+        print(f"{name:<40} p50 {row['p50_ms']:.3f} ms  p99 {row['p99_ms']:.3f} ms")
+    for name, row in found.get("embedding", {}).items():
+        print(f"{'embedding, ' + name:<40} p50 {row['p50_ms']:.3f} ms  p99 {row['p99_ms']:.3f} ms")
+    print(f"{'model file':<40} {found['model_file_mb']:.2f} MB")
 
 
 if __name__ == "__main__":

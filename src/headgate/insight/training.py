@@ -66,7 +66,7 @@ class Comparison(Gain, frozen=True, kw_only=True):
     @property
     def commonest(self) -> float:
         """What always saying the commonest label would get right."""
-        return max(self.labels.values()) / self.rows
+        return round(max(self.labels.values()) / self.rows, 4)
 
     @property
     def is_better(self) -> bool:
@@ -124,7 +124,7 @@ def compare(rows: Sequence[Labelled], base: Model, embedder: Embeds | None = Non
     for one in sorted({group(row) for row in rows}, key=str):
         held = [at for at, row in enumerate(rows) if group(row) == one]
         others = [row for row in rows if group(row) != one]
-        seen = _seen(others)
+        seen = seen_in(others)
         fitted = Trained(refit(others, base), seen=seen)
         whole = fitted if once is None else Trained(refit(others, base, once), seen=seen, embedder=once)
         for at in held:
@@ -275,13 +275,14 @@ def packed(model: Model, rows: Sequence[Labelled]) -> bytes:
         temperature=model.temperature,
         threshold=model.threshold,
         version=model.version,
-        seen=np.packbits(_seen(rows)),
+        seen=np.packbits(seen_in(rows)),
         **read,
     )
     return out.getvalue()
 
 
-def _seen(rows: Sequence[Labelled]) -> Array:
+def seen_in(rows: Sequence[Labelled]) -> Array:
+    """Which features a fit to them knows: (SIZE,) of bool."""
     seen = np.zeros(SIZE, dtype=bool)
     for row in rows:
         seen[features_of(_cut(row.prompt)).ids] = True

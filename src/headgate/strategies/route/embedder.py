@@ -8,6 +8,7 @@ folder with these files is refused before the library sees it.
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -78,6 +79,8 @@ def _loaded(folder: Path, table: Path, tokenizer: Path, stamps: object) -> Embed
         from model2vec import StaticModel
     except ImportError as error:
         raise ValueError("an embedder needs the extra: pip install 'headgate[embedder]'") from error
+    # One turn at a time: handing it to another thread costs more than it saves (and a fork after that warns).
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         model = StaticModel.from_pretrained(folder)
         fine = model.encode("what is asked").ndim == 1 and bool(np.isfinite(model.embedding).all())
