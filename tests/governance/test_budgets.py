@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
+import msgspec
 import pytest
 
 from headgate.core.errors import BudgetExceeded, RateLimited, StorageUnavailable, UpstreamFault, http_status
@@ -29,10 +30,15 @@ def hard(limit: int, period: Any = "monthly") -> BudgetSpec:
     return BudgetSpec(limit=limit, period=period)
 
 
+RED = TeamRecord(id="red", name="Red", created=NOON)
+
+
 class Fleet:
     """Replicas over one store, and a key with budgets."""
 
-    def __init__(self, *budgets: BudgetSpec, replicas: int = 1, store: Any = None, team: Any = None, **rules: Any):
+    def __init__(
+        self, *budgets: BudgetSpec, replicas: int = 1, store: Any = None, team: TeamRecord = RED, **rules: Any
+    ):
         self.clock = FakeClock(NOON)
         self.store = store or MemoryStore()
         self.events: list[tuple[str, dict[str, object]]] = []
@@ -64,8 +70,7 @@ class Fleet:
 
     async def start(self) -> Fleet:
         await self.store.put_key(self.made.record)
-        if self.team is not None:
-            await self.store.put_team(self.team)
+        await self.store.put_team(self.team)
         for replica in self.replicas:
             await replica.refresh()
         return self
@@ -194,7 +199,7 @@ async def test_a_refusal_is_402_and_says_do_not_retry():
 
 
 async def test_all_budgets_or_none():
-    team = TeamRecord(id="red", name="Red", created=NOON, budgets=(hard(3 * CENT, "weekly"),))
+    team = msgspec.structs.replace(RED, budgets=(hard(3 * CENT, "weekly"),))
     fleet = await Fleet(
         hard(100 * CENT),
         team=team,

@@ -211,6 +211,7 @@ def test_a_budget_that_only_tells_cuts_no_answer_short(stage):
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("model", ["claude-4.7", "reliable", "auto", "careful", "agent"])
 def test_what_a_request_cost_is_what_its_budget_moved(stage, model, stream):
+    stage.rules(Rules(teams={"red": TeamRecord(id="red", name="red", created=0.0)}))
     key, key_id = stage.key(budgets=(dollars(5000),), user="ann", team="red")
     for _ in range(3):
         status, _, body = stage.chat(key, model, stream=stream)

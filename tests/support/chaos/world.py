@@ -72,6 +72,7 @@ models:
     agent: {{planner: claude-4.7, models: [claude-4.7, llama-4, deepseek-v4], budget: {{max_steps: 3, deadline: 5s}}}}
 store: {store}
 server: {{drain: 1s}}
+teams: {{red: {{}}}}
 budgets: {{all: {{total: 100000}}, tags: {{poor: {{daily: {{limit: 0.05, hard: true}}}}}}, on_store_loss: {loss}}}
 """
 TIMES = "{connect: 1s, first_token: 400ms, idle: 400ms, total: 3s}"
