@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -20,12 +20,10 @@ from headgate.strategies.route.signals import bare
 if TYPE_CHECKING:
     from model2vec import StaticModel
 
-FIRST, LAST = 600, 250
+FIRST, LAST = 400, 200
 """Characters of a turn that are embedded, from its beginning and from its end: where instructions stand."""
 TABLE, TOKENIZER = "model.safetensors", "tokenizer.json"
 PLACES = (".", "0_StaticEmbedding")
-KEPT = 4
-"""Folders whose model stays loaded: routes that name the same one share it, and a reload does not read it again."""
 
 
 class Embeds(Protocol):
@@ -52,14 +50,22 @@ class Embedder:
         return vector / length if length > 0 else vector
 
 
+_in_use: WeakValueDictionary[tuple[object, ...], Embedder] = WeakValueDictionary()
+"""By folder and its files' sizes and times: routes that name the same one share it, and a reload does not read it again."""
+
+
 def load_embedder(folder: str | Path) -> Embedder:
     """Raises ValueError with a message for the operator."""
-    table, tokenizer = _files(Path(folder))
     try:
-        stamps = tuple((stat.st_size, stat.st_mtime_ns) for stat in (table.stat(), tokenizer.stat()))
+        table, tokenizer = _files(Path(folder))
+        stamps = [(stat.st_size, stat.st_mtime_ns) for stat in (table.stat(), tokenizer.stat())]
     except OSError as error:
         raise ValueError(f"cannot read {folder}: {error.strerror}") from error
-    return _loaded(Path(folder).resolve(), table, tokenizer, stamps)
+    place = Path(folder).resolve()
+    found = _in_use.get((place, *stamps))
+    if found is None:
+        found = _in_use[place, *stamps] = _loaded(place, table, tokenizer)
+    return found
 
 
 def _files(folder: Path) -> tuple[Path, Path]:
@@ -72,9 +78,7 @@ def _files(folder: Path) -> tuple[Path, Path]:
     raise ValueError(f"{folder} holds no static model: {TABLE} and {TOKENIZER} are not both there")
 
 
-@lru_cache(maxsize=KEPT)
-def _loaded(folder: Path, table: Path, tokenizer: Path, stamps: object) -> Embedder:
-    """`stamps`: of the files, so that others in their place are read anew."""
+def _loaded(folder: Path, table: Path, tokenizer: Path) -> Embedder:
     try:
         from model2vec import StaticModel
     except ImportError as error:
@@ -84,11 +88,18 @@ def _loaded(folder: Path, table: Path, tokenizer: Path, stamps: object) -> Embed
     try:
         model = StaticModel.from_pretrained(folder)
         fine = model.encode("what is asked").ndim == 1 and bool(np.isfinite(model.embedding).all())
+        fingerprint = _fingerprint(table, tokenizer)
     except Exception as error:  # the tokenizers and safetensors libraries raise what has no class of its own
         raise ValueError(f"{folder} holds no static model that can be read: {error}") from error
     if not fine:
         raise ValueError(f"{folder} holds no static model that can be read: not all of its numbers are finite")
+    return Embedder(model, fingerprint)
+
+
+def _fingerprint(*files: Path) -> str:
     digest = hashlib.blake2b(digest_size=8)
-    for path in (table, tokenizer):
-        digest.update(path.read_bytes())
-    return Embedder(model, digest.hexdigest())
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
