@@ -19,7 +19,8 @@ import msgspec
 import numpy as np
 import openai
 import pytest
-from model2vec import StaticModel
+from model2vec import StaticModel, quantize_model
+from safetensors.numpy import save_file
 
 from headgate.cli.main import run
 from headgate.config.errors import ConfigError
@@ -278,6 +279,25 @@ def test_a_turn_is_read_once_and_no_further_than_its_ends(installed: Path, folde
     assert len(short) < len(long)
     assert np.array_equal(embedder.vector(long), embedder.vector(short))
     assert not embedder.vector("☃ ☃").any()
+
+
+def test_every_form_that_is_promised_is_read(folder: Path, tmp_path: Path):
+    """Tables of smaller numbers, and sentence-transformers' folders with the table in a folder of its own."""
+    asked, real = "rootle ticket 77", StaticModel.from_pretrained(folder)
+    wanted = load_embedder(folder).vector(asked)
+    assert wanted @ wanted == pytest.approx(1.0, abs=1e-5)
+    for form in ("int8", "float16"):
+        quantize_model(real, quantize_to=form).save_pretrained(tmp_path / form)
+    nested = tmp_path / "sentence-transformers"
+    (nested / "0_StaticEmbedding").mkdir(parents=True)
+    save_file({"embedding.weight": real.embedding}, nested / "0_StaticEmbedding" / "model.safetensors")
+    shutil.copy(folder / "tokenizer.json", nested / "0_StaticEmbedding")
+    (nested / "config_sentence_transformers.json").write_text("{}", encoding="utf-8")
+    for form in ("int8", "float16", "sentence-transformers"):
+        found = load_embedder(tmp_path / form).vector(asked)
+        assert found.dtype == np.float32
+        assert float(found @ wanted) > 0.99, form
+        assert load_embedder(tmp_path / form).fingerprint != load_embedder(folder).fingerprint
 
 
 def test_a_folder_is_read_once_until_its_files_are_others(folder: Path, other: Path, tmp_path: Path):
