@@ -73,7 +73,7 @@ def test_usage_as_json_by_any_dimension(data: Path, capsys: pytest.CaptureFixtur
 def test_the_mix_of_tasks_as_table_and_json(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = said(capsys, "insight", "tasks", "--since", "1h").splitlines()
     assert shown[0] == "2 requests · $0.000000300 · saved $0.000000"  # 300 nano-US$, and one without a price
-    assert any(line.startswith("no task · 2 (100%) · 1 failed") for line in shown)
+    assert any(line.startswith("not routed · 2 (100%) · 1 failed") for line in shown)
     assert any(line.split()[:2] == ["claude", "2"] and line.endswith("0 of 1") for line in shown), shown
     assert any(line.split()[:2] == ["gpt", "0"] and line.endswith("1 of 1") for line in shown), shown
     found = json.loads(said(capsys, "insight", "tasks", "--json", "--where", "key=k1"))

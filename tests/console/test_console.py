@@ -115,6 +115,41 @@ def test_the_playground_streams_and_the_request_is_there_to_read(page, stage):
     assert "anthropic/claude-opus-4-7" in page.inner_text("main")
 
 
+def test_what_was_refused_is_counted_apart_from_what_failed(page, stage):
+    def recent() -> dict[str, int]:
+        return api(stage, "/admin/v1/status", stage.admin.token)[1]["recent"]
+
+    def ask(model: str) -> int:
+        body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1000})
+        headers = {"x-headgate-max-cost": "0.0001"} if model == "gpt-5.5" else {}
+        try:
+            with urllib.request.urlopen(
+                urllib.request.Request(f"{stage.gateway.url}/v1/chat/completions", body.encode(), headers), timeout=20
+            ) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    before = recent()
+    assert ask("gpt-5.5") == 402
+    stage.loop.run(stage.sim.break_model("llama-4", "500"))
+    try:
+        assert ask("llama-4") >= 500
+    finally:
+        stage.loop.run(stage.sim.mend())
+    after = recent()
+    assert {name: after[name] - before[name] for name in ("requests", "failed", "refused", "left")} == {
+        "requests": 2,
+        "failed": 1,
+        "refused": 1,
+        "left": 0,
+    }
+    page.reload()
+    cards = page.locator("dl.cards").inner_text()
+    assert f"Failed\n{after['failed']}" in cards
+    assert f"Refused\n{after['refused']}" in cards
+
+
 def test_what_a_model_says_is_text_never_markup(page, stage):
     # the simulated model repeats words of the prompt
     page.goto(stage.admin.url + "/playground")

@@ -87,6 +87,12 @@ def test_the_demo_tours_breaks_mends_and_ends(tmp_path):
                 text,
             )
         assert "saved against always asking claude-4.7" in text
+        assert re.search(r"80 sums were asked, \d+ answered right; .* the models and their errors are simulated", text)
+        for arm, model in (("today", "claude-4.7"), ("cheaper", "deepseek-v4")):
+            interval = r"\$0\.\d+ \(\$0\.\d+ to \$0\.\d+\) · feedback [01]\.\d\d \([01]\.\d\d to [01]\.\d\d\)"
+            assert re.search(rf"^ +{arm} +{model} +[2-5]\d requests +cost {interval}", text, re.MULTILINE), text
+        assert "cost -4" in text, "half the price, and what the interval says of it"
+        assert "arm 'cheaper' is better in cost" in text
         assert "demo break claude-4.7" in text
         data = str(tmp_path / "data")
         assert run("demo", "--data-dir", data, "break", "claude-4.7")[0] == 0

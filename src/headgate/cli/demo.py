@@ -65,12 +65,13 @@ def demo(
         return
     from headgate.cli.serve import run_process
     from headgate.cli.tour_keys import stop_at_keys
+    from headgate.cli.tour_trial import stop_at_trial
     from headgate.server.options import Options
 
     demo_file = config or Path(str(files("headgate.config") / "example.yaml"))
     options = Options(config=demo_file, host=host, port=port, admin_port=admin_port, data_dir=data_dir, log=False)
     try:
-        process = _Demo(options, seed=seed)
+        process = _Demo(options, seed=seed, is_own=config is None)
     except Exception as error:  # noqa: BLE001  one screen for whatever keeps the demo from starting
         fail(str(error))
 
@@ -84,9 +85,11 @@ def demo(
         say(f"ready {running.url}")
         if not no_tour:
             names = list(running.house.snapshot.entries)
-            at_keys = partial(stop_at_keys, process.urls, data_dir)
+            stops: list[Callable[[], None]] = [partial(stop_at_keys, process.urls, data_dir)]
+            if config is None:
+                stops.append(partial(stop_at_trial, running.url, running.admin.url, running.admin.token))
             console = f"{running.admin.url}  (sign in with the admin token {running.admin.token})"
-            await asyncio.to_thread(_tour, running.url, console, names, demo_file, at_keys)
+            await asyncio.to_thread(_tour, running.url, console, names, demo_file, stops)
 
     run_process(process, ready)
 
@@ -94,17 +97,20 @@ def demo(
 class _Demo:
     """The gateway process with the simulator beside it."""
 
-    def __init__(self, options, *, seed: int) -> None:
+    def __init__(self, options, *, seed: int, is_own: bool) -> None:
+        """`is_own`: the demo's own file, which the tour's experiment is added to."""
         from headgate.config.load import load_file
 
         load_file(options.config, simulated_environment())  # a bad file is told before anything starts
         self._options = options
         self._seed = seed
+        self._is_own = is_own
         self.control = ""
         self.urls: dict[str, str] = {}
         """Base URLs of the simulated providers, once it runs."""
 
     async def run(self, ready) -> None:
+        from headgate.cli.tour_trial import with_trial
         from headgate.server.serve import Process
         from headgate.simulator.demo import DemoSimulator
 
@@ -112,7 +118,7 @@ class _Demo:
         urls = self.urls = await simulator.start(0)
         self.control = simulator.url
         self._options.env = simulated_environment()
-        self._options.override = lambda config: _pointed(config, urls)
+        self._options.override = lambda config: _pointed(with_trial(config) if self._is_own else config, urls)
         process = Process(self._options)
         process.on_close(simulator.aclose)
         self._options.data_dir.mkdir(parents=True, exist_ok=True)
@@ -176,9 +182,8 @@ def _control(data_dir: Path, model: str, command: dict) -> None:
         )
 
 
-def _tour(url: str, console: str, names: list[str], file: Path, at_keys: Callable[[], None]) -> None:
-    """One prompt per phase: the answer, who made it, why, how long, what it cost; then a key that runs out of money
-    (`at_keys`)."""
+def _tour(url: str, console: str, names: list[str], file: Path, stops: list[Callable[[], None]]) -> None:
+    """One prompt per phase: the answer, who made it, why, how long, what it cost; then the further stops."""
     say()
     lines: list[str] = []
     for phase, name, prompt in TOUR:
@@ -200,7 +205,8 @@ def _tour(url: str, console: str, names: list[str], file: Path, at_keys: Callabl
             _routes(url)
         body = stdlib_json.dumps({"model": name, "messages": [{"role": "user", "content": prompt}]})
         lines.append(f"curl -s {url}/v1/chat/completions -d '{body}'")
-    at_keys()
+    for stop in stops:
+        stop()
     _weather(file)
     say(bold("Try it yourself"))
     for number, line in enumerate(lines, 1):

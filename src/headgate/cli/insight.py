@@ -65,7 +65,7 @@ def _show(found: TaskMix) -> None:
         line = "".join(BARS[-(-day.tasks.get(task.task, 0) * 8 // most)] for day in found.days)
         failed = f" · {task.failed} failed" if task.failed else ""
         span = f" {dim(f'{days[0]} to {days[-1]}')}" if len(days) > 1 else ""
-        name, share = bold(task.task or "no task"), f"{task.requests} ({task.share:.0%})"
+        name, share = bold(task.task or "not routed"), f"{task.requests} ({task.share:.0%})"
         say(f"\n{name} · {share}{failed} · ${task.cost_usd} · {line}{span}")
         heads = ["model", "requests", "quality", "scored", "cost", "latency", "calls failed"]
         say(table([_row(row) for row in task.models], heads))

@@ -34,10 +34,13 @@ class Admin:
         self._reload = reload
 
     async def status(self) -> dict[str, Any]:
-        """Of the process that answers; `fleet` are all that share its stores, None where it is alone, empty where the
-        shared store does not say."""
+        """Of the process that answers. Of its recent requests, `failed` (5xx) is our fault or the providers', `refused`
+        (4xx) could not be served as asked (limits, budgets, what was asked), `left` are those whose client went. `fleet`
+        are all that share its stores, None where it is alone, empty where the shared store does not say."""
         recent = self.house.recent(1000)
-        failed = sum(record.status >= 400 for _, record in recent)
+        failed = sum(record.status >= 500 for _, record in recent)
+        left = sum(record.status == 499 for _, record in recent)
+        refused = sum(record.status >= 400 for _, record in recent) - failed - left
         cost = sum(record.cost or 0 for _, record in recent)
         return {
             "version": self._version,
@@ -45,7 +48,13 @@ class Admin:
             "draining": self.house.draining,
             "inflight": self.house.inflight,
             "open": self.house.governor.open,
-            "recent": {"requests": len(recent), "failed": failed, "cost_usd": dollars(cost)},
+            "recent": {
+                "requests": len(recent),
+                "failed": failed,
+                "refused": refused,
+                "left": left,
+                "cost_usd": dollars(cost),
+            },
             "fleet": await self._fleet(),
         }
 
