@@ -189,6 +189,39 @@ def test_an_upstreams_error_is_told_in_the_doors_words(stage):
         stage.client.moderations.create(model="house", input="x")
 
 
+PAGE = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/images/generations", PAGE),
+        ("/images/generations", b'{"created": 1, "data": [{"b64_json": "aGk'),
+        ("/images/generations", b""),
+        ("/moderations", PAGE),
+        ("/rerank", b'{"results": ['),
+        ("/audio/speech", PAGE),
+        ("/audio/transcriptions", b'{"text": "Mind the'),
+    ],
+)
+def test_10_a_page_or_half_a_body_with_status_200_is_no_answer(stage, path, body):
+    stage.answer(path, body, kind="text/html" if body == PAGE else "application/json")
+    asked = {"model": "house", "input": "x", "prompt": "x", "query": "x", "documents": ["y"], "voice": "alloy"}
+    if path.endswith("transcriptions"):
+        status, answer = stage.ask("POST", f"/v1{path}", FORM + FILE + b"--B--\r\n", "multipart/form-data; boundary=B")
+    else:
+        status, answer = stage.ask("POST", f"/v1{path}", asked)
+    assert status == 502
+    assert "answer is" in answer["error"]["message"]
+
+
+def test_a_list_is_an_answer_too(stage):
+    """As Hugging Face's server reranks."""
+    stage.answer("/rerank", [{"index": 1, "score": 0.9}, {"index": 0, "score": 0.1}])
+    ask = {"model": "house", "query": "weir", "documents": ["cat", "dam"]}
+    assert stage.ask("POST", "/v1/rerank", ask)[1][0]["index"] == 1
+
+
 def test_files_and_batches_live_at_the_one_provider_that_has_them(stage):
     made = {"id": "file-1", "object": "file", "bytes": 3, "created_at": 1, "filename": "a.jsonl", "purpose": "batch",
             "status": "processed"}  # fmt: skip

@@ -6,6 +6,7 @@ multipart/form-data whose `model` field is read and replaced by a parser that is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -14,15 +15,25 @@ import msgspec
 from headgate.core.bounds import input_bound
 from headgate.core.chat import ChatRequest
 from headgate.core.dialect import EventParser, EventRenderer, Facts, Op, Peek, Quirks, Rendered, View
-from headgate.core.errors import HeadgateError, InvalidRequest, UnsupportedFeature, UpstreamFault
+from headgate.core.errors import HeadgateError, InvalidRequest, UnsupportedFeature, UpstreamFault, fault
 from headgate.core.events import ChatAnswer
 from headgate.core.usage import Usage
 from headgate.dialects import multipart, sse
 from headgate.dialects import openai_error as _error
-from headgate.dialects.jsonio import FORBIDDEN, attach_field, check_text, decode, encode, invalid, splice_string
+from headgate.dialects.jsonio import (
+    FORBIDDEN,
+    attach_field,
+    check_text,
+    decode,
+    decode_upstream,
+    encode,
+    invalid,
+    splice_string,
+)
 
 MOST_N = 128
 MOST_TOKENS = 10**9
+_PAGE = re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE)
 
 
 class _Fields(msgspec.Struct, kw_only=True):
@@ -45,6 +56,7 @@ class Opaque:
     paths     op → path below the provider's base URL
     model     what a body without a model means; None: that is an error
     streams   whether `"stream": true` can be served
+    bare      whether an answer may be something else than JSON (sound, subtitles)
     """
 
     name = ""
@@ -52,6 +64,7 @@ class Opaque:
     paths: Mapping[str, str] = {}
     model: str | None = None
     streams = False
+    bare = False
     heartbeat = sse.PING
 
     # -- requests ------------------------------------------------------------------------------------------------
@@ -107,12 +120,16 @@ class Opaque:
         self._no_chat()
 
     def inspect_answer(self, body: bytes, quirks: Quirks) -> Facts:
-        """A JSON answer's usage and error; any other (audio, subtitles) is an answer by its status alone."""
-        if body.lstrip()[:1] != b"{":
+        """A JSON answer's usage and error. What is no JSON is an answer only where it may be `bare`, and is no web page."""
+        if self.bare and body.lstrip()[:1] != b"{":
+            if _PAGE.match(body):
+                return Facts(error=fault("invalid_answer", "the provider's answer is HTML", detail=repr(body[:200])))
             return Facts(content=True, finish="stop", terminal=True)
         try:
-            raw = msgspec.json.decode(body, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raw = decode_upstream(body)
+        except UpstreamFault as error:
+            return Facts(error=error)
+        if not isinstance(raw, dict):
             return Facts(content=True, finish="stop", terminal=True)
         if raw.get("error"):
             return Facts(error=_error.error_of(raw["error"], None, {}))

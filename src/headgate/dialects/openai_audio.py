@@ -9,6 +9,7 @@ from headgate.dialects.opaque import Opaque
 class OpenAiAudio(Opaque):
     name = "openai_audio"
     noun = "audio"
+    bare = True
     paths = {
         "speech": "/audio/speech",
         "transcriptions": "/audio/transcriptions",
