@@ -1,6 +1,9 @@
-"""The official SDKs, pointed straight at the simulator: chat, embeddings and every provider's errors."""
+"""The official SDKs, pointed straight at the simulator: chat, embeddings, images, speech and every provider's errors."""
 
+import base64
+import io
 import json
+import wave
 
 import anthropic
 import openai
@@ -9,6 +12,7 @@ from google import genai
 from google.genai import types as gtypes
 from pydantic import BaseModel
 
+from headgate.core.usage import Usage
 from support.sim import simulator
 
 PROMPT = "Explain how tides work"
@@ -143,3 +147,27 @@ async def test_embeddings():
         got = await client.embeddings.create(model="text-embedding-3-small", input=["a", "b"])
         assert len(got.data) == 2
         assert len(got.data[0].embedding) == 1536
+
+
+async def test_images_and_speech():
+    async with simulator() as sim, openai_at(sim) as client:
+        made = await client.images.generate(model="gpt-5.5", prompt="a weir", n=2)
+        pictures = [base64.b64decode(one.b64_json or "") for one in made.data or []]
+        assert [picture[:8] for picture in pictures] == [b"\x89PNG\r\n\x1a\n"] * 2
+        assert made.usage is not None
+        served = sim.served("gpt-5.5")[-1]
+        assert served.usage == Usage(input=made.usage.input_tokens, output=made.usage.output_tokens)
+        spoken = await client.audio.speech.create(model="gpt-5.5", voice="alloy", input="Mind the gate.")
+        with wave.open(io.BytesIO(spoken.content)) as sound:
+            assert sound.getnframes() / sound.getframerate() == pytest.approx(14 / 20)
+        await sim.break_model("gpt-5.5", "no_usage")
+        assert (await client.images.generate(model="gpt-5.5", prompt="a weir")).usage is None
+        await sim.break_model("gpt-5.5", "429")
+        with pytest.raises(openai.RateLimitError):
+            await client.images.generate(model="gpt-5.5", prompt="a weir")
+        await sim.break_model("gpt-5.5", "cut_stream")
+        with pytest.raises(openai.APIConnectionError):
+            await client.audio.speech.create(model="gpt-5.5", voice="alloy", input="Mind the gate.")
+        await sim.mend()
+        with pytest.raises(openai.BadRequestError):
+            await client.audio.speech.create(model="gpt-5.5", voice="alloy", input="")

@@ -188,6 +188,8 @@ class Simulator:
         if route.op == "count_tokens":
             return self._counted(route, call, named)
         served = self._logged(model, route, call, asked.stream if route.stream is None else route.stream)
+        if route.op in ("images", "speech"):
+            return model.answer_bytes(served, route.op)
         return model.answer(served, model=route.model or None, stream=route.stream)
 
     def _logged(self, model: Model, route: Route, call: Call, stream: bool) -> Served:

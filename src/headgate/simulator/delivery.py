@@ -61,16 +61,7 @@ class Delivery:
         if mode == "no_usage":
             body = _uncounted(body)
         yield steps.Pause(self._pace.first + self._pace.of_tokens(tokens.of_parts(self._answer.choices[0].parts)))
-        if mode in ("cut_stream", "reset_stream", "stall"):
-            yield steps.Head(200, (("content-type", steps.JSON), *self._headers), "length", len(body))
-            yield steps.Body(body[: len(body) // 2])
-            yield _ending(mode)
-            return
-        if mode in ("malformed_stream", "truncate_finish"):
-            body = body[: len(body) // 2]  # well framed, and no JSON
-        elif mode == "error_in_stream":
-            body = msgspec.json.encode(natives.error_body(self._dialect.name, "overloaded")[1])
-        yield from steps.reply(200, body, self._headers)
+        yield from sent(body, steps.JSON, broken, self._headers, self._dialect.name)
 
     def stream(self, broken: Break | None, caught: Callable[[Break | None], Break | None]) -> steps.Script:
         """`caught` is asked before every piece whether the stream is hit on its way."""
@@ -129,6 +120,21 @@ class Delivery:
         if self._view.array:  # all elements before it have ended with a comma
             return msgspec.json.encode(natives.error_body(self._dialect.name, "overloaded")[1]) + b"]"
         return natives.stream_error(self._dialect.name)
+
+
+def sent(body: bytes, kind: str, broken: Break | None, headers: steps.Headers, dialect: str) -> steps.Script:
+    """An answer that is no stream, as a break leaves it."""
+    mode = broken.mode if broken else None
+    if mode in ("cut_stream", "reset_stream", "stall"):
+        yield steps.Head(200, (("content-type", kind), *headers), "length", len(body))
+        yield steps.Body(body[: len(body) // 2])
+        yield _ending(mode)
+        return
+    if mode in ("malformed_stream", "truncate_finish"):
+        body = body[: len(body) // 2]  # well framed, and no JSON
+    elif mode == "error_in_stream":
+        body, kind = msgspec.json.encode(natives.error_body(dialect, "overloaded")[1]), steps.JSON
+    yield from steps.reply(200, body, headers, kind)
 
 
 def _told(data: bytes, broken: Break | None) -> bytes:

@@ -17,10 +17,10 @@ from headgate.core.dialect import Dialect, View
 from headgate.core.errors import HeadgateError
 from headgate.core.events import ChatAnswer
 from headgate.core.usage import Usage
-from headgate.simulator import breaks, natives, tokens
+from headgate.simulator import breaks, natives, pictures, tokens
 from headgate.simulator import script as steps
 from headgate.simulator.breaks import Break
-from headgate.simulator.delivery import Delivery, Pace, limited
+from headgate.simulator.delivery import Delivery, Pace, limited, sent
 from headgate.simulator.minds import Mind, Scripts, Thought, shown_thinking, signature
 from headgate.simulator.spec import Served, SimModel
 from headgate.simulator.stored import StoredResponses
@@ -75,6 +75,39 @@ class Model:
                 yield from refused
         finally:
             self.active -= 1
+
+    def answer_bytes(self, served: Served, op: str) -> steps.Script:
+        """The script of one answer that carries no conversation: images, speech."""
+        luck, now = self._luck(served), self._clock.monotonic()
+        within = self._window.take(now)
+        headers = natives.headers(served.dialect, self._window, now=now, wall=self._clock.time(), luck=luck)
+        self.active += 1
+        try:
+            broken = self._hit(luck)
+            served.mode = broken.mode if broken else None
+            refused = self._refusal(served, broken, headers, within)
+            yield from self._made(served, broken, headers, op) if refused is None else refused
+        finally:
+            self.active -= 1
+
+    def _made(self, served: Served, broken: Break | None, headers: steps.Headers, op: str) -> steps.Script:
+        request = msgspec.json.decode(served.call.body)
+        kind = steps.JSON
+        body: bytes | None = None
+        if op == "speech":
+            body, kind = pictures.speech(request), "audio/wav"
+        elif (made := pictures.images(request)) is not None:
+            shown, served.usage = made
+            if broken is not None and broken.mode == "no_usage":
+                del shown["usage"]
+                served.usage = None
+            body = msgspec.json.encode(shown)
+        if body is None:
+            yield from natives.refusal(served.dialect, "bad_request", headers=headers, detail=f"no request for {op}")
+            return
+        slow = broken is not None and broken.mode == "slow_first_token"
+        yield steps.Pause(self.spec.ttft + (broken.delay if broken is not None and slow else 0.0))
+        yield from sent(body, kind, broken, headers, served.dialect)
 
     def _luck(self, served: Served) -> Random:
         """The same for the same body asked the same number of times, whatever else runs beside it."""

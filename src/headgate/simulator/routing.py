@@ -16,6 +16,8 @@ _OPS: tuple[tuple[str, str, str], ...] = (
     ("/chat/completions", "openai_chat", "chat"),
     ("/responses", "openai_responses", "chat"),
     ("/embeddings", "openai_embeddings", "embeddings"),
+    ("/images/generations", "openai_chat", "images"),
+    ("/audio/speech", "openai_chat", "speech"),
 )
 
 
@@ -36,7 +38,8 @@ PROVIDERS: dict[str, Provider] = {
 
 
 class Route(msgspec.Struct, frozen=True):
-    """`op` is chat, count_tokens, embeddings, models or stored (then `model` is the response's id)."""
+    """`op` is chat, count_tokens, embeddings, images, speech, models or stored (then `model` is the response's id).
+    `dialect`: that of its errors, where the operation has none of its own."""
 
     provider: str
     dialect: str

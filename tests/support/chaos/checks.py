@@ -62,7 +62,11 @@ def _settled_is_what_was_served(tables: Tables, truth: Truth) -> list[str]:
     out = []
     for row in tables.attempts:
         served = truth.served.get(row["id"])
-        if row["state"] != "settled" or row["outcome"] != "ok" or row["estimated"]:
+        if row["state"] != "settled" or row["outcome"] != "ok":
+            continue
+        if row["estimated"]:
+            if served is not None and served.usage is not None and served.mode is None:
+                out.append(f"I1: {row['id']} is estimated, and the provider said what it used: {row}, {served}")
             continue
         if row["id"] not in truth.calls:
             out.append(f"I1: {row['id']} is settled and was never served")

@@ -96,11 +96,14 @@ class Crowd:
             complete = False
         if trace is None:
             return None
-        whole = (ENDS[door] in data and b'"error"' not in data) if streams else (complete and is_json(data))
+        whole = (ENDS[door] in data and b'"error"' not in data) if streams else (complete and is_whole(data))
         return Told(trace, answer.status, whole, answer.headers.get("x-headgate-cost-usd"))
 
 
-def is_json(data: bytes) -> bool:
+def is_whole(data: bytes) -> bool:
+    """JSON, or a WAV as long as it says."""
+    if data[:4] == b"RIFF":
+        return len(data) == int.from_bytes(data[4:8], "little") + 8
     try:
         json.loads(data)
     except ValueError:
@@ -114,7 +117,11 @@ def request(rng: random.Random, model: str) -> tuple[str, str, dict[str, object]
     stream = rng.random() < 0.5
     most = rng.choice((16, 60, 200))
     messages = [{"role": "user", "content": prompt}]
-    match rng.choice(("chat", "chat", "messages", "responses", "gemini", "embeddings")):
+    match rng.choice(("chat", "chat", "messages", "responses", "gemini", "embeddings", "images", "audio")):
+        case "images":
+            return "images", "/v1/images/generations", {"model": "picture", "prompt": prompt, "n": rng.randint(1, 2)}
+        case "audio":
+            return "audio", "/v1/audio/speech", {"model": "voice", "input": prompt, "voice": "alloy"}
         case "embeddings":
             return "embeddings", "/v1/embeddings", {"model": "embed", "input": [prompt, "water"]}
         case "messages":

@@ -34,6 +34,7 @@ from headgate.governance.keys import make_key
 from headgate.simulator.app import Simulator
 from headgate.simulator.breaks import Break
 from headgate.simulator.demo import MODELS, at_speed
+from headgate.simulator.spec import SimModel
 from headgate.stores.postgres import PostgresStore
 from headgate.stores.sqlite import SqliteStore
 from headgate.upstream.attempt import NAMED
@@ -59,6 +60,8 @@ models:
     hedge: {{after: 30ms, share: 0.5}}
     timeout: {times}
   gemini-3.0: {{provider: google, upstream: gemini-3-pro, cost_per_1k: 0.012, timeout: {times}}}
+  picture: {{provider: openai, upstream: gpt-image-1, price: {{input: 5, output: 4}}, timeout: {times}}}
+  voice: {{provider: openai, upstream: tts-1, price: {{input: 15, output: 0}}, timeout: {times}}}
   embed: {{provider: openai, upstream: text-embedding-3-small, price: {{input: 0.02, output: 0}}, timeout: {times}}}
   llama-4: {{provider: meta, upstream: llama-4-maverick, cost_per_1k: 0.005, timeout: {times}}}
   deepseek-v4: {{provider: deepseek, upstream: deepseek-chat, cost_per_1k: 0.008, timeout: {times}}}
@@ -75,6 +78,11 @@ server: {{drain: 1s}}
 teams: {{red: {{}}}}
 budgets: {{all: {{total: 100000}}, tags: {{poor: {{daily: {{limit: 0.05, hard: true}}}}}}, on_store_loss: {loss}}}
 """
+ALL_MODELS = (
+    *MODELS,
+    SimModel(name="picture", provider="openai", upstream="gpt-image-1", ttft=0.3),
+    SimModel(name="voice", provider="openai", upstream="tts-1", ttft=0.3),
+)
 TIMES = "{connect: 1s, first_token: 400ms, idle: 400ms, total: 3s}"
 TROUBLES = ("500", "429", "hang", "cut_stream", "reset_stream", "stall", "truncate_finish", "error_in_stream", "no_usage",
             "slow_first_token", "malformed_stream", "html", "empty", "error_in_200", "overloaded")  # fmt: skip
@@ -189,7 +197,7 @@ class World:
         self._log = folder / "gateway.log"
         self._data.mkdir(parents=True)
         self._loop = Loop()
-        self._sim = Simulator([at_speed(spec, 20) for spec in MODELS], seed=seed, keep=1_000_000)
+        self._sim = Simulator([at_speed(spec, 20) for spec in ALL_MODELS], seed=seed, keep=1_000_000)
         urls = self._loop.run(self._sim.start(0))
         self._store = server.new_database() if server is not None else str(self._data / "headgate.db")
         self._file = folder / "headgate.yaml"
@@ -362,7 +370,7 @@ class World:
     # -- what goes wrong meanwhile ---------------------------------------------------------------------------------------
     def _trouble(self) -> None:
         """Some calls to some models fail in some way."""
-        for spec in self.rng.sample(MODELS, self.rng.randint(0, 2)):
+        for spec in self.rng.sample(ALL_MODELS, self.rng.randint(0, 2)):
             broken = Break(self.rng.choice(TROUBLES), share=self.rng.choice((0.3, 1.0)), delay=1.0, after=2)
             self._loop.run(self._sim.set_break(spec.name, broken))
 
