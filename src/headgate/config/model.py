@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer, field_validator, model_validator
 
+from headgate.config.experiments import Experiment
 from headgate.config.governance import Budgets, Limits, Team
-from headgate.config.strategies import Agent, Cascade, Ensemble, Experiment, Fallback, Route
+from headgate.config.routing import Route
+from headgate.config.strategies import Agent, Cascade, Ensemble, Fallback
 from headgate.config.values import Count, Duration, Money, Secret, Size, plain
 
 STRATEGIES = ("fallback", "route", "cascade", "ensemble", "agent", "experiment")

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from headgate.config.errors import ConfigError, Problem
+from headgate.config.experiments import Arm as ArmSection
+from headgate.config.experiments import Experiment as ExperimentSection
 from headgate.config.model import Config, Entry, PythonTool
+from headgate.config.routing import Hours as HoursSection
+from headgate.config.routing import Route as RouteSection
+from headgate.config.routing import TaskRule
 from headgate.config.strategies import Agent as AgentSection
-from headgate.config.strategies import Arm as ArmSection
 from headgate.config.strategies import Cascade as CascadeSection
 from headgate.config.strategies import Ensemble as EnsembleSection
-from headgate.config.strategies import Experiment as ExperimentSection
-from headgate.config.strategies import Hours as HoursSection
-from headgate.config.strategies import Route as RouteSection
-from headgate.config.strategies import TaskRule
 from headgate.core.money import per_mtok
 from headgate.core.strategy import Knowledge, Strategy
 from headgate.strategies.agent import Agent
