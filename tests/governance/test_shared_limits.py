@@ -14,7 +14,8 @@ from headgate.core.fleet import Draw, Drawn
 from headgate.core.records import LimitSpec
 from headgate.governance.limits import Bucket, Limiter, headers_of, take_all
 from headgate.governance.places import ALONE
-from headgate.governance.slices import SharedLimits, Slice
+from headgate.governance.shared import SharedLimits
+from headgate.governance.slices import Slice
 from headgate.server.fleet import Fleet
 from headgate.stores.valkey import ValkeyShared
 from support.polling import until
@@ -233,7 +234,7 @@ async def test_one_replica_that_is_cut_off_adds_its_share_at_most(fleet, server:
 
 
 def beyond(replicas: list[Replica], limit: int) -> float:
-    """What an emptied store may cost (slices.py): each one's share, less what it or the store says was used."""
+    """What an emptied store may cost (shared.py): each one's share, less what it or the store says was used."""
     now, share, out = SYSTEM.monotonic(), limit / len(replicas), 0.0
     for replica in replicas:
         part = replica.limiters[0].requests

@@ -28,7 +28,7 @@ class People:
             "/admin/v1/keys": lambda request: self._desk.keys(),
             "/admin/v1/keys/{id}": lambda request: self._desk.key(request.path_params["id"]),
             "/admin/v1/teams": lambda request: self._desk.teams(),
-            "/admin/v1/budgets": lambda request: self._desk.budgets(),
+            "/admin/v1/budgets": lambda request: self._desk.spending.budgets(),
             "/admin/v1/usage": self._usage,
             "/admin/v1/usage.csv": self._usage_csv,
             "/admin/v1/activity": self._activity,
@@ -78,20 +78,21 @@ class People:
         return {"teams": await self._desk.teams()}
 
     async def _budgets_page(self, request: Request) -> dict[str, Any]:
-        rows = await self._desk.budgets()
+        rows = await self._desk.spending.budgets()
         return {"budgets": sorted(rows, key=lambda row: -row["share"])}
 
     async def _activity(self, request: Request) -> dict[str, Any]:
-        return await self._desk.activity(days=_number(request, "days", 30))
+        found = await self._desk.spending.activity(days=_number(request, "days", 30))
+        return {**found, "audit": await self._desk.audit(limit=100)}
 
     async def _csv(self, request: Request) -> Response:
-        found = await self._desk.activity(days=_number(request, "days", 30))
+        found = await self._desk.spending.activity(days=_number(request, "days", 30))
         heads = ["key", "name", "attempts", "failed", "tokens_in", "tokens_out", "cost_usd"]
         return PlainTextResponse(csv_text(heads, found["spend"]["key"]), media_type="text/csv")
 
     async def _usage(self, request: Request) -> list[dict[str, Any]]:
         by, since, until, where = _asked(request)
-        return await self._desk.usage(by=by, since=since, until=until, where=where)
+        return await self._desk.spending.usage(by=by, since=since, until=until, where=where)
 
     async def _usage_csv(self, request: Request) -> Response:
         return PlainTextResponse(

@@ -14,19 +14,18 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headgate.config.governance import Periods, Rates
-from headgate.config.values import duration, moment
+from headgate.config.values import duration
 from headgate.core.clock import SYSTEM, Clock
 from headgate.core.errors import Conflict, InvalidRequest, NotFound, StorageUnavailable
 from headgate.core.ids import new_id
 from headgate.core.money import dollars
 from headgate.core.ports import Store
 from headgate.core.principal import DOORS
-from headgate.core.records import AuditRecord, BudgetSpec, KeyRecord, LimitSpec, TeamRecord, UsageRow
-from headgate.governance.budgets import day_of, since_of
+from headgate.core.records import AuditRecord, BudgetSpec, KeyRecord, LimitSpec, TeamRecord
 from headgate.governance.governor import KeyedGovernor
 from headgate.governance.keys import NewKey, make_key, rotate_key, state_of
-from headgate.governance.rules import Rules, budget_specs, limit_spec
-from headgate.governance.spending import usage_rows
+from headgate.governance.rules import Rules, budget_specs, defined_teams, limit_spec
+from headgate.governance.spending import Spending
 
 LONGEST_NAME = 120
 OVERLAP = 3600.0
@@ -83,6 +82,7 @@ class Desk:
         self._rules = rules
         self._governor = governor
         self._clock = clock
+        self.spending = Spending(store, rules=rules, governor=governor, clock=clock)
         self.serving: asyncio.AbstractEventLoop | None = None
         """The loop that the governor lives in."""
 
@@ -209,95 +209,12 @@ class Desk:
         return team_view(team, keys=0, from_file=False)
 
     async def _teams(self) -> dict[str, TeamRecord]:
-        """By id, in order. The file's come first."""
-        found = {team.id: team for team in await self._store.teams()} | dict(self._rules().teams)
-        return dict(sorted(found.items()))
+        return defined_teams(await self._store.teams(), self._rules())
 
-    # -- budgets ---------------------------------------------------------------------------------------------------------
-    async def budgets(self) -> list[dict[str, Any]]:
-        """Every budget with what is booked in its window now, and what this process has reserved in it."""
-        now = self._clock.time()
-        day = day_of(now)
-        budgets = await self._all_budgets()
-        spent: dict[tuple[str, str], int] = {}
-        kinds = {(scope.partition(":")[0], since_of(spec.period, day)) for scope, spec, _ in budgets}
-        for kind, since in kinds:
-            start = 0.0 if not since else datetime.fromisoformat(since).replace(tzinfo=UTC).timestamp()
-            by = () if kind == "all" else (kind,)
-            for row in await self._store.usage(since=start, until=now + 86_400.0, by=by, where={}):
-                spent[":".join((kind, *row.group)), since] = row.cost
-        book = self._governor.book if self._governor is not None else None
-        out: list[dict[str, Any]] = []
-        for scope, spec, name in budgets:
-            since = since_of(spec.period, day)
-            window = book.windows.get((scope, since)) if book is not None else None
-            used = spent.get((scope, since), 0)
-            out.append(
-                {
-                    "scope": scope,
-                    "name": name,
-                    "period": spec.period,
-                    "hard": spec.hard,
-                    "since": since or None,
-                    "limit_usd": dollars(spec.limit),
-                    "spent_usd": dollars(used),
-                    "reserved_usd": dollars(window.reserved if window is not None else 0),
-                    "share": round(used / spec.limit, 4) if spec.limit else 1.0,
-                }
-            )
-        return out
-
-    async def _all_budgets(self) -> list[tuple[str, BudgetSpec, str]]:
-        """(scope, budget, display name), each once."""
-        rules, now = self._rules(), self._clock.time()
-        lines: dict[str, KeyRecord] = {}
-        for key in sorted(await self._store.keys(), key=lambda key: key.created):
-            if state_of(key, now) in ("active", "ending"):
-                lines[key.line or key.id] = key
-        found: dict[tuple[str, BudgetSpec], str] = {("all", spec): "the gateway" for spec in rules.all_budgets}
-        for team in (await self._teams()).values():
-            found |= {(f"team:{team.id}", spec): team.name for spec in team.budgets}
-        for line, key in lines.items():
-            found |= {(f"key:{line}", spec): key.name for spec in key.budgets or rules.key_budgets}
-            if key.user is not None:
-                found |= {(f"user:{key.user}", spec): key.user for spec in rules.users(key.user)}
-        for kind, named in (("model", rules.model_budgets), ("tag", rules.tag_budgets)):
-            found |= {(f"{kind}:{name}", spec): name for name, specs in named.items() for spec in specs}
-        return [(scope, spec, name) for (scope, spec), name in found.items()]
-
-    # -- activity --------------------------------------------------------------------------------------------------------
-    async def activity(self, *, days: int = 30) -> dict[str, Any]:
-        """Who spent what, and what operators did."""
-        now = self._clock.time()
-        names = {key.line or key.id: key.name for key in await self._store.keys()}
-        since = (int(now // 86_400) - max(1, min(days, 366)) + 1) * 86_400.0
-        spend: dict[str, list[dict[str, Any]]] = {}
-        for by in ("key", "user", "team", "model", "tag"):
-            rows = await self._store.usage(since=since, until=now + 86_400.0, by=(by,), where={})
-            spend[by] = [
-                {by: row.group[0], "name": names.get(row.group[0], row.group[0]) if by == "key" else row.group[0]}
-                | _sums(row)
-                for row in sorted(rows, key=lambda row: -row.cost)[:100]
-                if row.group[0]
-            ]
-        found = await self._store.usage(since=since, until=now + 86_400.0, by=("day",), where={})
-        dearest = max((row.cost for row in found), default=0) or 1
-        daily = [
-            {"day": row.group[0], "share": round(row.cost / dearest, 4)} | _sums(row)
-            for row in sorted(found, key=lambda row: row.group[0], reverse=True)
-        ]
-        return {"days": days, "daily": daily, "spend": spend, "audit": await self.audit(limit=100)}
-
-    async def usage(self, *, by: list[str], since: str, until: str, where: dict[str, str]) -> list[dict[str, Any]]:
-        """Attempts, tokens and US$ by any dimensions. Raises ValueError for what is no time or no dimension."""
-        now = self._clock.time()
-        start, end = moment(since, now), moment(until, now) + (1.0 if until == "now" else 0.0)
-        return usage_rows(by, await self._store.usage(since=start, until=end, by=by, where=where))
-
+    # -- what all have in common -----------------------------------------------------------------------------------------
     async def audit(self, *, limit: int = 100) -> list[dict[str, Any]]:
         return [msgspec.to_builtins(record) for record in await self._store.audits(max(1, min(limit, 1000)))]
 
-    # -- what all have in common -----------------------------------------------------------------------------------------
     async def note(self, actor: str, action: str, target: str, detail: str) -> None:
         """Of what was changed elsewhere."""
         await self._store.audit(self._record(actor, action, target, detail))
@@ -311,16 +228,6 @@ class Desk:
             return
         with contextlib.suppress(StorageUnavailable):
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._governor.refresh(), self.serving))
-
-
-def _sums(row: UsageRow) -> dict[str, Any]:
-    return {
-        "attempts": row.attempts,
-        "failed": row.failed,
-        "tokens_in": row.input,
-        "tokens_out": row.output,
-        "cost_usd": dollars(row.cost),
-    }
 
 
 def _read(kind: type[Any], given: Mapping[str, Any]) -> Any:

@@ -16,8 +16,8 @@ from headgate.governance.budgets import BudgetBook, Event, day_of
 from headgate.governance.keys import KeyRing, no_team, state_of
 from headgate.governance.limits import UNBOUNDED_OUTPUT, Limiter, take_all
 from headgate.governance.open import FREE
-from headgate.governance.rules import NO_LIMITS, Rules
-from headgate.governance.slices import SharedLimits
+from headgate.governance.rules import NO_LIMITS, Rules, defined_teams
+from headgate.governance.shared import SharedLimits
 
 POLL = 1.0
 """Seconds between looks at the store's version: a revoked key ends on every replica within two of them."""
@@ -98,9 +98,8 @@ class KeyedGovernor:
         self._load(self.ring.keys.values(), self._stored_teams)
 
     def _load(self, keys: Iterable[KeyRecord], stored: Sequence[TeamRecord]) -> None:
-        teams = {team.id: team for team in stored} | dict(self.rules.teams)
         self._stored_teams = stored
-        self.ring = KeyRing(keys, teams.values(), internal=self._internal)
+        self.ring = KeyRing(keys, defined_teams(stored, self.rules).values(), internal=self._internal)
         self.open = self._local and self._version is not None and not self.ring.keys
         self._profiles.clear()
         self._guards.clear()

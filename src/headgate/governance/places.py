@@ -11,7 +11,7 @@ from headgate.core.errors import StorageUnavailable
 from headgate.core.fleet import Seating
 
 if TYPE_CHECKING:
-    from headgate.governance.slices import SharedLimiter, SharedLimits
+    from headgate.governance.shared import SharedLimiter, SharedLimits
 
 AGAIN = 0.02
 """Seconds after a no in which the store is not asked again."""

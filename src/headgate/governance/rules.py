@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -37,6 +37,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     def users(self, user: str) -> Specs:
         return self.user_budgets.get(user) or self.user_budgets.get("*", ())
+
+
+def defined_teams(stored: Iterable[TeamRecord], rules: Rules) -> dict[str, TeamRecord]:
+    """By id, in order: the file's, and those of the store that the file does not name."""
+    return dict(sorted(({team.id: team for team in stored} | dict(rules.teams)).items()))
 
 
 def rules_of(config: Config) -> Rules:

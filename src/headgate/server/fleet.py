@@ -13,7 +13,7 @@ from headgate.core.clock import Clock
 from headgate.core.errors import StorageUnavailable
 from headgate.core.fleet import About, Member, Notice
 from headgate.core.ports import Shared
-from headgate.governance.slices import SharedLimits
+from headgate.governance.shared import SharedLimits
 from headgate.upstream.deployment import Vitals
 
 BEAT = 0.5

@@ -27,7 +27,7 @@ from headgate.governance.desk import Desk
 from headgate.governance.governor import KeyedGovernor
 from headgate.governance.keys import make_key
 from headgate.governance.rules import rules_of
-from headgate.governance.slices import SharedLimits
+from headgate.governance.shared import SharedLimits
 from headgate.net.transport.h1 import H1Transport
 from headgate.server.admin import CONSOLE, AdminPlane
 from headgate.server.alerting import open_alerts
