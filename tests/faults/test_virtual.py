@@ -92,6 +92,31 @@ def test_19_deltas_out_of_order_pass_in_their_own_format_and_end_cleanly_in_anot
     virtually(main)
 
 
+@pytest.mark.parametrize(
+    ("name", "steps", "stream", "seconds"),
+    [
+        ("silent from the first", streamed(after=10_000), True, 60),
+        ("silent after some words", [*streamed("Half", ending=s.Pause(10_000))], True, 60),
+        ("a word now and then", streamed(*["on "] * 40, every=50), True, 600),
+        ("a whole answer that does not come", answer(after=10_000), False, 600),
+    ],
+)
+def test_a_model_whose_limits_nobody_set_has_those_of_the_documentation(name, steps, stream, seconds):
+    """docs/reliability.md: 60 s of silence, 600 s in all."""
+
+    async def main() -> None:
+        it = VirtualGateway(
+            'providers: {openai: {base_url: "http://one/v1"}}\nmodels: {plain: {provider: openai, upstream: one}}\n'
+        )
+        it.fake.on("one", steps)
+        heard = await it.ask("plain", stream=stream)
+        assert heard.error is not None
+        assert not heard.finished if stream else heard.status == 504
+        assert seconds <= heard.took < seconds + 10, name
+
+    virtually(main)
+
+
 def test_47_a_storm_on_providers_that_are_all_down():
     async def main() -> None:
         it = VirtualGateway(CONFIG)
