@@ -7,7 +7,6 @@ router the average of something else, which loses on traffic that it has not see
 from __future__ import annotations
 
 import re
-from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,10 +21,14 @@ SHRINK = 8.0
 """Effective neighbours at which half of what they say is believed."""
 READ = 1200
 """Characters that are looked at: enough to know a prompt again, little enough to cost nothing."""
-_WORD = re.compile(r"\w+")
-_ASCII_WORDS = bytes(ord(chr(c).lower()) if chr(c).isalnum() or c == 95 else 32 for c in range(128)) + bytes(128)
-Features = Sequence[int]
-"""Hashes of words and of word pairs, each as often as it is there."""
+_WORDS = bytes(ord(chr(c).lower()) if chr(c).isalnum() or c == 95 else 32 for c in range(128)) + bytes(range(128, 256))
+_PUNCTUATION = re.compile(rb"\xe2[\x80\x81].|\xe3\x80.|\xef\xbc[\x80-\x8f\x9a-\xa0]|\xc2[\xa0-\xbf]|\xd8[\x8c\x9b\x9f]")
+"""In UTF-8: general (“ ” ‘ ’ – …), Chinese and Japanese, of full width, Latin (« » ¿ ¡) and Arabic."""
+WORDS_KEPT = 16_384
+PAIRED = 2_654_435_761
+"""Knuth's multiplicative constant (2**32 divided by the golden ratio): the hash of a pair tells its order."""
+Features = Any
+"""An array of hashes of words and of word pairs, each as often as it is there (uint32)."""
 
 
 class Neighbours:
@@ -81,17 +84,28 @@ class Neighbours:
         return out
 
 
+class _Hashed(dict[bytes, int]):
+    """CRC-32 of words, which is the same in every process. Forgets all where it holds too many."""
+
+    def __missing__(self, word: bytes) -> int:
+        if len(self) >= WORDS_KEPT:
+            self.clear()
+        digest = self[word] = crc32(word)
+        return digest
+
+
+_HASHED = _Hashed()
+
+
 def features(text: str) -> Features:
     """The text cannot be had back from them. Every routed request pays for this, so each step is one call."""
+    import numpy
+
     read = text[:READ]
-    if read.isascii():
-        words = read.encode().translate(_ASCII_WORDS).split()
-    else:
-        words = " ".join(_WORD.findall(read.lower())).encode().split()
-    alone = list(map(crc32, words))
-    following = b" ".join(words).replace(b" ", b"\n ").split(b"\n")[1:]  # each with the space before it
-    # crc32 goes on from where it was: this is that of "word next"
-    return array("I", [*alone, *map(crc32, following, alone)])
+    written = read.encode() if read.isascii() else _PUNCTUATION.sub(b" ", read.lower().encode("utf-8", "replace"))
+    words = written.translate(_WORDS).split()
+    alone = numpy.fromiter(map(_HASHED.__getitem__, words), numpy.uint32, len(words))
+    return numpy.concatenate((alone, alone[:-1] * PAIRED + alone[1:]))
 
 
 def vector(found: Features) -> Any:
@@ -99,7 +113,7 @@ def vector(found: Features) -> Any:
     import numpy
 
     out = numpy.zeros(SIZE, dtype=numpy.float32)
-    for digest, count in Counter(found).items():
+    for digest, count in Counter(found.tolist()).items():
         out[digest % SIZE] += (1.0 if digest & 0x10000 else -1.0) * count**0.5
     length = float(numpy.sqrt(out @ out))
     return out / length if length else out
