@@ -84,17 +84,21 @@ class Encoder:
         assert package.origin is not None
         folder = Path(package.origin).parent / "model"
         self._w = load_file(str(folder / "model.safetensors"))
-        self._tokens = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokens.no_padding()
-        self._tokens.enable_truncation(TOKENS)
+        self.tokens = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokens.no_padding()
+        self.tokens.enable_truncation(TOKENS)
 
     def vectors(self, prompts: list[str]) -> np.ndarray:
         return np.stack([self._vector(prompt) for prompt in prompts])
 
     def _vector(self, prompt: str) -> np.ndarray:
-        ids = self._tokens.encode(prompt).ids
+        mean = self.pooled(np.array(self.tokens.encode(prompt).ids))
+        return mean / np.linalg.norm(mean)
+
+    def pooled(self, ids: np.ndarray) -> np.ndarray:
+        """The mean of the last layer over a text's tokens; or over each row's, of texts of one length."""
         w = self._w
-        x = w["embeddings.word_embeddings.weight"][ids] + w["embeddings.position_embeddings.weight"][: len(ids)]
+        x = w["embeddings.word_embeddings.weight"][ids] + w["embeddings.position_embeddings.weight"][: ids.shape[-1]]
         x = self._norm(x + w["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
         for number in range(6):
             at = f"encoder.layer.{number}"
@@ -104,18 +108,17 @@ class Encoder:
                 inner * 0.5 * (1 + np.tanh(0.7978845608 * (inner + 0.044715 * inner**3)))
             )  # gelu, its usual approximation
             x = self._norm(x + self._line(inner, f"{at}.output.dense"), f"{at}.output.LayerNorm")
-        mean = x.mean(axis=0)
-        return mean / np.linalg.norm(mean)
+        return x.mean(axis=-2)
 
     def _attend(self, x: np.ndarray, at: str) -> np.ndarray:
         q, k, v = (
-            self._line(x, f"{at}.attention.self.{part}").reshape(len(x), 12, 32).transpose(1, 0, 2)
+            self._line(x, f"{at}.attention.self.{part}").reshape(*x.shape[:-1], 12, 32).swapaxes(-3, -2)
             for part in ("query", "key", "value")
         )
-        scores = q @ k.transpose(0, 2, 1) / np.sqrt(32)
+        scores = q @ k.swapaxes(-1, -2) / np.sqrt(32)
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         mixed = (scores / scores.sum(axis=-1, keepdims=True)) @ v
-        return self._line(mixed.transpose(1, 0, 2).reshape(len(x), 384), f"{at}.attention.output.dense")
+        return self._line(mixed.swapaxes(-3, -2).reshape(x.shape), f"{at}.attention.output.dense")
 
     def _line(self, x: np.ndarray, name: str) -> np.ndarray:
         return x @ self._w[f"{name}.weight"].T + self._w[f"{name}.bias"]
