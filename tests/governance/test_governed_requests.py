@@ -616,3 +616,25 @@ async def test_an_open_plane_is_governed_by_the_rules_alone():
             worst_case=2 * CENT,
             at=0.0,
         )
+
+
+def test_a_key_of_a_zone_sends_nothing_out_of_it_to_be_counted_or_kept(stage):
+    """What is only counted, or kept as a file, is read by its provider all the same."""
+    key, _ = stage.key(zone="private")
+    outside = [model.spec.name for model in stage.sim.models.values() if model.spec.provider != "meta"]
+
+    def seen() -> list[str]:
+        return [call.path for call in stage.sim.wire.calls if not call.path.startswith(("/meta/", "/_sim/"))]
+
+    before = stage.loop.call(seen)
+    for name in (*outside, *stage.gateway.house.snapshot.entries):
+        asked = {"model": name, "messages": ASK}
+        for path, body in (
+            ("/v1/messages/count_tokens", asked),
+            (f"/v1beta/models/{name}:countTokens", {"contents": [{"role": "user", "parts": [{"text": "x"}]}]}),
+        ):
+            assert stage.ask(path, body, key)[0] in (200, 403, 503), name
+    status, _, answer = stage.ask("/v1/files?provider=openai", FORM, key)
+    assert (status, answer["error"]["code"]) == (403, "model_not_allowed")
+    assert stage.ask("/v1/files?provider=openai", None, key)[0] == 403
+    assert stage.loop.call(seen) == before

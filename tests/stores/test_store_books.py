@@ -172,7 +172,7 @@ def named(id: str, name: str, **more: Any) -> JournalEntry:
     return intent(id, **(given | {"price_version": None, "reserved": None} | more))
 
 
-NOTHING = {"usage": None, "cost": 0, "outcome": "failed", "status": 404}
+NOTHING: dict[str, Any] = {"usage": None, "cost": 0, "outcome": "failed", "status": 404}
 
 
 async def test_names_that_clients_invent_are_one_row_of_sums_however_many_they_are(store: Store) -> None:

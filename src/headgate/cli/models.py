@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import urllib.error
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.error import HTTPError, URLError
 
 import typer
 
@@ -57,7 +57,7 @@ def _running(url: str, key: str) -> str:
     """What a gateway that runs there would serve to this key, or why it does not say; nothing where none answers."""
     try:
         offered = sorted(listed(url, key))
-    except urllib.error.HTTPError as error:
+    except HTTPError as error:
         if error.code in (401, 403) and key == NO_KEY:
             return f"\nthe gateway at {url} wants a key: HEADGATE_KEY=hg-... headgate models, or --key hg-..."
         return f"\nthe gateway at {url} does not say what it serves: {told(error)}"
@@ -118,7 +118,7 @@ def _health(url: str, *, as_json: bool) -> None:
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
             found = msgspec.json.decode(answer.read())
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, URLError) as error:
         no_gateway(url, error)
     if as_json:
         show_json(found["models"])

@@ -107,7 +107,8 @@ def _check_batch(house: House, principal: Principal) -> None:
 
 
 async def _home(plane: DataPlane, request: Request, principal: Principal, door: str, id: str) -> Deployment:
-    """Where the request belongs. Raises NotFound or InvalidRequest."""
+    """Where the request belongs. Raises NotFound, InvalidRequest, and PermissionDenied where that is outside the key's
+    zone."""
     house = plane.house
     if door == "batches" and request.method == "POST" and not id:
         try:
@@ -122,8 +123,13 @@ async def _home(plane: DataPlane, request: Request, principal: Principal, door: 
     havers: dict[str, Deployment] = {}
     for model in house.snapshot.models():
         for deployment in model.deployments:
-            if deployment.files:
+            if deployment.files and principal.zone in (None, model.zone):
                 havers.setdefault(deployment.provider, deployment)
+    if not havers and principal.zone is not None:
+        raise PermissionDenied(
+            f"This key is confined to models of the zone {principal.zone!r}, and no provider of it has {door}.",
+            code="model_not_allowed",
+        )
     wanted = request.argument("provider")
     if wanted is not None:
         havers = {name: deployment for name, deployment in havers.items() if name == wanted}
