@@ -121,18 +121,21 @@ async def _home(plane: DataPlane, request: Request, principal: Principal, door: 
         if not house.governor.open:
             raise NotFound(f"there is no such object in {door}: {id[:100]!r}")
     havers: dict[str, Deployment] = {}
+    outside: set[str] = set()
+    wanted = request.argument("provider")
     for model in house.snapshot.models():
         for deployment in model.deployments:
-            if deployment.files and principal.zone in (None, model.zone):
+            if not deployment.files or wanted not in (None, deployment.provider):
+                continue
+            if principal.zone in (None, model.zone):
                 havers.setdefault(deployment.provider, deployment)
-    if not havers and principal.zone is not None:
+            else:
+                outside.add(deployment.provider)
+    if outside and not havers:
         raise PermissionDenied(
-            f"This key is confined to models of the zone {principal.zone!r}, and no provider of it has {door}.",
+            f"This key is confined to the zone {principal.zone!r}; {', '.join(sorted(outside))} is not in it.",
             code="model_not_allowed",
         )
-    wanted = request.argument("provider")
-    if wanted is not None:
-        havers = {name: deployment for name, deployment in havers.items() if name == wanted}
     if not havers:
         raise NotFound(f"no configured provider has {door}" if wanted is None else f"{wanted[:100]!r} has no {door}")
     if len(havers) > 1:
