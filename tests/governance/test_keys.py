@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 import pytest
 
-from headgate.core.errors import AuthenticationFailed, PermissionDenied, StorageUnavailable
+from headgate.core.errors import AuthenticationFailed, Conflict, PermissionDenied, StorageUnavailable
 from headgate.core.principal import LOCAL, Principal
 from headgate.core.records import KeyRecord, TeamRecord
 from headgate.engine.snapshot import Snapshot, check_allowed, check_door
+from headgate.governance.desk import Desk
 from headgate.governance.governor import KeyedGovernor
 from headgate.governance.keys import KeyRing, make_key, rotate_key, state_of
 from headgate.governance.rules import Rules
+from headgate.stores.memory import MemoryStore
 from support.clock import FakeClock
 
 NOW = 1_795_500_000.0
@@ -295,3 +298,46 @@ def test_the_state_of_a_key_tells_of_a_missing_team_only_where_it_could_be_used(
     assert state_of(record(), NOW, ()) == "active"
     assert state_of(record(team="shop", revoked=NOW), NOW, ()) == "revoked"
     assert state_of(record(team="shop", expires=NOW), NOW, ()) == "expired"
+
+
+class Between(MemoryStore):
+    """Something happens between what is read of keys and what is written of them, once."""
+
+    then: Callable[[], Awaitable[object]] | None = None
+
+    async def keys(self):
+        found = await super().keys()
+        then, self.then = self.then, None
+        if then is not None:
+            await then()
+        return found
+
+
+async def test_a_key_that_is_revoked_while_it_is_rotated_stays_revoked():
+    store = Between()
+    desk = Desk(store, clock=FakeClock(NOW))
+    made = await desk.create({"name": "k"}, "test")
+    store.then = lambda: Desk(store, clock=FakeClock(NOW)).revoke(made["id"], "another")
+    with pytest.raises(Conflict):
+        await desk.rotate(made["id"], "test")
+    (key,) = await desk.keys()
+    assert (key["state"], key["rotated_to"]) == ("revoked", None)
+
+
+async def test_a_key_that_is_rotated_twice_at_once_has_one_successor():
+    store = Between()
+    desk = Desk(store, clock=FakeClock(NOW))
+    made = await desk.create({"name": "k"}, "test")
+    store.then = lambda: desk.rotate(made["id"], "another")
+    with pytest.raises(Conflict):
+        await desk.rotate(made["id"], "test")
+    assert sorted(key["state"] for key in await desk.keys()) == ["active", "ending"]
+
+
+async def test_a_key_that_is_rotated_while_it_is_revoked_is_revoked():
+    store = Between()
+    desk = Desk(store, clock=FakeClock(NOW))
+    made = await desk.create({"name": "k"}, "test")
+    store.then = lambda: desk.rotate(made["id"], "another")
+    found = await desk.revoke(made["id"], "test")
+    assert (found["state"], found["rotated_to"] is not None) == ("revoked", True), "the successor is a key of its own"

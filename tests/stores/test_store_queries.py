@@ -161,6 +161,24 @@ async def test_keys_and_teams_come_back_and_grow_the_version(store: Store) -> No
     assert await store.version() == before + 3
 
 
+async def test_of_many_that_change_a_key_at_once_one_does(open_store, store: Store) -> None:
+    others = [await open_store() for _ in range(3)] if isinstance(store, PostgresStore) else [store] * 3
+    old = KeyRecord(id="k1", hash="a" * 64, hint="wxyz", name="one", created=NOON)
+    await store.put_key(old)
+    before = await store.version()
+    changed = [msgspec.structs.replace(old, name=f"by {number}") for number in range(4)]
+    fresh = [KeyRecord(id=f"f{n}", hash=f"{n:064x}", hint="wxyz", name="next", created=NOON) for n in range(4)]
+    note = AuditRecord(at=NOON, actor="admin", action="key.rotate", target="k1")
+    crowd = (store, *others)
+    done = await asyncio.gather(*(one.swap_key(old, changed[n], fresh[n], note=note) for n, one in enumerate(crowd)))
+    assert sorted(done) == [False, False, False, True]
+    winner = done.index(True)
+    assert {key.id: key for key in await store.keys()} == {"k1": changed[winner], f"f{winner}": fresh[winner]}
+    assert len(await store.audits(9)) == 1
+    assert await store.version() == before + 1
+    assert not await store.swap_key(msgspec.structs.replace(old, id="nobody"), old)
+
+
 async def test_of_many_that_make_the_first_key_at_once_one_does(open_store, store: Store) -> None:
     others = [await open_store() for _ in range(7)] if isinstance(store, PostgresStore) else []  # or one process alone
     crowd = [store, *others, *[store] * (7 - len(others))]

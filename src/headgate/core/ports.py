@@ -158,6 +158,11 @@ class Store(Protocol):
         """Makes or changes them, and writes the note of that down: all or nothing."""
         ...
 
+    async def swap_key(self, old: KeyRecord, *keys: KeyRecord, note: AuditRecord | None = None) -> bool:
+        """As `put_key`, where the store still has `old` as it is. False, and nothing has changed, where somebody has
+        changed it since."""
+        ...
+
     async def put_first_key(self, key: KeyRecord, *, note: AuditRecord | None = None) -> bool:
         """As `put_key`, but only where no key was ever made: of many processes that ask at once, one does it. Whether it
         was this one."""

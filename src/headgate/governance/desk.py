@@ -28,6 +28,7 @@ from headgate.governance.rules import Rules, budget_specs, defined_teams, limit_
 from headgate.governance.spending import Spending
 
 LONGEST_NAME = 120
+TRIES = 5
 OVERLAP = 3600.0
 """Seconds that a rotated key goes on where nobody says otherwise."""
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -127,7 +128,9 @@ class Desk:
         )
         if wanted.hash is not None:
             return await self._adopt(record, wanted.hash, wanted.hint or "", actor)
-        return await self._made(make_key(record), "key.create", actor, record.name)
+        made = make_key(record)
+        await self._store.put_key(made.record, note=self._record(actor, "key.create", made.record.id, record.name))
+        return await self._shown(made)
 
     async def _adopt(self, record: KeyRecord, digest: str, hint: str, actor: str) -> dict[str, Any]:
         """A key whose secret we never see: whoever holds it goes on using it."""
@@ -141,15 +144,22 @@ class Desk:
         return key_view(key, self._clock.time(), await self._teams())
 
     async def revoke(self, id: str, actor: str) -> dict[str, Any]:
-        key, now = await self._found(id), self._clock.time()
-        if key.revoked is None or key.revoked > now:
-            key = msgspec.structs.replace(key, revoked=now)
-            await self._store.put_key(key, note=self._record(actor, "key.revoke", id, key.name))
-            await self._changed()
+        now = self._clock.time()
+        for _ in range(TRIES):
+            key = await self._found(id)
+            if key.revoked is not None and key.revoked <= now:
+                break
+            ended = msgspec.structs.replace(key, revoked=now)
+            if await self._store.swap_key(key, ended, note=self._record(actor, "key.revoke", id, key.name)):
+                key = ended
+                await self._changed()
+                break
+        else:
+            raise _changing()
         return key_view(key, now, await self._teams())
 
     async def rotate(self, id: str, actor: str, *, overlap: str | float | None = None) -> dict[str, Any]:
-        """The successor with its secret; the old key goes on for the overlap."""
+        """The successor with its secret; the old key goes on for the overlap, unless it is revoked meanwhile."""
         old, now = await self._found(id), self._clock.time()
         state = state_of(old, now, await self._teams())
         if state == "team_missing":
@@ -158,11 +168,13 @@ class Desk:
             raise Conflict(f"this key is {state}: only an active one can be rotated")
         seconds = OVERLAP if overlap is None else _duration(overlap, "overlap")
         ended, fresh = rotate_key(old, now=now, overlap=seconds)
-        return await self._made(fresh, "key.rotate", actor, f"{old.id}, which ends in {seconds:g} s", ended)
+        note = self._record(actor, "key.rotate", fresh.record.id, f"{old.id}, which ends in {seconds:g} s")
+        if not await self._store.swap_key(old, fresh.record, ended, note=note):
+            raise _changing()
+        return await self._shown(fresh)
 
-    async def _made(self, new: NewKey, action: str, actor: str, detail: str, *ended: KeyRecord) -> dict[str, Any]:
-        note = self._record(actor, action, new.record.id, detail)
-        await self._store.put_key(new.record, *ended, note=note)
+    async def _shown(self, new: NewKey) -> dict[str, Any]:
+        """With the secret, for this once."""
         await self._changed()
         view = key_view(new.record, self._clock.time(), await self._teams())
         return {**view, "secret": new.secret}
@@ -228,6 +240,10 @@ class Desk:
             return
         with contextlib.suppress(StorageUnavailable):
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._governor.refresh(), self.serving))
+
+
+def _changing() -> Conflict:
+    return Conflict("somebody else is changing this key just now: look at it again")
 
 
 def _read(kind: type[Any], given: Mapping[str, Any]) -> Any:

@@ -140,6 +140,12 @@ class MemoryStore:
         if note is not None:
             await self.audit(note)
 
+    async def swap_key(self, old: KeyRecord, *keys: KeyRecord, note: AuditRecord | None = None) -> bool:
+        if self._keys.get(old.id) != old:
+            return False
+        await self.put_key(*keys, note=note)
+        return True
+
     async def put_first_key(self, key: KeyRecord, *, note: AuditRecord | None = None) -> bool:
         if self._keys:
             return False

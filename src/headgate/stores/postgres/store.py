@@ -117,17 +117,17 @@ class PostgresStore:
         return [msgspec.json.decode(row[0], type=KeyRecord) for row in rows]
 
     async def put_key(self, *keys: KeyRecord, note: AuditRecord | None = None) -> None:
-        rows = [(key.id, key.hash, msgspec.json.encode(key).decode()) for key in keys]
+        await self._link.write(lambda c: _put_keys(c, keys, note))
 
-        async def write(connection: Any) -> None:
-            await connection.executemany(
-                "INSERT INTO virtual_keys VALUES ($1, $2, $3)"
-                " ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, body = excluded.body",
-                rows,
-            )
-            await _new_version(connection, note)
+    async def swap_key(self, old: KeyRecord, *keys: KeyRecord, note: AuditRecord | None = None) -> bool:
+        async def write(connection: Any) -> bool:
+            body = await connection.fetchval("SELECT body FROM virtual_keys WHERE id = $1 FOR UPDATE", old.id)
+            if body is None or msgspec.json.decode(body, type=KeyRecord) != old:
+                return False
+            await _put_keys(connection, keys, note)
+            return True
 
-        await self._link.write(write)
+        return await self._link.write(write)
 
     async def put_first_key(self, key: KeyRecord, *, note: AuditRecord | None = None) -> bool:
         body = msgspec.json.encode(key).decode()
@@ -239,6 +239,15 @@ class PostgresStore:
 
     async def aclose(self) -> None:
         await self._link.close()
+
+
+async def _put_keys(connection: Any, keys: Sequence[KeyRecord], note: AuditRecord | None) -> None:
+    await connection.executemany(
+        "INSERT INTO virtual_keys VALUES ($1, $2, $3)"
+        " ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, body = excluded.body",
+        [(key.id, key.hash, msgspec.json.encode(key).decode()) for key in keys],
+    )
+    await _new_version(connection, note)
 
 
 async def _new_version(connection: Any, note: AuditRecord | None) -> None:

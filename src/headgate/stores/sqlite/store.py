@@ -142,17 +142,17 @@ class SqliteStore(SqliteReader):
 
     # -- keys ----------------------------------------------------------------------------------------------------------
     async def put_key(self, *keys: KeyRecord, note: AuditRecord | None = None) -> None:
-        rows = [(key.id, key.hash, msgspec.json.encode(key).decode()) for key in keys]
+        await self._writer.do(lambda c: _put_keys(c, keys, note))
 
-        def write(connection: sqlite3.Connection) -> None:
-            connection.executemany(
-                "INSERT INTO virtual_keys VALUES (?, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, body = excluded.body",
-                rows,
-            )
-            _new_version(connection, note)
+    async def swap_key(self, old: KeyRecord, *keys: KeyRecord, note: AuditRecord | None = None) -> bool:
+        def write(connection: sqlite3.Connection) -> bool:
+            row = connection.execute("SELECT body FROM virtual_keys WHERE id = ?", (old.id,)).fetchone()
+            if row is None or msgspec.json.decode(row[0], type=KeyRecord) != old:
+                return False
+            _put_keys(connection, keys, note)
+            return True
 
-        await self._writer.do(write)
+        return await self._writer.do(write)
 
     async def put_first_key(self, key: KeyRecord, *, note: AuditRecord | None = None) -> bool:
         row = (key.id, key.hash, msgspec.json.encode(key).decode())
@@ -193,6 +193,15 @@ class SqliteStore(SqliteReader):
         await super().aclose()
         await asyncio.to_thread(self._writer.close)
         self._lock.free()
+
+
+def _put_keys(connection: sqlite3.Connection, keys: Sequence[KeyRecord], note: AuditRecord | None) -> None:
+    connection.executemany(
+        "INSERT INTO virtual_keys VALUES (?, ?, ?)"
+        " ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, body = excluded.body",
+        [(key.id, key.hash, msgspec.json.encode(key).decode()) for key in keys],
+    )
+    _new_version(connection, note)
 
 
 def _new_version(connection: sqlite3.Connection, note: AuditRecord | None) -> None:
