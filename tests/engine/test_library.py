@@ -71,7 +71,7 @@ async def test_strategies_as_plain_objects_without_a_file():
         config.providers[name] = config.providers[name].model_copy(update={"base_url": urls[name]})
     models = {
         "chain": Fallback("anthropic/claude-opus-4-7", "openai/gpt-5.5", retries=0),
-        "tasks": Route({"math": "panel"}, otherwise="chain", classifier="keyword"),
+        "tasks": Route({"math": "panel"}, otherwise="chain", classifier="keyword", keywords={"math": ["what"]}),
         "panel": Ensemble({"anthropic/claude-opus-4-7": 0.6, "openai/gpt-5.5": 0.4}, mode="vote"),
         "stairs": Cascade("openai/gpt-5.5", "anthropic/claude-opus-4-7"),
         "team": Agent(planner="chain", models=["chain"], budget={"max_cost": 2.0, "max_steps": 4}),
@@ -95,7 +95,11 @@ async def test_strategies_as_plain_objects_without_a_file():
         (lambda: Fallback(), "order"),
         (lambda: Fallback("a", retires=1), "retires"),
         (lambda: Ensemble("a"), "members"),
-        (lambda: Route({"code": "a"}, otherwise="b", threshold=7), "threshold"),
+        (
+            lambda: Route({"code": "a"}, otherwise="b", threshold=7),
+            "Route: threshold: at most 1 is expected here, not '7'",
+        ),
+        (lambda: Route({"code": "a"}, otherwise="b", classifier="keyword"), "Route: `classifier: keyword` needs"),
     ],
 )
 def test_a_plain_object_that_is_wrong_says_so_at_once(make, said):

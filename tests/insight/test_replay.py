@@ -283,10 +283,9 @@ def test_recorded_requests_are_classified_by_both_files(
     Path("requests.jsonl").write_text("\n".join(map(json.dumps, bodies)) + "\n\n", encoding="utf-8")
     Path("headgate.yaml").write_text(FILE, encoding="utf-8")
     Path("new.yaml").write_text(changed("        code: strong", "        code: weak"), encoding="utf-8")
-    Path("words.yaml").write_text(
-        FILE.replace("    route:\n", "    route:\n      classifier: keyword\n      keywords: {math: [python]}\n"),
-        encoding="utf-8",
-    )
+    words = "math: [python], code: [lambda], summary: [tldr], qa: [who is]"
+    keyed = FILE.replace("    route:\n", f"    route:\n      classifier: keyword\n      keywords: {{{words}}}\n")
+    Path("words.yaml").write_text(keyed, encoding="utf-8")
     found = json.loads(said(capsys, "replay", "new.yaml", "--requests", "requests.jsonl", "--json"))
     (change,) = found["changes"]
     assert (change["before"], change["after"], change["traces"]) == ("strong", "weak", ["line 1"])

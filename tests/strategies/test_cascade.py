@@ -412,7 +412,7 @@ def test_it_composes_with_other_strategies_and_survives_reloads(stage):
         ("{try: [a, a]}", "twice"),
         ("{try: [a, b], accept: {judge: c}}", "there is no model 'c'"),
         ("{try: [a, b], accept: {jugde: a}}", "did you mean 'judge'"),
-        ("{try: [a, b], floor: 2}", "less than or equal"),
+        ("{try: [a, b], floor: 2}", "at most 1 is expected here"),
     ],
 )
 def test_the_section_is_strict(text, problem):

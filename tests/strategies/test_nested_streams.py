@@ -15,7 +15,7 @@ providers: {openai: {base_url: "http://one/v1"}}
 models:
   a: {provider: openai, upstream: a, price: {input: 1, output: 1}}
   b: {provider: openai, upstream: b, price: {input: 1, output: 1}}
-  routed: {route: {classifier: keyword, tasks: {code: a}, otherwise: a}}
+  routed: {route: {classifier: keyword, keywords: {code: [lambda]}, tasks: {code: a}, otherwise: a}}
   fused: {ensemble: {mode: fuse, members: [a, b]}}
   inner: {fallback: {order: [a], rescue: error}}
   agent: {agent: {planner: a, models: [a]}}

@@ -58,7 +58,7 @@ def connect(
         show_json(list(CLIENTS)) if json else say("\n".join(CLIENTS))
         return
     if client not in CLIENTS:
-        from headgate.config.load import did_you_mean
+        from headgate.config.explain import did_you_mean
 
         fail(f"no lines for {client!r}{did_you_mean(client, CLIENTS)}; any OpenAI client takes base URL {url}/v1", 2)
     if run:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from headgate.config.sections import Section, SystemText, named_by
+from headgate.config.sections import MaxTokens, Section, SystemText, Temperature, TopP, named_by
 from headgate.config.values import Count, Duration, Money, Share
 
 
@@ -17,9 +17,9 @@ class Arm(Section):
     share: Share | None = None
     """Of the traffic. Arms without one divide what the others leave."""
     system: Annotated[SystemText, named_by("text")] | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: Count | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    max_tokens: MaxTokens | None = None
 
 
 class ExperimentGuard(Section):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
 import msgspec
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from headgate.config import document as yaml_document
 from headgate.config.document import Document, Path
 from headgate.config.errors import ConfigError, Problem
+from headgate.config.explain import did_you_mean, explain
 from headgate.config.model import Config, Entry
+from headgate.config.routed import route_problems
 
 _NOT_BUILT = {"cache", "guards", "experiments"}
 _TOOLS_NOT_BUILT = {"search", "database", "http", "vectors"}
@@ -50,7 +50,7 @@ def load_text(text: str, file: str = "", env: Mapping[str, str] | None = None) -
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(problems + [_explain(item, document) for item in error.errors()]) from error
+        raise ConfigError(problems + [explain(item, document, Config) for item in error.errors()]) from error
     problems += _references(config, document)
     if problems:
         raise ConfigError(problems)
@@ -76,55 +76,6 @@ def _unbuilt(data: dict[str, Any], document: Document) -> list[Problem]:
     return problems
 
 
-def _explain(error: Any, document: Document) -> Problem:
-    """pydantic's error in our words, at its place in the file."""
-    path: Path = tuple(step for step in error["loc"] if not (isinstance(step, str) and ("-" in step and "[" in step)))
-    message = re.sub(r"^Value error, ", "", error["msg"])
-    match error["type"]:
-        case "extra_forbidden":
-            name = str(path[-1])
-            message = f"unknown key {name!r}" + did_you_mean(name, _fields_at(path[:-1]))
-        case "missing":
-            message = f"`{path[-1]}` is missing"
-        case "model_type" | "dict_type":
-            message = "a section (key: value) is expected here" + (
-                ": an empty one is {}" if error["input"] is None else ""
-            )
-        case "literal_error":
-            expected = error["ctx"]["expected"]
-            given = str(error["input"])
-            message = f"{given!r} is not one of {expected}" + did_you_mean(given, re.findall(r"'([^']+)'", expected))
-    where = ".".join(str(step) for step in path)
-    return document.problem(path, f"{where}: {message}" if where and error["type"] != "extra_forbidden" else message)
-
-
-def _fields_at(path: Path) -> list[str]:
-    """The field names that the section at `path` knows; keys of mappings and indices of lists are passed over."""
-    current: type[BaseModel] | None = Config
-    for step in path:
-        info = current.model_fields.get(str(step)) if current is not None else None
-        if info is not None:
-            current = _section_in(info.annotation)
-    if current is None:
-        return []
-    return [info.alias or name for name, info in current.model_fields.items()]
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section type inside Optional, Annotated, dict or list."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        if (found := _section_in(inner)) is not None:
-            return found
-    return None
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 # -- what only the whole tells ---------------------------------------------------------------------------------------
 def references(entry: Entry) -> list[tuple[Path, str]]:
     """(path below the entry, name) of every entry that a strategy names."""
@@ -139,7 +90,7 @@ def references(entry: Entry) -> list[tuple[Path, str]]:
             out.append((("route", "learn", "judge"), entry.route.learn.judge.model))
         for task, rules in entry.route.tasks.items():
             for rule in rules:
-                names = [*(rule.models or [rule.model or ""]), *rule.downgrade]
+                names = [*([rule.model] if rule.model is not None else rule.models or []), *rule.downgrade]
                 out += [(("route", "tasks", task), name) for name in names]
     if entry.cascade is not None:
         cascade = entry.cascade
@@ -187,6 +138,7 @@ def _references(config: Config, document: Document) -> list[Problem]:
         if alias in config.models:
             problems.append(document.problem(("aliases", alias), f"{alias!r} is already a model"))
     problems += _governed(config, document)
+    problems += route_problems(config, document)
     return problems or _cycles(config, document) + _nested(config, document) + _within(config, document)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from headgate.config.sections import Section, SystemText, named_by
+from headgate.config.sections import MaxTokens, Section, SystemText, Temperature, TopP, named_by
 from headgate.config.values import Count, Duration, Money
 
 
@@ -14,12 +14,22 @@ class Choose(Section):
     """How one of several candidates is chosen: weights, or a floor of quality, or a budget."""
 
     quality: Annotated[float, Field(ge=0)] | None = None
+    """Left out: 1."""
     cost: Annotated[float, Field(ge=0)] | None = None
     latency: Annotated[float, Field(ge=0)] | None = None
     at_least: Annotated[float, Field(ge=0, le=1)] | None = None
     """Quality of at least this, at the lowest cost."""
     max_cost: Money | None = None
     """The best for at most this many US$ per request."""
+
+    @model_validator(mode="after")
+    def _chooses(self) -> Choose:
+        weights = (self.quality, self.cost, self.latency)
+        if self.at_least is not None and any(weight is not None for weight in weights):
+            raise ValueError("`at_least` chooses the cheapest that is so good: weights are not looked at beside it")
+        if self.quality == 0 and not self.cost and not self.latency and self.at_least is None:
+            raise ValueError("all weights are 0: nothing would choose")
+        return self
 
 
 class Hours(Section):
@@ -64,12 +74,12 @@ class TaskRule(Section):
     """What to do with requests of one task. Several rules of a task are a list: the first whose conditions hold counts."""
 
     model: str | None = None
-    models: list[str] | None = None
+    models: Annotated[list[str], Field(min_length=1)] | None = None
     choose: Choose | None = None
     system: Annotated[SystemText, named_by("text")] | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: Count | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    max_tokens: MaxTokens | None = None
     capabilities: list[str] = []
     """Candidates must have all of these."""
     zone: str | None = None
@@ -89,7 +99,13 @@ class TaskRule(Section):
     @model_validator(mode="after")
     def _some_model(self) -> TaskRule:
         if (self.model is None) == (self.models is None):
-            raise ValueError("a rule names either one model or models to choose from")
+            raise ValueError("a rule names either one `model:` or `models: [...]` to choose from")
+        if self.models is not None and len(set(self.models)) < len(self.models):
+            raise ValueError("`models` names one twice")
+        if self.max_cost is not None and self.choose is not None and self.choose.max_cost is not None:
+            raise ValueError(
+                "`max_cost` stands in the rule and in its `choose:`, where it means the same: leave one out"
+            )
         return self
 
 
@@ -104,9 +120,9 @@ class Route(Section):
     classifier: Literal["keyword", "learned", "model"] = "learned"
     model: str | None = None
     """The entry that classifies, with `classifier: model`: a cheap and fast one."""
-    deadline: Duration = 2.0
+    deadline: Annotated[Duration, Field(gt=0)] = 2.0
     """How long it may take, before the learned classifier's word counts."""
-    keywords: dict[str, list[str]] = {}
+    keywords: dict[str, Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]] = {}
     """Label → words, with `classifier: keyword`."""
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     """Below this confidence the task is unknown; left out: the classifier's own."""
@@ -125,8 +141,15 @@ class Route(Section):
     def _asks_somebody(self) -> Route:
         if self.classifier == "model" and self.model is None:
             raise ValueError("`classifier: model` needs `model:`, the entry that classifies")
+        if self.classifier != "model" and self.model_fields_set & {"model", "deadline"}:
+            key = "model" if self.model is not None else "deadline"
+            raise ValueError(f"`{key}:` is of the model that classifies: it needs `classifier: model`")
         if self.trained is not None and self.classifier == "keyword":
             raise ValueError("`trained:` is for the learned classifier; this route has `classifier: keyword`")
+        if self.classifier == "keyword" and not self.keywords:
+            raise ValueError("`classifier: keyword` needs `keywords:`, as in {code: [python, function]}")
+        if self.classifier != "keyword" and self.keywords:
+            raise ValueError(f"`keywords:` needs `classifier: keyword`; this route has `classifier: {self.classifier}`")
         if self.embedder is not None and self.trained is None:
             raise ValueError("`embedder:` needs `trained:`, the file that `headgate train --embedder` fitted to it")
         return self

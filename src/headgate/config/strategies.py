@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from headgate.config.sections import Section, named_by
+from headgate.config.sections import Section, Temperature, named_by
 from headgate.config.values import Count, Duration, Money, plain
 
 
@@ -72,7 +72,16 @@ class Accept(Section):
     @field_validator("answer_schema", mode="before")
     @classmethod
     def _numbers(cls, value: Any) -> Any:
-        return plain(value)
+        schema = plain(value)
+        if isinstance(schema, dict):
+            from jsonschema import Draft202012Validator, SchemaError  # seldom needed, and slow to import
+
+            try:
+                Draft202012Validator.check_schema(schema)
+            except SchemaError as error:
+                at = ".".join(map(str, error.absolute_path))
+                raise ValueError(f"no JSON Schema{f' at {at}' if at else ''}: {error.message[:200]}") from error
+        return schema
 
 
 class Measure(Section):
@@ -146,7 +155,7 @@ class Ensemble(Section):
 
     mode: Literal["best", "vote", "fuse"] = "best"
     members: Annotated[list[Member], BeforeValidator(_members), Field(min_length=2, max_length=8)]
-    temperature: float | None = None
+    temperature: Temperature | None = None
     judge: Annotated[Judge, named_by("model")] | None = None
     when: When | None = None
     """Only where another strategy reaches it; called by its own name it always runs."""

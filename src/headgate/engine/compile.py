@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from headgate.catalog.catalog import Row, lookup
 from headgate.config.errors import ConfigError, Problem
+from headgate.config.explain import did_you_mean
 from headgate.config.governance import Periods
-from headgate.config.load import did_you_mean
 from headgate.config.model import Config, Entry, Provider
 from headgate.config.model import Price as ConfigPrice
 from headgate.config.values import Secret

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from headgate.config.errors import ConfigError, Problem
+from headgate.config.explain import said
 from headgate.config.model import Entry
 
 
@@ -27,16 +28,17 @@ class Plain:
         try:
             self.entry = Entry.model_validate({self.kind: settings})
         except ValidationError as error:
-            place = type(self).__name__
-            problems = [
-                Problem(f"{'.'.join(map(str, item['loc'][1:])) or self.kind}: {item['msg']}", place, 0, 0)
-                for item in error.errors()
-            ]
+            problems = [self._problem(item) for item in error.errors()]
             raise ConfigError(problems) from error
 
+    def _problem(self, error: Any) -> Problem:
+        path, message = said(error, Entry)
+        where = ".".join(str(step) for step in path[1:])
+        return Problem(f"{where}: {message}" if where else message, type(self).__name__)
+
     def __repr__(self) -> str:
-        said = self.entry.model_dump(exclude_unset=True, by_alias=True)[self.kind]
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in said.items())})"
+        given = self.entry.model_dump(exclude_unset=True, by_alias=True)[self.kind]
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
 
 class Fallback(Plain):

@@ -66,7 +66,12 @@ models:
   llama-4: {{provider: meta, upstream: llama-4-maverick, cost_per_1k: 0.005, timeout: {times}}}
   deepseek-v4: {{provider: deepseek, upstream: deepseek-chat, cost_per_1k: 0.008, timeout: {times}}}
   reliable: {{fallback: [claude-4.7, gpt-5.5, gemini-3.0, llama-4]}}
-  auto: {{route: {{classifier: keyword, tasks: {{code: claude-4.7, math: deepseek-v4}}, otherwise: reliable}}}}
+  auto:
+    route:
+      classifier: keyword
+      keywords: {{code: [lambda], math: [lemma]}}
+      tasks: {{code: claude-4.7, math: deepseek-v4}}
+      otherwise: reliable
   careful: {{ensemble: {{mode: best, members: [claude-4.7, gpt-5.5, gemini-3.0], judge: llama-4}}}}
   voted: {{ensemble: {{mode: vote, members: [claude-4.7, gemini-3.0, deepseek-v4]}}}}
   fused: {{ensemble: {{mode: fuse, members: [claude-4.7, gemini-3.0], judge: llama-4}}}}

@@ -14,9 +14,9 @@ import msgspec
 from headgate.core.chat import ChatRequest, text_of
 from headgate.core.request import Request
 from headgate.core.strategy import Run
+from headgate.core.tasks import LABELS, UNKNOWN
 
-LABELS = ("code", "summary", "creative", "analysis", "translation", "math", "qa", "chat", "extraction")
-UNKNOWN = "unknown"
+__all__ = ["LABELS", "UNKNOWN", "Asked", "AskingClassifier", "Classifier", "Level", "Task", "asked_of"]
 Level = Literal["keyword", "learned", "model"]
 
 
