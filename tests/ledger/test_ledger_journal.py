@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from headgate.core import failpoints
-from headgate.core.errors import StorageUnavailable
+from headgate.core.errors import InternalError, StorageUnavailable
+from headgate.ledger import segments as segmenting
+from headgate.ledger import tail as tailing
 from headgate.ledger.journal import Journal
 from headgate.ledger.segments import dead_holders, segments
 from headgate.ledger.tail import Tail, TailOptions
@@ -118,6 +120,51 @@ async def test_a_store_that_is_down_delays_and_loses_nothing(make, monkeypatch) 
     await settled(ledger)
     assert await spent(ledger.store) == 300
     assert [kind for kind, _ in ledger.events] == ["store_unavailable", "store_available"]
+    await ledger.stop()
+
+
+@pytest.mark.parametrize("what", ["sweep", "prune"])
+async def test_what_goes_wrong_with_housekeeping_does_not_end_the_ledger(make, monkeypatch, what) -> None:
+    ledger = make(retention=60.0)
+    failed = threading.Event()
+
+    async def broken(*args, **options):
+        failed.set()
+        raise InternalError("a defect")
+
+    monkeypatch.setattr(tailing, "SWEEP_EVERY", 0.0)
+    monkeypatch.setattr(ledger.store, what, broken)
+    ledger.tail.start()
+    await until(failed.is_set)
+    for n in range(3):
+        ledger.journal.intend(intent(f"at_{n}"))
+        ledger.journal.settle(outcome(f"at_{n}", cost=1))
+    await settled(ledger)
+    assert await spent(ledger.store) == 3
+    await until(lambda: [facts["what"] for kind, facts in ledger.events if kind == "ledger_failed"] == [what])
+    monkeypatch.undo()
+    await ledger.stop()
+
+
+async def test_a_journal_that_cannot_be_read_for_a_while_is_carried_on_when_it_can(make, monkeypatch) -> None:
+    ledger = make()
+    ledger.journal.recent.put = lambda *entry: None  # what was written is read from the file
+    bad, pread = True, os.pread
+
+    def flaky(*args):
+        if bad:
+            raise OSError(5, "Input/output error")
+        return pread(*args)
+
+    monkeypatch.setattr(segmenting.os, "pread", flaky)
+    ledger.tail.start()
+    ledger.journal.intend(intent())
+    ledger.journal.settle(outcome())
+    await until(lambda: any(kind == "ledger_failed" for kind, _ in ledger.events))
+    bad = False
+    await settled(ledger)
+    assert await spent(ledger.store) == 300
+    assert [facts["what"] for kind, facts in ledger.events if kind == "ledger_failed"] == ["carry"], "said once"
     await ledger.stop()
 
 
@@ -387,6 +434,30 @@ async def test_a_torn_last_entry_is_no_entry(tmp_path: Path) -> None:
     store, _, tail, events = await restart(tmp_path)
     assert [made.id for made, _ in await store.attempts("tr_1")] == ["at_1"]
     assert events[0][1]["torn_bytes"] > 100
+    await tail.stop()
+    await store.aclose()
+
+
+async def test_a_dead_journal_that_cannot_be_replayed_stays_and_holds_nobody_up(tmp_path: Path, monkeypatch) -> None:
+    die_with(tmp_path, lambda journal: journal.intend(intent("at_1", reserved=5)))
+    end_holder = SqliteStore.end_holder
+
+    async def broken(*args, **options):
+        raise InternalError("a defect")
+
+    monkeypatch.setattr(SqliteStore, "end_holder", broken)
+    store, journal, tail, events = await restart(tmp_path)
+    journal.intend(intent("at_2"))
+    journal.settle(outcome("at_2", cost=7))
+    await until(lambda: journal.behind == 0)
+    assert await spent(store) == 12, "what was open is booked as unknown, and what came since is booked"
+    assert [facts["what"] for kind, facts in events if kind == "ledger_failed"] == ["replay"]
+    monkeypatch.setattr(SqliteStore, "end_holder", end_holder)
+    await tail.stop()
+    await store.aclose()
+    store, _, tail, events = await restart(tmp_path)
+    assert [kind for kind, _ in events] == ["journal_replayed"]
+    assert await spent(store) == 12
     await tail.stop()
     await store.aclose()
 

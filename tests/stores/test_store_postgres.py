@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from headgate.core.errors import StorageUnavailable
+from headgate.ledger.journal import Journal
+from headgate.ledger.tail import Tail, TailOptions
 from headgate.stores.migrations import Step, steps
 from headgate.stores.postgres import PostgresStore
 from headgate.stores.postgres.link import migrate
@@ -54,6 +57,48 @@ async def test_many_processes_start_and_write_at_once(url: str) -> None:
     assert (row.attempts, row.cost) == (301, 301)
     for store in stores:
         await store.aclose()
+
+
+@pytest.mark.parametrize(
+    ("away", "back"),
+    [
+        ("ALTER TABLE usage_days RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO usage_days"),
+        ("REVOKE ALL ON usage_days FROM modest", "GRANT ALL ON usage_days TO modest"),
+    ],
+    ids=["tables", "rights"],
+)
+async def test_a_database_without_its_tables_or_rights_is_down_and_no_entry_is_to_blame(
+    url: str, tmp_path: Path, away: str, back: str
+) -> None:
+    owner, superuser = await asyncpg.connect(url), PostgresStore(url)
+    await superuser.apply([intent("at_0")], holder="h0")  # the schema, and the day's partition
+    await owner.execute("DROP ROLE IF EXISTS modest")
+    await owner.execute("CREATE ROLE modest LOGIN")
+    await owner.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO modest")
+    await owner.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO modest")
+    await owner.execute("GRANT ALL ON SCHEMA public TO modest")
+    store = PostgresStore(url.replace("postgres@", "modest@"))
+    journal = Journal(tmp_path / "journal")
+    tail = Tail(journal, store, TailOptions(every=0.005))
+    await owner.execute(away)
+    tail.start()
+    journal.intend(intent("at_1"))
+    journal.settle(outcome("at_1", cost=300))
+    async with asyncio.timeout(20):
+        while tail.store_error is None and not tail.quarantined:  # noqa: ASYNC110 - another thread works
+            await asyncio.sleep(0.01)
+        assert tail.store_error == "the database lacks tables, or rights on them"
+        await owner.execute(back)
+        while journal.behind:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert tail.quarantined == 0
+    assert await spent(superuser) == 300
+    await tail.stop()
+    await store.aclose()
+    await superuser.aclose()
+    await owner.execute("DROP OWNED BY modest")
+    await owner.execute("DROP ROLE modest")
+    await owner.close()
 
 
 async def test_leases_of_many_processes_never_pass_the_limit(url: str) -> None:

@@ -20,7 +20,7 @@ from headgate.core.ports import Store
 from headgate.core.records import JournalEntry
 from headgate.ledger.frames import frame
 from headgate.ledger.journal import Journal
-from headgate.ledger.segments import SegmentReader, dead_holders, segment_path
+from headgate.ledger.segments import DeadHolder, SegmentReader, dead_holders, segment_path
 
 EVERY = 0.2
 BATCH = 2000
@@ -67,6 +67,7 @@ class Tail:
         self._main: asyncio.AbstractEventLoop | None = None
         self.recovered = threading.Event()
         """Set once the journals of dead processes are in the store."""
+        self._said: set[tuple[str, str]] = set()
         self.applied_entries = 0
         self.quarantined = 0
         self.store_error: str | None = None
@@ -99,7 +100,12 @@ class Tail:
         pruning: asyncio.Task[None] | None = None
         while not self._stopping:
             now = self._clock.monotonic()
-            if await self._carry():
+            try:
+                carried = await self._carry()
+            except Exception as error:  # noqa: BLE001 - the files may be read again when their disk can
+                carried = True
+                self._fail("carry", error)
+            if carried:
                 idle_since = now
             if now - tended >= TEND_EVERY:
                 tended = now
@@ -195,27 +201,31 @@ class Tail:
     async def _recover(self) -> None:
         """The journals of processes that died: booked, then what they left open is closed and their leases end."""
         for dead in dead_holders(self._journal.directory):
-            booked = skipped = 0
-            whole = True
-            for path in dead.segments():
-                reader = SegmentReader(path)
+            try:
+                whole = await self._replay(dead)
+            except Exception as error:  # noqa: BLE001 - its files stay for the next start, ours are carried on
+                self._fail("replay", error)
+                dead.close(forget=False)
+                continue
+            dead.close(forget=whole)
+            if not whole:
+                break
+        self.recovered.set()
+
+    async def _replay(self, dead: DeadHolder) -> bool:
+        """False where the store would not, and we are told to stop."""
+        booked = skipped = 0
+        for path in dead.segments():
+            with contextlib.closing(SegmentReader(path)) as reader:
                 while entries := reader.read(BATCH, ended=True):
                     if not await self._book(entries, dead.holder):
-                        whole = False
-                        break
+                        return False
                     failpoints.reached("replay.half")
                     reader.done()
                     booked += len(entries)
                 reader.done()
                 skipped += reader.skipped
-                reader.close()
-                if not whole:
-                    break
-            whole = whole and await self._bury(dead.holder, dead.rebooted, booked, skipped)
-            dead.close(forget=whole)
-            if not whole:
-                break
-        self.recovered.set()
+        return await self._bury(dead.holder, dead.rebooted, booked, skipped)
 
     async def _bury(self, holder: str, rebooted: bool, booked: int, skipped: int) -> bool:
         """False where the store would not, and we are told to stop."""
@@ -272,16 +282,33 @@ class Tail:
                 self._journal.rotate_if_idle()
 
     async def _sweep(self) -> None:
-        with contextlib.suppress(StorageUnavailable):  # told by _book; the next sweep finds the same rows
+        """Once more at the next sweep, which finds the same rows, where the store would not."""
+        try:
             count = await self._store.sweep(self._clock.time(), holder=None, charge=self._options.charge_unknown)
-            if count:
-                self._tell("attempts_lost", count=count)
+        except StorageUnavailable:
+            return  # told by _book
+        except Exception as error:  # noqa: BLE001 - the journal has to be carried on
+            self._fail("sweep", error)
+            return
+        if count:
+            self._tell("attempts_lost", count=count)
 
     async def _prune(self, retention: float) -> None:
-        with contextlib.suppress(StorageUnavailable):
+        try:
             days = await self._store.prune(self._clock.time() - retention)
-            if days:
-                self._tell("rows_pruned", days=days)
+        except StorageUnavailable:
+            return  # told by _book
+        except Exception as error:  # noqa: BLE001 - in an hour again
+            self._fail("prune", error)
+            return
+        if days:
+            self._tell("rows_pruned", days=days)
+
+    def _fail(self, what: str, error: Exception) -> None:
+        """What nobody expected: said once, whatever becomes of it, and tried again."""
+        if (what, repr(error)) not in self._said:
+            self._said.add((what, repr(error)))
+            self._tell("ledger_failed", what=what, error=repr(error))
 
     def _tell(self, kind: str, **facts: object) -> None:
         if self._on_event is not None and self._main is not None:

@@ -36,6 +36,8 @@ OF_THE_CALL = (
     asyncpg.SyntaxOrAccessError,
 )
 """What trying again would not change."""
+OF_THE_DATABASE = (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
+"""Tables or rights are away: a restore is under way, say. No entry is to blame, and all is well when they are back."""
 
 
 class Link:
@@ -73,6 +75,9 @@ class Link:
         async def told() -> T:
             try:
                 return await work()
+            except OF_THE_DATABASE as error:
+                said = "the database lacks tables, or rights on them"
+                raise StorageUnavailable(said, detail=repr(error)) from error
             except OF_THE_CALL as error:
                 raise InternalError("the store refused an entry", detail=repr(error)) from error
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
