@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
 from headgate.cli.output import fail, say, show_json
 
@@ -33,10 +34,11 @@ def check(
         compiler = Compiler(environment())
         missing, unpriced = compiler.missing(loaded.config), compiler.unpriced(loaded.config)
     except ConfigError as error:
+        problems = [one if one.file else replace(one, file=str(file)) for one in error.problems]
         if json:
-            show_json({"ok": False, "problems": error.problems})
+            show_json({"ok": False, "problems": problems})
             raise SystemExit(1) from error
-        fail(str(error))
+        fail(str(ConfigError(problems)))
     bad = strict and bool(missing)
     if json:
         show_json(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from headgate.core.errors import BudgetExceeded, DeadlineExceeded, InvalidRequest
+from headgate.core.money import dollars
 
 MAX_DEPTH = 8
 
@@ -74,7 +75,12 @@ class Envelope:
             if envelope.calls_left is not None and envelope.calls_left < 1:
                 raise BudgetExceeded("the request has used all the calls it was given", code="calls_exhausted")
             if envelope.money is not None and envelope.spent + envelope.committed + worst > envelope.money:
-                raise BudgetExceeded("the request's own cost limit does not cover this call", code="max_cost_exceeded")
+                left = max(envelope.money - envelope.spent - envelope.committed, 0)
+                raise BudgetExceeded(
+                    f"the request's own cost limit does not cover this call: it may cost up to ${dollars(worst)}, "
+                    f"${dollars(left)} is left; a lower max_tokens makes it less",
+                    code="max_cost_exceeded",
+                )
         if self.purse is not None:
             self.purse.commit(worst)
         for envelope in chain:

@@ -86,7 +86,8 @@ class Snapshot:
             return Resolved(asked)
         if not self.entries:
             raise ModelNotFound("There is no model at all: set a provider key (OPENAI_API_KEY, ...) or give a file.")
-        raise ModelNotFound(f"The model {asked[:100]!r} does not exist or is not offered here.", param="model")
+        hint = f" Suffixes are {', '.join(f':{one}' for one in sorted(SUFFIXES))}." if stem in self.entries else ""
+        raise ModelNotFound(f"The model {asked[:100]!r} does not exist or is not offered here.{hint}", param="model")
 
     def model(self, name: str) -> Model | None:
         """A physical model, by entry or by direct address (`provider/upstream-id`)."""

@@ -84,7 +84,10 @@ def _candidates(prepared: Prepared) -> list[dict[str, Any]]:
             row["latency_ms"] = _milliseconds(child.predicted_latency)
             if child.strategy != "single":
                 row["order"] = child.order
-        out.append({**row, **own.get(name, {})})
+        more = own.get(name, {})
+        if name in plan.order:  # the default is asked, also where a rule's filter keeps it out
+            more = {key: value for key, value in more.items() if key != "out"}
+        out.append({**row, **more})
     return out
 
 

@@ -26,7 +26,7 @@ from headgate.strategies.route.needs import needs_of
 from headgate.strategies.route.neighbours import features
 from headgate.strategies.route.rules import Rule, rule_for
 from headgate.strategies.route.strengths import Strengths, prior_by
-from headgate.strategies.route.words import because, circumstances, next_because, shown, who_bounds
+from headgate.strategies.route.words import because, circumstances, default_because, next_because, shown, who_bounds
 from headgate.strategies.single import worst_of
 
 STICKY = 3600.0
@@ -152,15 +152,8 @@ class Route:
         """The plan for a task that somebody has named; as pure. `covered`: as `Options.covered`, for this plan."""
         rule = rule_for(self.rules.get(task.label, ()), run)
         choice = self._choose(task, rule, covered, request, run)
-        inside = [row for row in choice.rows if row.out is None]
-        order = [row.info.name for row in inside]
-        reasons = {row.info.name: row.out for row in choice.rows if row.out is not None}
-        for place, row in enumerate(inside):
-            reasons[row.info.name] = because(task, choice.note) if place == 0 else next_because(row)
-        if rule is not None:
-            # A rule may name strategies too: they have no catalogue row to be ranked by, and keep their place.
-            ranked = {row.info.name for row in choice.rows}
-            order += [name for name in rule.models if name not in ranked and run.model(name) is None]
+        order, reasons = self._ordered(task, rule, choice, run)
+        ruled = set(order)
         if self.otherwise not in order:
             order.append(self.otherwise)
         costs = costs or Costs(request, run)
@@ -168,9 +161,9 @@ class Route:
             costs.note(row.info.name, row.worst)
         if choice.room is not None:
             order = costs.covered(order, choice.room) or order
-            inside = [row for row in inside if row.info.name in order]
-        reasons.setdefault(self.otherwise, f"no rule for {task.label!r}" if len(order) == 1 else "if the others fail")
-        first = inside[0] if inside else None
+        if self.otherwise not in ruled:
+            reasons[self.otherwise] = default_because(task, rule is not None, order, reasons.get(self.otherwise))
+        first = next((row for row in choice.rows if row.out is None and row.info.name in order), None)
         child = run.plan(order[0], request) if first is None else None
         plan = Plan(
             strategy=self.kind,
@@ -189,6 +182,22 @@ class Route:
         if (best := self._best(run)) is not None:
             plan.facts["baseline"] = best
         return plan
+
+    @staticmethod
+    def _ordered(task: Task, rule: Rule | None, choice: Choice, run: Run) -> tuple[list[str], dict[str, str]]:
+        """What the rule has for the task, best first; and of each candidate why it stands there, or what keeps it out."""
+        inside = [row for row in choice.rows if row.out is None]
+        order = [row.info.name for row in inside]
+        reasons = {row.info.name: row.out for row in choice.rows if row.out is not None}
+        for place, row in enumerate(inside):
+            reasons[row.info.name] = because(task, choice.note) if place == 0 else next_because(row)
+        if rule is not None:
+            # A rule may name strategies too: they have no catalogue row to be ranked by, and keep their place.
+            ranked = {row.info.name for row in choice.rows}
+            others = [name for name in rule.models if name not in ranked and run.model(name) is None]
+            order += others
+            reasons |= {name: because(task, None) if name == order[0] else next_because(None) for name in others}
+        return order, reasons
 
     def _choose(self, task: Task, rule: Rule | None, covered: int | None, request: Request, run: Run) -> Choice:
         prefer = request.options.prefer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from headgate.core.money import dollars
@@ -26,10 +27,20 @@ def who_bounds(pressed: int | None) -> str:
     return "the request may spend" if pressed is None else f"budgets cover (${dollars(pressed)})"
 
 
-def next_because(row: Candidate) -> str:
-    if row.behind is not None:
+def next_because(row: Candidate | None) -> str:
+    """`row` None: of a strategy, which is not ranked."""
+    if row is not None and row.behind is not None:
         return f"no better than {row.behind} in anything"
     return "the task's next candidate"
+
+
+def default_because(task: Task, has_rule: bool, order: Sequence[str], out: str | None) -> str:
+    """Of `otherwise`, where it stands as the safe default and not by the rule: `out` is what keeps it out of the rule."""
+    if len(order) > 1:
+        return "if the others fail"
+    if not has_rule:
+        return f"no rule for {task.label!r}"
+    return f"the default: none of the rule's models for {task.label!r} fits" + (f" (of this one: {out})" if out else "")
 
 
 def because(task: Task, note: str | None) -> str:
