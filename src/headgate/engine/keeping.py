@@ -21,8 +21,9 @@ from headgate.core.strategy import Knowledge
 
 EVERY = 20.0
 DEAD = 180.0
-LEAST = 1.0
-"""Seconds between saves that are asked for: a part may have some hundred kilobytes."""
+SHARE, LONGEST = 0.05, 1.0
+"""Saves that are asked for may take this share of the time (a part may have some hundred kilobytes), with at most so many
+seconds between them."""
 
 
 class Keeper:
@@ -39,6 +40,7 @@ class Keeper:
         self._written: set[str] = set()
         """Entries of which the store has a row of ours."""
         self._saved_at = -1e9
+        self._took = 0.0
         self._writing = asyncio.Lock()
         """Held from the packing of a part until the store has it: a later part is never replaced by an earlier one."""
         self._next: asyncio.Task[None] | None = None
@@ -75,6 +77,7 @@ class Keeper:
         """Also where nothing is new: that is how others know that this process lives. `last`: it ends, and says so."""
         async with self._writing:
             self._next = None  # from now on it is too late for this one
+            began = self._clock.monotonic()
             for entry, knowledge in self._known().items():
                 at = 0.0 if last else self._clock.time()
                 row = LearnedRow(entry=entry, holder=self._holder, at=at, body=knowledge.pack())
@@ -85,6 +88,7 @@ class Keeper:
                     self._written.discard(entry)
                     knowledge.forget()
             self._saved_at = self._clock.monotonic()
+            self._took = self._saved_at - began
 
     async def ready(self) -> None:
         """Before something is learned that must not be lost: a process that slept finds out whether others thought it dead
@@ -93,7 +97,7 @@ class Keeper:
             await self.save()
 
     async def kept(self) -> None:
-        """Returns once the store has all that was learned before. Those who ask within LEAST seconds share one save. Raises
+        """Returns once the store has all that was learned before. Those who ask while one has to wait share a save. Raises
         StorageUnavailable."""
         if self._next is None:
             self._next = asyncio.create_task(self._save_soon())
@@ -101,7 +105,8 @@ class Keeper:
         await asyncio.shield(self._next)
 
     async def _save_soon(self) -> None:
-        if (wait := self._saved_at + LEAST - self._clock.monotonic()) > 0:
+        pause = min(self._took * (1 / SHARE - 1), LONGEST)
+        if (wait := self._saved_at + pause - self._clock.monotonic()) > 0:
             await self._clock.sleep(wait)
         await self.save()
 
