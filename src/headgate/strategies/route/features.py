@@ -36,13 +36,10 @@ def features_of(text: str) -> Features:
     head, tail = tokens_of(fold(zones.head)), tokens_of(fold(zones.tail)) if zones.tail else []
     names = shape_of(text, zones)
     heard, closing = notions_of(head), notions_of(tail) if tail else []
-    body = notions_of(tokens_of(fold(zones.body))) if zones.body else []
     asked = dict.fromkeys([*heard, *closing])
     out = dict.fromkeys(names)
     for notion in asked:
         out[f"says {notion}"] = None
-    for notion in dict.fromkeys(body):
-        out[f"material {notion}"] = None
     _order(heard, "begins", out)
     if closing:
         _order(closing, "closing", out)

@@ -19,7 +19,7 @@ NEAR = 0.5
 MOST = 32
 SHRINK = 8.0
 """Effective neighbours at which half of what they say is believed."""
-READ = 1200
+READ = 600
 """Characters that are looked at: enough to know a prompt again, little enough to cost nothing."""
 _WORDS = bytes(ord(chr(c).lower()) if chr(c).isalnum() or c == 95 else 32 for c in range(128)) + bytes(range(128, 256))
 _PUNCTUATION = re.compile(rb"\xe2[\x80\x81].|\xe3\x80.|\xef\xbc[\x80-\x8f\x9a-\xa0]|\xc2[\xa0-\xbf]|\xd8[\x8c\x9b\x9f]")

@@ -8,10 +8,11 @@ from itertools import compress, islice
 
 import msgspec
 
-HEAD, TAIL, BODY = 280, 280, 300
-"""Characters of the first and last lines, where the instruction stands, and of the material between, that are read."""
-SHAPE = 1000
-"""Characters whose shape is looked at, from the beginning; the last TAIL ones as well."""
+HEAD, TAIL = 280, 280
+"""Characters of the first and last lines, where the instruction stands, that are read."""
+BEGINS, ENDS = 160, 240
+"""Characters whose shape is looked at, from the beginning and from the end of what is longer than both. With more of them,
+or with the words of the material between, unseen sources are labelled no better."""
 
 _COURTESY = re.compile(
     r"(?:\W*\b(?:hi|hello|hey|hiya|greetings|good (?:morning|day|evening|afternoon)|dear \w+|hola|buenas|bonjour|salut|hallo|guten tag|ol[aá]|oi|bom dia"
@@ -162,15 +163,12 @@ class Zones(msgspec.Struct, frozen=True):
 
     head: str
     tail: str
-    body: str
-    length: int
 
 
 def zones_of(text: str) -> Zones:
-    """Where the instruction may stand, and a sample of what is between."""
-    length = len(text)
-    if length <= HEAD and "\n" not in text:
-        return Zones(text, "", "", length)
+    """Where the instruction may stand."""
+    if len(text) <= HEAD and "\n" not in text:
+        return Zones(text, "")
     start = text[: HEAD * 2]
     cut = start.find("\n")
     while 0 <= cut < 50:  # a greeting or a label (`Question:`) is not the whole instruction
@@ -190,12 +188,12 @@ def zones_of(text: str) -> Zones:
         tail = tail[-TAIL:]
         dot = max(tail.find(mark) for mark in (". ", "。", "? ", "! ", "！", "؟ ", "। "))
         tail = tail[dot + 1 :] if 0 <= dot < TAIL - 20 else tail
-    return Zones(head, tail, rest[: max(0, len(rest) - len(tail))][:BODY], length)
+    return Zones(head, tail)
 
 
 def shape_of(text: str, zones: Zones) -> list[str]:
     """The names of what is seen, a stable vocabulary: the model's features and what explain shows."""
-    window = text if len(text) <= SHAPE else f"{text[: SHAPE - TAIL]}\n{text[-TAIL:]}"
+    window = text if len(text) <= BEGINS + ENDS else f"{text[:BEGINS]}\n{text[-ENDS:]}"
     seen = [_size(len(text))]
     add = seen.append
     lines = text.count("\n", 0, 8000)
