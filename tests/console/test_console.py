@@ -37,8 +37,9 @@ class Stage:
         self.loop = Loop()
         self.sim = Simulator(INSTANT)
         urls = self.loop.run(self.sim.start(0))
-        trial = "  trial: {experiment: {arms: {old: claude-4.7, new: gpt-5.5}}}\n"
-        text = EXAMPLE.read_text(encoding="utf-8").replace("\naliases:", f"\n{trial}\naliases:", 1)
+        more = "  trial: {experiment: {arms: {old: claude-4.7, new: gpt-5.5}}}\n"
+        more += "  named: {route: {classifier: model, model: llama-4, tasks: {math: gpt-5.5}, otherwise: reliable}}\n"
+        text = EXAMPLE.read_text(encoding="utf-8").replace("\naliases:", f"\n{more}\naliases:", 1)
         self.gateway = self.loop.call(lambda: RunningGateway(text, urls, env=ENV))
         self.loop.run(self.gateway.start())
         self.admin = AdminPlane(
@@ -227,7 +228,7 @@ def test_the_literal_test_of_the_mission_in_the_console(page, stage):
 def test_a_prompt_is_explained_and_no_model_called(page, stage):
     before = stage.loop.call(lambda: len(stage.sim.log))
     page.get_by_role("link", name="Routes", exact=True).click()
-    assert page.get_by_role("row", name="math").inner_text().split("\t")[2:4] == [
+    assert page.get_by_role("row", name="math deepseek-v4").inner_text().split("\t")[2:4] == [
         "deepseek-v4, claude-4.7",
         "quality 0.7, cost 0.3",
     ]
@@ -248,6 +249,10 @@ def test_a_prompt_is_explained_and_no_model_called(page, stage):
     page.locator("#explained [data-is=chosen]", has_text="careful (ensemble)").wait_for()
     panel = "Panel: claude-4.7, gpt-5.5, gemini-3.0 · mode best, judged by llama-4 (score) · incumbent claude-4.7"
     assert shown.locator("[data-is=may]").inner_text() == panel
+    page.select_option("#explain select", "named")
+    page.get_by_role("button", name="Explain").click()
+    page.locator("#explained [data-is=chosen]", has_text="named (route) → gpt-5.5").wait_for()
+    assert "llama-4 is asked for it when the request is answered" in shown.locator("[data-is=may]").inner_text()
     page.select_option("#explain select", "agent")
     page.get_by_role("button", name="Explain").click()
     page.locator("#explained [data-is=chosen]", has_text="agent (agent)").wait_for()

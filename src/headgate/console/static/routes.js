@@ -51,8 +51,9 @@ if (form) {
     part("candidates").replaceChildren(...found.candidates.map(candidate));
   }
 
-  // How a panel decides; what an agent may use.
-  function means({ ensemble, agent }) {
+  // Who is still asked for the task; how a panel decides; what an agent may use.
+  function means({ route, ensemble, agent }) {
+    if (route?.asks) return `The task is the learned classifier's guess: ${route.asks} is asked for it when the request is answered`;
     const judge = ensemble?.judge ? `, judged by ${ensemble.judge.model} (${ensemble.judge.style})` : "";
     if (ensemble?.panel?.length) return `Panel: ${ensemble.panel.join(", ")} · mode ${ensemble.mode}${judge} · incumbent ${ensemble.incumbent}`;
     if (agent) return `Models: ${Object.keys(agent.models).join(", ")} · tools: ${agent.tools.join(", ") || "none"} · at most ${agent.max_steps} steps`;
