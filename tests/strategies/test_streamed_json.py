@@ -153,6 +153,34 @@ def test_of_several_answers_in_one_stream_none_is_cut_while_it_speaks():
     virtually(main)
 
 
+@pytest.mark.parametrize("model", ["chain", "restarts", "told"])
+@pytest.mark.parametrize(
+    ("first", "second", "finish", "fits"),
+    [
+        ('{"n": 1}', '{"n": 2}', "stop", True),
+        ('{"n": 1}', '{"n": "two"}', "stop", False),
+        ('{"n": "one"}', '{"n": 2}', "stop", False),
+        ('{"n": 1}', '{"n": ', "length", True),
+    ],
+    ids=["both", "the second does not", "the first does not", "one says that it was cut"],
+)
+def test_of_several_answers_in_one_stream_each_is_looked_at(model, first, second, finish, fits):
+    def of(choice: int, delta: dict[str, Any], finish: str | None = None) -> s.Step:
+        return s.Body(chunk(delta, finish).replace(b'"index": 0', b'"index": %d' % choice))
+
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        said = [of(1, {"content": second}), of(0, {"content": first}), of(1, {}, finish), of(0, {}, "stop")]
+        it.fake.on("one", [SSE_HEAD, *said, s.Body(USAGE), s.Body(DONE), s.End()])
+        heard = await it.ask(model, stream=True, n=2, response_format=JSON)
+        assert (heard.body.endswith(DONE), heard.error is None) == (fits, fits), heard.body
+        assert fits or "does not fit" in heard.error["message"]
+        assert not it.fake.calls_of("two"), "several answers are continued by nobody"
+        it.ledger.check()
+
+    virtually(main)
+
+
 def test_a_stream_without_a_form_is_not_looked_at():
     async def main() -> None:
         heard = await gateway(*BAD).ask("chain", stream=True)

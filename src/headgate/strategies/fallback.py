@@ -202,7 +202,7 @@ class Fallback:
                 panic=cooling and self.when_all_cooling == "ask",
                 wait=cooling and self.when_all_cooling == "wait",
                 keep=self.rescue != "error",
-                misfit=partial(misfit_of_events, request.content()) if checks and _is_one_stream(request) else None,
+                misfit=partial(misfit_of_events, request.content()) if checks and request.stream else None,
             )
             answer = await run.attempt(name, request, policy=policy)
         if request.stream or not checks:
@@ -217,11 +217,6 @@ class Fallback:
             return await self._from(following, run.child(role="rescue"), rest, well, broken=(answer.model, error))
 
         return resuming(answer, asked, run, rest, go_on, rescue=self.rescue)
-
-
-def _is_one_stream(request: Request) -> bool:
-    """Of several answers in one stream the others go on after the first has finished: its finish cannot be held back."""
-    return request.stream and request.peek.n == 1
 
 
 async def _nested(request: Request, run: Run, target: Target) -> Answer:

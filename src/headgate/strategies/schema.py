@@ -7,17 +7,21 @@ from collections.abc import Sequence
 import msgspec
 
 from headgate.core.chat import ChatRequest, ToolCall, text_of
-from headgate.core.events import ChatAnswer, Collector, Event
+from headgate.core.events import ChatAnswer, Choice, Collector, Event
 from headgate.core.fits import misfit
 from headgate.core.request import Request
 
 
 def breaks_schema(request: ChatRequest, answer: ChatAnswer) -> str | None:
-    """What is wrong with the first choice's text, None where it fits or nothing was asked. Tool calls are no breach."""
+    """What is wrong with the first choice that does not fit, None where all do or nothing was asked. Tool calls are no
+    breach."""
     output = request.output
-    if output is None or output.kind == "text" or not answer.choices:
+    if output is None or output.kind == "text":
         return None
-    choice = answer.choices[0]
+    return next((problem for choice in answer.choices if (problem := _breach(request, choice)) is not None), None)
+
+
+def _breach(request: ChatRequest, choice: Choice) -> str | None:
     if any(isinstance(part, ToolCall) for part in choice.parts) or choice.finish in ("refusal", "content_filter"):
         return None
     return misfit_of(request, text_of(choice.parts))

@@ -346,9 +346,10 @@ class StreamAnswer:
     def _check(self, last: list[Event]) -> None:
         """Raises the fault of an answer that is complete and not what was asked for. One that tells of another end itself
         (cut at the client's maximum, refused) is given; one that is too long to be kept, too."""
-        if self._misfit is None or not self._keeping or self._reason not in (None, "stop"):
+        if self._misfit is None or not self._keeping or (self._several is None and self._reason not in (None, "stop")):
             return
-        if (problem := self._misfit(self.said() + last)) is not None:
+        said = self.said() + last
+        if (problem := self._misfit(said if self._several is None else self._several.complete(said))) is not None:
             raise fault("invalid_output", f"{self.model}'s answer does not fit the requested schema: {problem}")
 
     async def _settle(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from headgate.core.chat import FinishReason
 from headgate.core.dialect import EventParser
-from headgate.core.events import CONTENT, Event, Finished
+from headgate.core.events import CONTENT, CitationAdded, Event, Finished
 
 
 class Several:
@@ -13,7 +14,7 @@ class Several:
         self._wanted = wanted
         self._parser = parser
         self._open: set[int] = set()
-        self._done: set[int] = set()
+        self._done: dict[int, FinishReason] = {}
 
     @property
     def are_over(self) -> bool:
@@ -25,6 +26,14 @@ class Several:
         """One spoke and has not finished."""
         return bool(self._open)
 
+    def complete(self, said: list[Event]) -> list[Event]:
+        """Of what was said what belongs to answers that tell of no other end themselves."""
+        return [
+            event
+            for event in said
+            if not isinstance(event, (*CONTENT, CitationAdded)) or self._done.get(event.choice) == "stop"
+        ]
+
     def feed(self, frame: bytes) -> None:
         for event in self._parser.feed(frame):
             self.heard(event)
@@ -35,7 +44,7 @@ class Several:
 
     def heard(self, event: Event) -> None:
         if isinstance(event, Finished):
-            self._done.add(event.choice)
+            self._done.setdefault(event.choice, event.reason)
             self._open.discard(event.choice)
         elif isinstance(event, CONTENT) and event.choice not in self._done:  # a finish is told once
             self._open.add(event.choice)
