@@ -42,6 +42,7 @@ models:
       tasks:
         code: {{model: strong, downgrade: [middle, small]}}
         creative: {{model: strong}}
+  trial: {{experiment: {{arms: {{today: auto, asked: named}}}}}}
 """
 CODE = "Write a Python function that reverses a linked list."
 POEM = "Write a short poem about the sea."
@@ -246,3 +247,19 @@ def test_a_crowd_on_a_nearly_spent_budget_never_spends_beyond_it(stage: Stage, s
     spent, total, _ = stage.books(key)
     assert total == pytest.approx(sum(spent.values()))
     assert total <= budget
+
+
+def test_a_route_that_is_an_arm_of_an_experiment_downgrades_as_well(stage: Stage) -> None:
+    stage.names("code")
+    arms: set[str] = set()
+    for number in range(12):
+        key = stage.key(0.015)
+        prompt = f"{CODE} In at most {number + 3} lines."
+        status, headers, body = stage.ask(prompt, key, "trial", max_tokens=1000)
+        assert (status, headers["x-headgate-model"]) == (200, "middle"), body
+        arms.add(body["headgate"]["experiment"]["arm"])
+        assert [d["chosen"] for d in stage.decisions(headers, key) if d["kind"] == "downgrade"] == ["middle"]
+        assert stage.books(key)[1] <= 0.015
+    assert arms == {"today", "asked"}
+    key = stage.key(0.0001)
+    assert stage.ask(CODE, key, "trial", max_tokens=1000)[0] == 402

@@ -127,11 +127,16 @@ class Experiment:
                 order.append(side.model)
                 reasons[side.model] = because
         costs = [plan.worst_case for plan in plans]
+        worst, covered = None if None in costs else sum(cost or 0 for cost in costs), request.options.covered
+        if covered is not None and (worst is None or worst > covered):
+            worst = costs[0]  # the control answers for a failed arm if budgets cover it then
         return Plan(
             strategy=self.kind,
             order=order,
             reasons=reasons,
-            worst_case=None if None in costs else sum(cost or 0 for cost in costs),
+            worst_case=worst,
+            downgrades=plans[0].downgrades,
+            is_partial=plans[0].is_partial,
             facts={"experiment": self._facts(assigned)},
             data=assigned,
             predicted_cost=plans[0].predicted_cost,
