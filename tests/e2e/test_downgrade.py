@@ -42,6 +42,8 @@ models:
       tasks:
         code: {{model: strong, downgrade: [middle, small]}}
         creative: {{model: strong}}
+  chain: {{fallback: [auto, middle]}}
+  asked: {{fallback: [named, middle]}}
   trial: {{experiment: {{arms: {{today: auto, asked: named}}}}}}
 """
 CODE = "Write a Python function that reverses a linked list."
@@ -263,3 +265,25 @@ def test_a_route_that_is_an_arm_of_an_experiment_downgrades_as_well(stage: Stage
     assert arms == {"today", "asked"}
     key = stage.key(0.0001)
     assert stage.ask(CODE, key, "trial", max_tokens=1000)[0] == 402
+
+
+@pytest.mark.parametrize("model", ["chain", "asked"])
+def test_a_chain_over_a_route_keeps_what_budgets_cover(stage: Stage, model: str) -> None:
+    stage.names("code")
+    key = stage.key(0.015)  # middle may cost 0.011 for the route; not once more behind it
+    prompt = f"{CODE} In {model}."
+    status, headers, body = stage.ask(prompt, key, model, max_tokens=1000)
+    assert (status, headers["x-headgate-model"]) == (200, "middle"), body
+    decided = {d["kind"]: d for d in stage.decisions(headers, key)}
+    assert decided["downgrade"]["chosen"] == "middle"
+    assert "budgets do not cover it" in decided["skip"]["because"]
+    assert stage.books(key)[1] <= 0.015
+    key = stage.key(5.0)
+    status, headers, _ = stage.ask(f"{prompt} Again.", key, model, max_tokens=1000)
+    assert (status, headers["x-headgate-model"]) == (200, "strong")
+    assert not {"downgrade", "skip"} & {d["kind"] for d in stage.decisions(headers, key)}
+
+
+def test_a_chain_over_a_rule_without_a_downgrade_refuses_as_before(stage: Stage) -> None:
+    key = stage.key(0.015)
+    assert stage.ask(POEM, key, "chain", max_tokens=1000)[0] == 402

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache, partial
 from itertools import takewhile
 from typing import Literal
@@ -125,12 +125,18 @@ class Fallback:
         if not well and not cooling and unfits:
             raise unfits[0]
         order = well + [name for _, name in sorted(cooling, key=lambda pair: pair[0])]
+        covered, downgrades = request.options.covered, any(found.downgrades for found in outlooks.values())
+        if downgrades and covered is not None:
+            order, worst = _covered(order, covered, outlooks, reasons)
+            well = [name for name in well if name in order]
         first = outlooks[order[0]] if order else None
         return Plan(
             strategy=self.kind,
             order=order,
             reasons=reasons,
             worst_case=worst,
+            downgrades=downgrades,
+            is_partial=any(outlooks[name].is_partial for name in order),
             data=len(well),
             predicted_cost=first.cost if first is not None else None,
             predicted_latency=first.latency if first is not None else None,
@@ -230,6 +236,24 @@ async def _nested(request: Request, run: Run, target: Target) -> Answer:
         if run.envelope.remaining(run.clock.monotonic()) <= 0:
             raise
         raise fault("timeout", f"{target.name} gave no answer within {target.timeout:g} s") from error
+
+
+def _covered(
+    order: list[str], covered: int, outlooks: Mapping[str, Outlook], reasons: dict[str, str]
+) -> tuple[list[str], int | None]:
+    """Of an order what budgets cover together, the first ones first, and the worst of that; all of it where they cover
+    nothing: that is refused."""
+    kept: list[str] = []
+    spare = covered
+    for name in order:
+        worst = outlooks[name].worst
+        if worst is not None and worst <= spare:
+            kept.append(name)
+            spare -= worst
+    if not kept:
+        return order, None
+    reasons |= {name: "budgets do not cover it beside the others" for name in order if name not in kept}
+    return kept, covered - spare
 
 
 def _after(order: list[str], place: int) -> str | None:

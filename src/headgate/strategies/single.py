@@ -49,12 +49,15 @@ class Single:
 
 
 class Outlook(NamedTuple):
-    """What a plan foretells: nano-US$ at most and likely, seconds to the first content, None where not known; its tags."""
+    """What a plan foretells: nano-US$ at most and likely, seconds to the first content, None where not known; its tags, and
+    what it says of budgets."""
 
     worst: int | None
     cost: int | None
     latency: float | None
     tags: tuple[str, ...] = ()
+    downgrades: bool = False
+    is_partial: bool = False
 
 
 def outlook(name: str, info: ModelInfo | None, request: Request, run: Run) -> Outlook:
@@ -62,7 +65,14 @@ def outlook(name: str, info: ModelInfo | None, request: Request, run: Run) -> Ou
     if info is not None:
         return Outlook(worst_of(request, info), predicted(request, info.price), info.latency)
     plan = run.plan(name, request)
-    return Outlook(plan.worst_case, plan.predicted_cost, plan.predicted_latency, plan.tags)
+    return Outlook(
+        plan.worst_case,
+        plan.predicted_cost,
+        plan.predicted_latency,
+        plan.tags,
+        plan.downgrades,
+        plan.is_partial,
+    )
 
 
 def worst_of(request: Request, info: ModelInfo) -> int | None:
