@@ -11,7 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from headgate.core.errors import BudgetExceeded, RateLimited, StorageUnavailable, UpstreamFault, http_status
+from headgate.core.errors import (
+    BudgetExceeded,
+    RateLimited,
+    StorageUnavailable,
+    StorageUnsure,
+    UpstreamFault,
+    http_status,
+)
 from headgate.core.principal import LOCAL, Principal
 from headgate.core.records import BudgetSpec, KeyRecord, LimitSpec, TeamRecord
 from headgate.governance.budgets import LEASE_TIME, BudgetBook, since_of
@@ -454,6 +461,41 @@ async def test_store_loss_local_shares_what_was_left_among_the_replicas():
         except BudgetExceeded:
             break
     assert admitted == 4 + 95 // 4
+
+
+@pytest.mark.parametrize("kind", [StorageUnsure, StorageUnavailable])
+async def test_what_was_given_back_when_the_store_was_lost_is_spent_by_nobody_twice(kind):
+    class Breaking(MemoryStore):
+        breaks = False
+
+        async def release(self, *args: Any, **more: Any) -> None:
+            if self.breaks and kind is StorageUnavailable:
+                raise kind("lost before anything happened")
+            await super().release(*args, **more)
+            if self.breaks:
+                raise kind("lost in the commit")
+
+    store = Breaking()
+    fleet = await Fleet(hard(100 * CENT), replicas=2, store=store).start()
+    (await fleet.admit(CENT)).settle(cost=0, tokens=0)
+    (window,) = fleet.one.book.windows.values()
+    assert window.left == 5 * CENT, "a slice"
+    fleet.clock.now += 10
+    store.breaks = True
+    with pytest.raises(kind):
+        await fleet.one.book.tend()
+    store.breaks = False
+    fleet.clock.now += 1
+    assert window.left == (0 if kind is StorageUnsure else 5 * CENT)
+    admitted = 0
+    for replica in (1, 0):
+        for _ in range(200):
+            try:
+                await fleet.admit(CENT, replica=replica)
+                admitted += 1
+            except BudgetExceeded:
+                break
+    assert admitted == 100
 
 
 async def test_store_loss_open_goes_on_and_what_it_took_is_owed_afterwards():

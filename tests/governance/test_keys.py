@@ -182,6 +182,29 @@ async def test_without_the_store_known_keys_go_on_and_it_is_said_once():
     watching.cancel()
 
 
+async def test_a_defect_at_one_look_does_not_keep_revocations_from_the_next(monkeypatch):
+    clock, store, events = FakeClock(NOW), Shelf(), []
+    made = make_key(record())
+    store.put(made.record)
+    governor = KeyedGovernor(store, clock=clock, on_event=lambda kind, facts: events.append((kind, facts)))  # type: ignore[arg-type]
+    await governor.refresh()
+    watching = asyncio.create_task(governor.watch())
+    await asyncio.sleep(0)
+
+    async def broken() -> list[TeamRecord]:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(store, "teams", broken)
+    store.put(msgspec.structs.replace(made.record, revoked=NOW))
+    await clock.advance(1.0)
+    assert events == [("store_lost", {"detail": "ZeroDivisionError('a defect')"})]
+    monkeypatch.undo()
+    await clock.advance(1.0)
+    with pytest.raises(AuthenticationFailed):
+        governor.authenticate([made.secret])
+    watching.cancel()
+
+
 async def test_a_plane_is_open_only_while_no_key_was_ever_made():
     clock, store = FakeClock(NOW), Shelf()
     local, public = (KeyedGovernor(store, local=here, clock=clock) for here in (True, False))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from headgate.core.errors import StorageUnavailable
+from headgate.core.errors import StorageUnavailable, StorageUnsure
 from headgate.ledger.journal import Journal
 from headgate.ledger.tail import Tail, TailOptions
 from headgate.stores.migrations import Step, steps
@@ -99,6 +99,27 @@ async def test_a_database_without_its_tables_or_rights_is_down_and_no_entry_is_t
     await owner.execute("DROP OWNED BY modest")
     await owner.execute("DROP ROLE modest")
     await owner.close()
+
+
+async def test_who_loses_the_server_in_a_commit_is_told_that_nobody_knows(url: str) -> None:
+    store = PostgresStore(url)
+    await store.version()
+
+    async def cut(connection) -> None:
+        await connection.execute("UPDATE facts SET value = value + 1 WHERE name = 'version'")
+        connection.terminate()  # sent and answered; the commit never is
+
+    async def cut_before(connection) -> None:
+        connection.terminate()
+        await connection.execute("SELECT 1")
+
+    with pytest.raises(StorageUnsure):
+        await store._link.write(cut)
+    with pytest.raises(StorageUnavailable) as caught:
+        await store._link.write(cut_before)
+    assert not isinstance(caught.value, StorageUnsure)
+    assert await store.version() >= 0, "and the next one gets a new connection"
+    await store.aclose()
 
 
 async def test_leases_of_many_processes_never_pass_the_limit(url: str) -> None:

@@ -6,7 +6,7 @@
     │   │   ModelNotFound, MethodNotAllowed, RequestTimeout, Conflict, PayloadTooLarge, UnsupportedMediaType,
     │   │   IdempotencyMismatch, RateLimited, HeadersTooLarge
     ├── GatewayError         we are at fault, or we refuse to go on
-    │   └── InternalError, Overloaded, StorageUnavailable, DeadlineExceeded
+    │   └── InternalError, Overloaded, StorageUnavailable (StorageUnsure), DeadlineExceeded
     └── UpstreamFault        one attempt at a provider failed; `kind` is what `move_on:` names
         ├── UpstreamRefused(kind: auth | tls | quota | budget | bad_request | context_length | content_policy | not_found)
         ├── UpstreamBusy(kind: rate_limit | overloaded)
@@ -202,6 +202,10 @@ class StorageUnavailable(GatewayError):
     status = 503
     code = "storage_unavailable"
     retryable = True
+
+
+class StorageUnsure(StorageUnavailable):
+    """The store was lost in the commit itself: what was asked of it may have happened all the same."""
 
 
 class DeadlineExceeded(GatewayError):

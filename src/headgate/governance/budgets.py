@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
 from headgate.core.clock import Clock
-from headgate.core.errors import BudgetExceeded, StorageUnavailable
+from headgate.core.errors import BudgetExceeded, StorageUnavailable, StorageUnsure
 from headgate.core.money import dollars
 from headgate.core.ports import Store
 from headgate.core.records import BudgetSpec, Period
@@ -303,6 +303,8 @@ class BudgetBook:
             window.granted -= left
             try:
                 await self._store.release(window.scope, window.since, holder=self._holder, amount=left)
+            except StorageUnsure:
+                raise  # others may have it by now: it is spent by nobody rather than twice
             except StorageUnavailable:
                 window.granted += left
                 raise

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 
 from headgate.core.clock import SYSTEM, Clock
-from headgate.core.errors import BudgetExceeded, RateLimited, StorageUnavailable, fault
+from headgate.core.errors import BudgetExceeded, HeadgateError, RateLimited, StorageUnavailable, fault
 from headgate.core.ports import Grant, Store
 from headgate.core.principal import LOCAL, Principal
 from headgate.core.records import KeyRecord, LimitSpec, TeamRecord
@@ -125,10 +125,11 @@ class KeyedGovernor:
             try:
                 await self.refresh()
                 await self.book.tend()
-            except StorageUnavailable as error:
+            except Exception as error:  # noqa: BLE001 - whatever one look finds: revocations hang on the next ones
                 if not self._lost:
                     self._lost = True
-                    self._on_event("store_lost", {"detail": error.detail or error.message})
+                    told = error.detail or error.message if isinstance(error, HeadgateError) else repr(error)
+                    self._on_event("store_lost", {"detail": told})
             else:
                 if self._lost:
                     self._lost = False

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from headgate.core.errors import InternalError, StorageUnavailable
+from headgate.core.errors import InternalError, StorageUnavailable, StorageUnsure
 from headgate.stores.migrations import Step, steps
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ SETTINGS = {
 }
 AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.UniqueViolationError)
 """Two processes wrote the same at once: the transaction is made anew, and sees what the other one did."""
+LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 OF_THE_CALL = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
@@ -51,8 +52,7 @@ class Link:
         self._thread.start()
 
     async def write(self, job: Callable[[Connection], Awaitable[T]]) -> T:
-        """One transaction. Raises StorageUnavailable; then nothing of it has happened, but that where the connection was
-        lost in the commit itself it may have."""
+        """One transaction. Raises StorageUnavailable; then nothing of it has happened, but where it is StorageUnsure."""
         return await self._call(lambda: self._transact(job))
 
     async def read(self, job: Callable[[Connection], Awaitable[T]]) -> T:
@@ -80,19 +80,27 @@ class Link:
                 raise StorageUnavailable(said, detail=repr(error)) from error
             except OF_THE_CALL as error:
                 raise InternalError("the store refused an entry", detail=repr(error)) from error
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except LOST as error:
                 raise StorageUnavailable(_message(error), detail=repr(error)) from error
 
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(told(), self._loop))
 
     async def _transact(self, job: Callable[[Connection], Awaitable[T]]) -> T:
         for left in reversed(range(TRIES)):
+            done = False
             try:
                 async with (await self._open()).acquire(timeout=CONNECT_S) as connection, connection.transaction():
-                    return await job(connection)
+                    found = await job(connection)
+                    done = True
             except AGAIN:
                 if not left:
                     raise
+            except LOST as error:
+                if not done:
+                    raise
+                raise StorageUnsure("PostgreSQL was lost in a commit", detail=repr(error)) from error
+            else:
+                return found
         raise AssertionError("unreachable")
 
     async def _plain(self, job: Callable[[Connection], Awaitable[T]]) -> T:
