@@ -205,6 +205,32 @@ async def test_a_defect_at_one_look_does_not_keep_revocations_from_the_next(monk
     watching.cancel()
 
 
+async def test_a_look_that_takes_long_undoes_nothing_that_a_later_one_has_found(monkeypatch):
+    """The poll reads the keys; before they have come, one is revoked and another made, and that is loaded at once."""
+    clock, store = FakeClock(NOW), Shelf()
+    old, new = make_key(record()), make_key(record())
+    governor = KeyedGovernor(store, local=True, clock=clock)  # type: ignore[arg-type]
+    store.put(old.record)
+    held, come = list(store.held.values()), asyncio.Event()
+
+    async def slow() -> list[KeyRecord]:
+        await come.wait()
+        return held
+
+    monkeypatch.setattr(store, "keys", slow)
+    poll = asyncio.create_task(governor.refresh())
+    await asyncio.sleep(0)
+    monkeypatch.undo()
+    store.put(msgspec.structs.replace(old.record, revoked=NOW))
+    store.put(new.record)
+    assert await governor.refresh()
+    come.set()
+    assert not await poll
+    assert governor.authenticate([new.secret]).key_id == new.record.id
+    with pytest.raises(AuthenticationFailed):
+        governor.authenticate([old.secret])
+
+
 async def test_a_plane_is_open_only_while_no_key_was_ever_made():
     clock, store = FakeClock(NOW), Shelf()
     local, public = (KeyedGovernor(store, local=here, clock=clock) for here in (True, False))  # type: ignore[arg-type]

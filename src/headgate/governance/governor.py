@@ -52,6 +52,8 @@ class KeyedGovernor:
         self._clock = clock
         self._on_event = on_event
         self._version: int | None = None
+        self._looks = self._loaded = 0
+        """How many looks at the store have begun, and the last of them that was loaded."""
         self._lost = False
         self._limiters: dict[str, Limiter] = {}
         self._profiles: dict[tuple[str, tuple[str, ...]], Profile] = {}
@@ -84,10 +86,14 @@ class KeyedGovernor:
 
     async def refresh(self) -> bool:
         """Loads keys and teams where they have changed; says whether they had. Raises StorageUnavailable."""
+        self._looks = look = self._looks + 1
         version = await self._store.version()
         if version == self._version:
             return False
         keys, teams = await self._store.keys(), await self._store.teams()
+        if look < self._loaded:  # one that began later has ended before: this one may not know what that one was for
+            return False
+        self._loaded = look
         self._version = version  # read before the keys: a change in between is seen at the next look
         self._load(keys, teams)
         return True
