@@ -34,6 +34,8 @@ from headgate.dialects.jsonio import (
 MOST_N = 128
 MOST_TOKENS = 10**9
 _PAGE = re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE)
+_OBJECT = re.compile(rb"\s*\{\s*[\"}]")
+"""How a JSON object begins. A brace alone may be the first byte of sound without a header (PCM)."""
 
 
 class _Fields(msgspec.Struct, kw_only=True):
@@ -121,7 +123,7 @@ class Opaque:
 
     def inspect_answer(self, body: bytes, quirks: Quirks) -> Facts:
         """A JSON answer's usage and error. What is no JSON is an answer only where it may be `bare`, and is no web page."""
-        if self.bare and body.lstrip()[:1] != b"{":
+        if self.bare and _OBJECT.match(body) is None:
             if _PAGE.match(body):
                 return Facts(error=fault("invalid_answer", "the provider's answer is HTML", detail=repr(body[:200])))
             return Facts(content=True, finish="stop", terminal=True)
