@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections import Counter
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from random import Random
 from typing import Any
 
@@ -27,6 +28,8 @@ from headgate.simulator.stored import StoredResponses
 
 _ANYONES = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
 _ID = {"openai_chat": "chatcmpl-sim", "openai_responses": "resp_sim", "anthropic_messages": "msg_sim", "gemini": "sim"}
+
+Made = Callable[[Break | None, steps.Headers, Random], steps.Script]
 
 
 @cache
@@ -60,6 +63,14 @@ class Model:
     # -- one call -------------------------------------------------------------------------------------------------
     def answer(self, served: Served, *, model: str | None, stream: bool | None) -> steps.Script:
         """The script of one answer. `model` and `stream` from the path where the format has them there."""
+        return self._played(served, partial(self._answer, served, model=model, stream=stream))
+
+    def answer_bytes(self, served: Served, op: str) -> steps.Script:
+        """The script of one answer that carries no conversation: images, speech."""
+        return self._played(served, lambda broken, headers, _: self._made(served, broken, headers, op))
+
+    def _played(self, served: Served, made: Made) -> steps.Script:
+        """What is `made`, unless the call is refused."""
         luck = self._luck(served)
         now = self._clock.monotonic()
         within = self._window.take(now)
@@ -69,24 +80,7 @@ class Model:
             broken = self._hit(luck)
             served.mode = broken.mode if broken else None
             refused = self._refusal(served, broken, headers, within)
-            if refused is None:
-                yield from self._answer(served, broken, headers, luck, model=model, stream=stream)
-            else:
-                yield from refused
-        finally:
-            self.active -= 1
-
-    def answer_bytes(self, served: Served, op: str) -> steps.Script:
-        """The script of one answer that carries no conversation: images, speech."""
-        luck, now = self._luck(served), self._clock.monotonic()
-        within = self._window.take(now)
-        headers = natives.headers(served.dialect, self._window, now=now, wall=self._clock.time(), luck=luck)
-        self.active += 1
-        try:
-            broken = self._hit(luck)
-            served.mode = broken.mode if broken else None
-            refused = self._refusal(served, broken, headers, within)
-            yield from self._made(served, broken, headers, op) if refused is None else refused
+            yield from made(broken, headers, luck) if refused is None else refused
         finally:
             self.active -= 1
 
