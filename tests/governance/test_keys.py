@@ -205,6 +205,26 @@ async def test_a_defect_at_one_look_does_not_keep_revocations_from_the_next(monk
     watching.cancel()
 
 
+async def test_a_look_whose_keys_cannot_be_loaded_is_made_again(monkeypatch):
+    clock, store, events = FakeClock(NOW), Shelf(), []
+    made = make_key(record())
+    store.put(made.record)
+    governor = KeyedGovernor(store, clock=clock, on_event=lambda kind, facts: events.append(kind))  # type: ignore[arg-type]
+    await governor.refresh()
+    watching = asyncio.create_task(governor.watch())
+    await asyncio.sleep(0)
+    store.put(msgspec.structs.replace(made.record, revoked=NOW, hash="no digest"))
+    for _ in range(3):
+        await clock.advance(1.0)
+    assert events == ["store_lost"], "it is not well again because nothing has changed since"
+    store.put(msgspec.structs.replace(made.record, revoked=NOW))
+    await clock.advance(1.0)
+    assert events == ["store_lost", "store_back"]
+    with pytest.raises(AuthenticationFailed):
+        governor.authenticate([made.secret])
+    watching.cancel()
+
+
 async def test_a_look_that_takes_long_undoes_nothing_that_a_later_one_has_found(monkeypatch):
     """The poll reads the keys; before they have come, one is revoked and another made, and that is loaded at once."""
     clock, store = FakeClock(NOW), Shelf()

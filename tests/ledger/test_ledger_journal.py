@@ -146,6 +146,33 @@ async def test_what_goes_wrong_with_housekeeping_does_not_end_the_ledger(make, m
     await ledger.stop()
 
 
+async def test_a_segment_that_cannot_be_deleted_does_not_end_the_ledger(make, monkeypatch) -> None:
+    ledger = make(segment=2000)
+    refused = []
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if not refused:
+            refused.append(path)
+            raise PermissionError(1, "Operation not permitted")
+        os.unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    ledger.tail.start()
+    for n in range(60):
+        ledger.journal.intend(intent(f"at_{n}"))
+        ledger.journal.settle(outcome(f"at_{n}", cost=1))
+    await settled(ledger)
+    await until(lambda: bool(refused))
+    await until(lambda: any(kind == "ledger_failed" for kind, _ in ledger.events))
+    for n in range(60, 70):
+        ledger.journal.intend(intent(f"at_{n}"))
+        ledger.journal.settle(outcome(f"at_{n}", cost=1))
+    await settled(ledger)
+    assert await spent(ledger.store) == 70
+    monkeypatch.undo()
+    await ledger.stop()
+
+
 async def test_a_journal_that_cannot_be_read_for_a_while_is_carried_on_when_it_can(make, monkeypatch) -> None:
     ledger = make()
     ledger.journal.recent.put = lambda *entry: None  # what was written is read from the file

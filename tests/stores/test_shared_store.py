@@ -261,3 +261,23 @@ async def test_who_is_cancelled_at_any_moment_of_a_call_ends(shared: ValkeyShare
         cancelled += was_running
     assert cancelled > 1
     assert (await shared.draw(draw)).granted >= 0, "its connections are whole"
+
+
+@needs_valkey
+async def test_it_is_known_for_emptied_also_where_a_new_process_speaks_to_it_first(server: Server) -> None:
+    url = server.new_database()
+    old, new = ValkeyShared(url, timeout=5.0), ValkeyShared(url, timeout=5.0)
+
+    async def beat(one: ValkeyShared, holder: str) -> str:
+        return (await one.beat(holder, {}, None)).store
+
+    known = await beat(old, "h1")
+    server.say("FLUSHALL")
+    first = await beat(new, "h2")
+    told = await beat(old, "h1")
+    assert len({known, first, told}) == 3
+    assert await beat(new, "h2") == told == await beat(old, "h1"), "both hear of it, once"
+    seating = Seating(bucket="b", limit=4, held=0, want=4, seconds=20.0, alone=20.0)
+    assert (await new.seat(seating, holder="h2")).granted == 0
+    await old.aclose()
+    await new.aclose()

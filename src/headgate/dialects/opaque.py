@@ -165,7 +165,7 @@ class Opaque:
         return sse.frame(encode(_error.render_error(error)))
 
     def attach(self, body: bytes, details: Mapping[str, Any]) -> bytes:
-        return attach_field(body, "headgate", encode(details)) if body.lstrip()[:1] == b"{" else body
+        return attach_field(body, "headgate", encode(details)) if _OBJECT.match(body) else body
 
     def attach_frame(self, frames: bytes, details: Mapping[str, Any]) -> bytes:
         self._no_chat()

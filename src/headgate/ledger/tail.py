@@ -157,10 +157,10 @@ class Tail:
         if reader.skipped:
             self._tell("journal_damaged", file=reader.path.name, bytes=reader.skipped)
         reader.close()
-        failpoints.reached("segment.done")
-        reader.path.unlink(missing_ok=True)
         self._reader = None
         self._number += 1
+        failpoints.reached("segment.done")
+        reader.path.unlink(missing_ok=True)  # one that stays is replayed by the next start, and changes nothing
 
     async def _book(self, entries: Sequence[JournalEntry], holder: str) -> bool:
         """False where it was given up: stopping, and the store does not take it."""

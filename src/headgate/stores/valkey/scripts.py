@@ -7,8 +7,14 @@ NOW = f"local t = redis.call('TIME'); local now = (tonumber(t[1]) - {EPOCH}) + t
 LIFE = """
 local function life(key, known)  -- names what the store knows: another one, and 'again', once it was emptied
   redis.call('SET', key, string.format('%.6f %s', now, known == '' and 'first' or 'again'), 'NX')
+  local named = redis.call('GET', key)
+  if known ~= '' and known ~= named and string.match(named, ' first$') then
+    -- the first to ask after that was one who had never heard of it
+    named = string.format('%.6f again', now)
+    redis.call('SET', key, named)
+  end
   redis.call('PEXPIRE', key, 600000)
-  return redis.call('GET', key)
+  return named
 end
 """
 
