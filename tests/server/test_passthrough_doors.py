@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import openai
@@ -23,6 +23,8 @@ models:
   house: {provider: near, upstream: near-one, cost_per_1k: 1.0}
   talker: {provider: chatty, upstream: deepseek-chat}
   chain: {fallback: [talker, house]}
+  neighbour: {provider: near, upstream: near-two, cost_per_1k: 1.0}
+  pair: {fallback: {order: [house, neighbour], retries: 0}}
 """
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
 
@@ -51,6 +53,16 @@ class Stage:
         connection.request(method, path, data, {"content-type": kind} if data else {})
         answer = connection.getresponse()
         found = answer.status, json.loads(answer.read())
+        connection.close()
+        return found
+
+    def raw(
+        self, path: str, body: bytes, kind: str = "application/json", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self.gateway.url.removeprefix("http://"), timeout=10)
+        connection.request("POST", path, body, {"content-type": kind, **(headers or {})})
+        answer = connection.getresponse()
+        found = answer.status, answer.read()
         connection.close()
         return found
 
@@ -199,6 +211,12 @@ PAGE = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
 @pytest.mark.parametrize(
     ("path", "body"),
     [
+        ("/images/generations", b"\n"),
+        ("/audio/speech", b""),
+        ("/audio/speech", b"\r\n"),
+        ("/audio/transcriptions", b""),
+        ("/audio/transcriptions", b"\n"),
+        ("/audio/transcriptions", b"Mind the gate."),
         ("/images/generations", PAGE),
         ("/images/generations", b'{"created": 1, "data": [{"b64_json": "aGk'),
         ("/images/generations", b""),
@@ -217,6 +235,75 @@ def test_10_a_page_or_half_a_body_with_status_200_is_no_answer(stage, path, body
         status, answer = stage.ask("POST", f"/v1{path}", asked)
     assert status == 502
     assert "answer is" in answer["error"]["message"]
+
+
+def form(**fields: str) -> bytes:
+    told = b"".join(
+        f'--B\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    )
+    return told + FILE + b"--B--\r\n"
+
+
+FAILURE = json.dumps({"error": {"message": "we are overloaded", "type": "server_error"}}).encode()
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("form_of", ["json", "text", "srt"])
+@pytest.mark.parametrize("body", [FAILURE, BOM + FAILURE, BOM + PAGE, b"", BOM])
+def test_no_answer_where_text_was_asked_for_and_a_chain_goes_on(stage, form_of, body):
+    """Whatever form was asked for, an error told with status 200 is one, behind a byte order mark too."""
+    good = b'{"text": "Mind the gate."}' if form_of == "json" else b"1\nMind the gate.\n"
+    stage.provider.once["/audio/transcriptions"] = [(200, "text/plain", body)]
+    stage.answer("/audio/transcriptions", good, kind="text/plain")
+    before = len(stage.provider.seen)
+    asked = form(model="pair", response_format=form_of)
+    assert stage.raw("/v1/audio/transcriptions", asked, "multipart/form-data; boundary=B") == (200, good)
+    assert len(stage.provider.seen) == before + 2
+
+
+@pytest.mark.parametrize("body", [FAILURE, BOM + FAILURE, b"", BOM + PAGE])
+def test_no_sound_is_no_answer_and_a_chain_goes_on(stage, body):
+    stage.provider.once["/audio/speech"] = [(200, "audio/mpeg", body)]
+    stage.answer("/audio/speech", b"ID3\x00", kind="audio/mpeg")
+    before = len(stage.provider.seen)
+    asked = json.dumps({"model": "pair", "voice": "alloy", "input": "Mind the gate."}).encode()
+    assert stage.raw("/v1/audio/speech", asked) == (200, b"ID3\x00")
+    assert len(stage.provider.seen) == before + 2
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"Mind the gate", she said.',
+        b'{"name": "weir"} is what it says, {"and": so on}',
+        b'{"text": "Mind the',
+        b'{"error": is how it begins',
+        b"\n",
+        BOM + b"1\n00:00:00,000 --> 00:00:01,000\nMind the gate.\n",
+    ],
+)
+def test_a_transcript_may_begin_with_any_words(stage, said):
+    """Nothing of it is JSON, and details are not written into it."""
+    stage.answer("/audio/transcriptions", said, kind="text/plain")
+    for details in ({}, {"x-headgate-details": "true"}):
+        asked = form(model="house", response_format="text")
+        found = stage.raw("/v1/audio/transcriptions", asked, "multipart/form-data; boundary=B", details)
+        assert found == (200, said)
+
+
+def test_details_are_written_into_no_sound(stage):
+    """That it begins and ends with a brace makes no JSON of it; of JSON, they are one more field."""
+    sound = b'{"' + bytes(range(256)) * 20 + b"}"
+    asked = json.dumps({"model": "house", "voice": "alloy", "input": "Mind it.", "response_format": "pcm"}).encode()
+    details = {"x-headgate-details": "true"}
+    for body in (sound, b"{" + sound, b"{}}"):
+        stage.answer("/audio/speech", body, kind="audio/pcm")
+        assert stage.raw("/v1/audio/speech", asked, headers=details) == (200, body)
+    stage.answer("/audio/transcriptions", {"text": "Mind the gate."})
+    told = stage.raw("/v1/audio/transcriptions", form(model="house"), "multipart/form-data; boundary=B", details)[1]
+    assert json.loads(told)["text"] == "Mind the gate."
+    assert json.loads(told)["headgate"]["strategy"] == "single"
 
 
 def test_a_list_is_an_answer_too(stage):

@@ -9,10 +9,12 @@ Answer = tuple[int, str, bytes]
 
 
 class Provider:
-    """Answers every request with what is in `answers` by path, and keeps (method, path, headers, body)."""
+    """Answers every request with what is in `answers` by path, and keeps (method, path, headers, body). What is in `once`
+    by path goes first, each of it a single time."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
+        self.once: dict[str, list[Answer]] = {}
         self.seen: list[tuple[str, str, dict[str, str], bytes]] = []
         self.server = RawServer(self._talk)
 
@@ -23,6 +25,8 @@ class Provider:
             method, path, _ = first.split(" ")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
             self.seen.append((method, path, headers, body))
-            status, kind, answer = self.answers[path.removeprefix("/v1").partition("?")[0]]
+            place = path.removeprefix("/v1").partition("?")[0]
+            waiting = self.once.get(place)
+            status, kind, answer = waiting.pop(0) if waiting else self.answers[place]
             said = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(answer)}\r\n\r\n"
             await peer.send(said.encode() + answer)

@@ -33,6 +33,10 @@ Op = Literal[
 ]
 
 
+Wanted = Literal["json", "text", "sound"]
+"""What a whole answer has to be. Subtitles are text."""
+
+
 class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """How one provider differs from its dialect's reference, as data from its profile. Defaults are the reference."""
 
@@ -85,6 +89,8 @@ class Peek(msgspec.Struct, kw_only=True):
     """previous_response_id or the like: server-side state that pins the deployment."""
     background: bool = False
     """To be answered at once, and made by the provider afterwards (Responses)."""
+    wanted: Wanted = "json"
+    """What the client asked for."""
 
 
 class Rendered(msgspec.Struct, frozen=True):
@@ -193,8 +199,9 @@ class Dialect(Protocol):
         """Raises the fault that a 200 with an error inside, HTML or no choices is."""
         ...
 
-    def inspect_answer(self, body: bytes, quirks: Quirks) -> Facts:
-        """Usage, finish, id, model or error of a complete answer, by a typed skim of the bytes."""
+    def inspect_answer(self, body: bytes, quirks: Quirks, wanted: Wanted = "json") -> Facts:
+        """Usage, finish, id, model or error of a complete answer, by a typed skim of the bytes. `wanted`: what the client
+        asked for, where the format knows answers that are no JSON."""
         ...
 
     def render_answer(self, answer: ChatAnswer, view: View) -> Rendered: ...

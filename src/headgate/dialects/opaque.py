@@ -14,7 +14,7 @@ import msgspec
 
 from headgate.core.bounds import input_bound
 from headgate.core.chat import ChatRequest
-from headgate.core.dialect import EventParser, EventRenderer, Facts, Op, Peek, Quirks, Rendered, View
+from headgate.core.dialect import EventParser, EventRenderer, Facts, Op, Peek, Quirks, Rendered, View, Wanted
 from headgate.core.errors import HeadgateError, InvalidRequest, UnsupportedFeature, UpstreamFault, fault
 from headgate.core.events import ChatAnswer
 from headgate.core.usage import Usage
@@ -35,7 +35,9 @@ MOST_N = 128
 MOST_TOKENS = 10**9
 _PAGE = re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE)
 _OBJECT = re.compile(rb"\s*\{\s*[\"}]")
-"""How a JSON object begins. A brace alone may be the first byte of sound without a header (PCM)."""
+"""How a JSON object begins. Only what can be read to its end is one: sound without a header (PCM) may begin with any byte,
+and a transcript with any words."""
+_BOM = b"\xef\xbb\xbf"
 
 
 class _Fields(msgspec.Struct, kw_only=True):
@@ -58,7 +60,6 @@ class Opaque:
     paths     op → path below the provider's base URL
     model     what a body without a model means; None: that is an error
     streams   whether `"stream": true` can be served
-    bare      whether an answer may be something else than JSON (sound, subtitles)
     """
 
     name = ""
@@ -66,7 +67,6 @@ class Opaque:
     paths: Mapping[str, str] = {}
     model: str | None = None
     streams = False
-    bare = False
     heartbeat = sse.PING
 
     # -- requests ------------------------------------------------------------------------------------------------
@@ -94,6 +94,7 @@ class Opaque:
             input_bound=input_bound(len(body), 1, 0),
             spliceable=raw.headgate is None and raw.model is not None,
             options=raw.headgate,
+            wanted=self._wanted(None),
         )
 
     def parse_request(
@@ -121,16 +122,21 @@ class Opaque:
     def parse_answer(self, body: bytes, quirks: Quirks) -> ChatAnswer:
         self._no_chat()
 
-    def inspect_answer(self, body: bytes, quirks: Quirks) -> Facts:
-        """A JSON answer's usage and error. What is no JSON is an answer only where it may be `bare`, and is no web page."""
-        if self.bare and _OBJECT.match(body) is None:
-            if _PAGE.match(body):
-                return Facts(error=fault("invalid_answer", "the provider's answer is HTML", detail=repr(body[:200])))
-            return Facts(content=True, finish="stop", terminal=True)
-        try:
-            raw = decode_upstream(body)
-        except UpstreamFault as error:
-            return Facts(error=error)
+    def inspect_answer(self, body: bytes, quirks: Quirks, wanted: Wanted = "json") -> Facts:
+        """A JSON answer's usage and error. What is no JSON is an answer only where sound or text is `wanted`, and then not
+        where it is empty or a web page. (A text may be white space alone: somebody said nothing.)"""
+        text = body.removeprefix(_BOM)
+        if not text or (wanted != "text" and text.isspace()):
+            return Facts(error=fault("invalid_answer", "the provider's answer is empty"))
+        raw: Any = None
+        if wanted == "json" or _OBJECT.match(text):
+            try:
+                raw = decode_upstream(text)
+            except UpstreamFault as error:
+                if wanted == "json":
+                    return Facts(error=error)
+        elif _PAGE.match(text):
+            return Facts(error=fault("invalid_answer", "the provider's answer is HTML", detail=repr(body[:200])))
         if not isinstance(raw, dict):
             return Facts(content=True, finish="stop", terminal=True)
         if raw.get("error"):
@@ -165,7 +171,7 @@ class Opaque:
         return sse.frame(encode(_error.render_error(error)))
 
     def attach(self, body: bytes, details: Mapping[str, Any]) -> bytes:
-        return attach_field(body, "headgate", encode(details)) if _OBJECT.match(body) else body
+        return attach_field(body, "headgate", encode(details)) if _is_object(body) else body
 
     def attach_frame(self, frames: bytes, details: Mapping[str, Any]) -> bytes:
         self._no_chat()
@@ -178,7 +184,16 @@ class Opaque:
         streamed = self._streamed(fields.get("stream", b"").strip().lower() == b"true")
         model = fields.get("model", b"").decode("utf-8", "replace").strip()
         text = sum(len(value) for value in fields.values())
-        return Peek(model=self._named(model or None), stream=streamed, input_bound=input_bound(text, 1, 1))
+        return Peek(
+            model=self._named(model or None),
+            stream=streamed,
+            input_bound=input_bound(text, 1, 1),
+            wanted=self._wanted(fields),
+        )
+
+    def _wanted(self, form: Mapping[str, bytes] | None) -> Wanted:
+        """By the form's fields; None: the request is JSON."""
+        return "json"
 
     def _named(self, model: str | None) -> str:
         name = model or self.model
@@ -195,6 +210,16 @@ class Opaque:
         raise UnsupportedFeature(
             f"this model's provider does not offer {self.noun}, and they cannot be turned into another format"
         )
+
+
+def _is_object(body: bytes) -> bool:
+    text = body.removeprefix(_BOM)
+    if _OBJECT.match(text) is None:
+        return False
+    try:
+        return isinstance(decode_upstream(text), dict)
+    except UpstreamFault:
+        return False
 
 
 def usage_of(raw: Mapping[str, Any]) -> Usage | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from headgate.core.dialect import Facts, Peek, Quirks
+from headgate.core.dialect import Facts, Peek, Quirks, Wanted
 from headgate.core.errors import UpstreamFault, fault
 from headgate.core.events import Event, Failed, Finished, Started, TextDelta, Used
 from headgate.dialects import openai_error as _error
@@ -30,7 +30,7 @@ class OpenAiCompletions(Opaque):
             return b"%b%b%b" % (out[:at], _ASK, out[at:])
         return out
 
-    def inspect_answer(self, body: bytes, quirks: Quirks) -> Facts:
+    def inspect_answer(self, body: bytes, quirks: Quirks, wanted: Wanted = "json") -> Facts:
         raw: Any
         try:
             raw = decode_upstream(body)
@@ -38,7 +38,7 @@ class OpenAiCompletions(Opaque):
             return Facts(error=error)
         if not isinstance(raw, dict) or not (raw.get("choices") or raw.get("error")):
             return Facts(error=fault("invalid_answer", "the provider's answer holds no choices"))
-        return super().inspect_answer(body, quirks)
+        return super().inspect_answer(body, quirks, wanted)
 
     def attach_frame(self, frames: bytes, details: Mapping[str, Any]) -> bytes:
         """Before the end mark: a frame without choices, which OpenAI's SDK reads as one more chunk."""

@@ -350,7 +350,7 @@ async def _send(life: Life, call: Call, http: HttpRequest, deadline: float) -> H
 
 async def _whole(call: Call, response: HttpResponse) -> WholeAnswer:
     body = await response.read()
-    facts = call.endpoint.dialect.inspect_answer(body, call.endpoint.quirks)
+    facts = call.endpoint.dialect.inspect_answer(body, call.endpoint.quirks, call.request.peek.wanted)
     if facts.error is not None:
         if facts.usage is not None:  # what the provider counted before it failed, it bills
             call.end("failed", fault=facts.error, usage=facts.usage, upstream_id=facts.id)

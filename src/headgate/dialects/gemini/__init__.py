@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from headgate.core.chat import ChatRequest
-from headgate.core.dialect import Facts, Op, Peek, Quirks, Rendered, View
+from headgate.core.dialect import Facts, Op, Peek, Quirks, Rendered, View, Wanted
 from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.events import ChatAnswer
 from headgate.dialects.gemini import answer as _answer
@@ -55,7 +55,7 @@ class Gemini:
     def parse_answer(self, body: bytes, quirks: Quirks) -> ChatAnswer:
         return _answer.parse_answer(body, quirks)
 
-    def inspect_answer(self, body: bytes, quirks: Quirks) -> Facts:
+    def inspect_answer(self, body: bytes, quirks: Quirks, wanted: Wanted = "json") -> Facts:
         return _skim.inspect_answer(body, quirks)
 
     def render_answer(self, answer: ChatAnswer, view: View) -> Rendered:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.dialect import Facts, Peek, Quirks
+from headgate.core.dialect import Facts, Peek, Quirks, Wanted
 from headgate.core.errors import UpstreamFault, fault
 from headgate.core.usage import Usage
 from headgate.dialects import openai_error as _error
@@ -39,7 +39,7 @@ class OpenAiEmbeddings(Opaque):
     def splice(self, body: bytes, peek: Peek, *, model: str, quirks: Quirks) -> bytes | None:
         return _peek.splice(body, peek, model)
 
-    def inspect_answer(self, body: bytes, quirks: Quirks) -> Facts:
+    def inspect_answer(self, body: bytes, quirks: Quirks, wanted: Wanted = "json") -> Facts:
         try:
             skim = _skim.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

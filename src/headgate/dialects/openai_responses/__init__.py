@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headgate.core.chat import ChatRequest
-from headgate.core.dialect import Facts, Op, Peek, Quirks, Rendered, View
+from headgate.core.dialect import Facts, Op, Peek, Quirks, Rendered, View, Wanted
 from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.events import ChatAnswer
 from headgate.dialects import sse
@@ -49,7 +49,7 @@ class OpenAiResponses:
     def parse_answer(self, body: bytes, quirks: Quirks) -> ChatAnswer:
         return _answer.parse_answer(body, quirks)
 
-    def inspect_answer(self, body: bytes, quirks: Quirks) -> Facts:
+    def inspect_answer(self, body: bytes, quirks: Quirks, wanted: Wanted = "json") -> Facts:
         return _answer.inspect_answer(body, quirks)
 
     def render_answer(self, answer: ChatAnswer, view: View) -> Rendered:
