@@ -218,7 +218,9 @@ class Store(Protocol):
         """The newest first."""
         ...
 
-    async def learned(self) -> Sequence[LearnedRow]: ...
+    async def learned(self, *, settled: bool = False) -> Sequence[LearnedRow]:
+        """`settled`: once every `swap_learned` that has begun has ended, one whose commit was lost too."""
+        ...
 
     async def swap_learned(self, row: LearnedRow, *, over: Sequence[str]) -> bool:
         """Puts `row` in the place of the rows of its entry that the holders `over` have, all or nothing. False, and nothing

@@ -3,18 +3,22 @@
 Each process writes its own part under its own name, and reads those of the others. A part whose process has ended, or has
 not been heard of for DEAD seconds, is adopted by one of those that live: read, added to its own and replaced, in one
 transaction, so that nothing counts twice. Saved is every EVERY seconds, and before a client is told that its feedback is
-recorded: a kill loses implicit signs of the last EVERY seconds, never a word that was given."""
+recorded: a kill loses implicit signs of the last EVERY seconds, never a word that was given.
+
+Where the answer to a commit is lost (StorageUnsure), nobody knows what the store has: before the next write it is asked,
+once that commit has ended, and what it has done is done here too."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from headgate.core.clock import SYSTEM, Clock
-from headgate.core.errors import HeadgateError, StorageUnavailable
+from headgate.core.errors import HeadgateError, StorageUnavailable, StorageUnsure
 from headgate.core.ports import Store
 from headgate.core.records import LearnedRow
 from headgate.core.strategy import Knowledge
@@ -24,6 +28,13 @@ DEAD = 180.0
 SHARE, LONGEST = 0.05, 1.0
 """Saves that are asked for may take this share of the time (a part may have some hundred kilobytes), with at most so many
 seconds between them."""
+
+
+class Asked(NamedTuple):
+    """A write whose end is not known: the row that was to be ours, and those of the dead that it was to replace."""
+
+    row: LearnedRow
+    dead: Sequence[LearnedRow]
 
 
 class Keeper:
@@ -39,6 +50,8 @@ class Keeper:
         self._clock = clock
         self._written: set[str] = set()
         """Entries of which the store has a row of ours."""
+        self._unsure: dict[str, Asked] = {}
+        """By entry: under way, or lost in the commit, or given up by whoever waited for it."""
         self._saved_at = -1e9
         self._took = 0.0
         self._writing = asyncio.Lock()
@@ -65,11 +78,10 @@ class Keeper:
     async def _adopt(self, entry: str, knowledge: Knowledge, dead: list[LearnedRow]) -> bool:
         packs = [row.body for row in dead]
         async with self._writing:
+            await self._settle()
             row = LearnedRow(entry=entry, holder=self._holder, at=self._clock.time(), body=knowledge.merged(packs))
-            mine = [self._holder] if entry in self._written else []
-            if not await self._store.swap_learned(row, over=[*mine, *(one.holder for one in dead)]):
+            if not await self._swap(row, dead):
                 return False  # another one was quicker, or we were thought dead: the next look tells
-            self._written.add(entry)
             knowledge.adopt(packs)
             return True
 
@@ -78,17 +90,58 @@ class Keeper:
         async with self._writing:
             self._next = None  # from now on it is too late for this one
             began = self._clock.monotonic()
+            await self._settle()
             for entry, knowledge in self._known().items():
                 at = 0.0 if last else self._clock.time()
                 row = LearnedRow(entry=entry, holder=self._holder, at=at, body=knowledge.pack())
-                mine = [self._holder] if entry in self._written else []
-                if await self._store.swap_learned(row, over=mine):
-                    self._written.add(entry)
-                else:
+                if not await self._swap(row):
                     self._written.discard(entry)
                     knowledge.forget()
             self._saved_at = self._clock.monotonic()
             self._took = self._saved_at - began
+
+    async def _swap(self, row: LearnedRow, dead: Sequence[LearnedRow] = ()) -> bool:
+        """Puts our row in the place of our last one and of those of the dead. Until that is known to be done or not, it is
+        unsure, also where whoever waits is cancelled."""
+        mine = [self._holder] if row.entry in self._written else []
+        self._unsure[row.entry] = Asked(row, dead)
+        try:
+            done = await self._store.swap_learned(row, over=[*mine, *(one.holder for one in dead)])
+        except HeadgateError as error:
+            if not isinstance(error, StorageUnsure):
+                del self._unsure[row.entry]  # nothing has happened
+            raise
+        del self._unsure[row.entry]
+        if done:
+            self._written.add(row.entry)
+        return done
+
+    async def _settle(self) -> None:
+        """Finds out what became of writes whose end is not known. Raises StorageUnavailable."""
+        known = self._known()
+        if not self._unsure.keys() & known.keys():
+            return
+        rows: dict[str, list[LearnedRow]] = defaultdict(list)
+        for row in await self._store.learned(settled=True):
+            rows[row.entry].append(row)
+        for entry in self._unsure.keys() & known.keys():
+            self._settle_one(self._unsure.pop(entry), known[entry], rows[entry])
+
+    def _settle_one(self, asked: Asked, knowledge: Knowledge, rows: Sequence[LearnedRow]) -> None:
+        entry = asked.row.entry
+        others = [row for row in rows if row.holder != self._holder]
+        if len(others) < len(rows):  # a row of ours is there: this one, or that of before
+            self._written.add(entry)
+            if asked.dead and asked.row in rows:
+                knowledge.adopt([row.body for row in asked.dead])
+                knowledge.hear([row.body for row in others if _is_readable(row, knowledge)])
+            return
+        # Nobody takes over a row before it is DEAD seconds old: a first one that is away sooner was never there.
+        is_old = self._clock.time() - asked.row.at > DEAD
+        may_be_taken = is_old and others and not any(row in rows for row in asked.dead)
+        if entry in self._written or may_be_taken:
+            self._written.discard(entry)
+            knowledge.forget()
 
     async def ready(self) -> None:
         """Before something is learned that must not be lost: a process that slept finds out whether others thought it dead

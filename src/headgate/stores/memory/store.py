@@ -249,7 +249,7 @@ class MemoryStore:
         rows = [record for record in self._feedback.values() if record.at >= since]
         return sorted(rows, key=lambda record: -record.at)[:limit]
 
-    async def learned(self) -> Sequence[LearnedRow]:
+    async def learned(self, *, settled: bool = False) -> Sequence[LearnedRow]:
         return [self._learned[key] for key in sorted(self._learned)]
 
     async def swap_learned(self, row: LearnedRow, *, over: Sequence[str]) -> bool:

@@ -272,6 +272,16 @@ async def drop_homes(connection: Any, before: float) -> bool:
 
 
 # -- learning --------------------------------------------------------------------------------------------------------------
+async def learned(connection: Any) -> list[Any]:
+    return await connection.fetch("SELECT * FROM learned ORDER BY entry, holder")
+
+
+async def learned_settled(connection: Any) -> list[Any]:
+    """A transaction keeps its lock on the table until it has ended, whatever its client knows of it."""
+    await connection.execute("LOCK TABLE learned IN SHARE MODE")  # no writers; any readers
+    return await learned(connection)
+
+
 async def swap_learned(connection: Any, row: LearnedRow, over: Sequence[str]) -> bool:
     holders = sorted(set(over))
     found = await connection.fetch(

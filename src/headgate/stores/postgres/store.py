@@ -221,8 +221,8 @@ class PostgresStore:
         rows = await self._link.read(lambda c: c.fetch(sql, since, limit))
         return [msgspec.json.decode(row[0], type=FeedbackRecord) for row in rows]
 
-    async def learned(self) -> Sequence[LearnedRow]:
-        rows = await self._link.read(lambda c: c.fetch("SELECT * FROM learned ORDER BY entry, holder"))
+    async def learned(self, *, settled: bool = False) -> Sequence[LearnedRow]:
+        rows = await (self._link.write(books.learned_settled) if settled else self._link.read(books.learned))
         return [LearnedRow(entry=r["entry"], holder=r["holder"], at=r["at"], body=r["body"]) for r in rows]
 
     async def swap_learned(self, row: LearnedRow, *, over: Sequence[str]) -> bool:

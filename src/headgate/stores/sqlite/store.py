@@ -180,6 +180,9 @@ class SqliteStore(SqliteReader):
     async def put_feedback(self, record: FeedbackRecord) -> None:
         await self._writer.do(lambda c: books.put_feedback(c, record))
 
+    async def learned(self, *, settled: bool = False) -> Sequence[LearnedRow]:
+        return await (self._writer.do(queries.learned) if settled else super().learned())
+
     async def swap_learned(self, row: LearnedRow, *, over: Sequence[str]) -> bool:
         return await self._writer.do(lambda c: books.swap_learned(c, row, over))
 
