@@ -19,6 +19,7 @@ import asyncpg
 import pytest
 
 from headgate.core.money import NANO
+from support import postgres
 from support.fleet import ASK, Crowd, Fleet, Stores, fetch, is_possible, post
 from support.served import Served, ServedGateway
 
@@ -175,6 +176,39 @@ def test_of_replicas_that_start_at_once_where_others_reach_them_one_makes_the_fi
         assert [row["action"] for row in fresh.replicas[0].ask_admin("/audit")] == ["key.create"]
     finally:
         fresh.close()
+
+
+@needs_stores
+def test_replicas_that_others_can_reach_and_that_start_without_their_database_make_one_first_key_when_it_is_there(
+    tmp_path: Path, stores: Stores
+) -> None:
+    database = postgres.Server()
+    fresh = Fleet(tmp_path, stores)
+    fresh.file.write_text(fresh.file.read_text().replace(fresh.store_url, database.url("postgres")))
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            more = [("data1",), ("data2", "--workers", "2")]
+            fresh.replicas = list(pool.map(lambda one: fresh.add(*one, "--host", "0.0.0.0"), more))
+        assert not [line for one in fresh.replicas for line in one.said if "first key" in line]
+        assert fresh.replicas[0].chat("any")[0] == 503, "nobody is let in"
+        database.start()
+        deadline = time.monotonic() + 60
+        while fresh.replicas[0].chat("any")[0] != 401 or len(fresh.replicas[0].ask_admin("/keys")) != 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        for replica in fresh.replicas:
+            replica.stop()
+        keys = [
+            line.split()[-1] for one in fresh.replicas for line in one.printed.splitlines() if "the first key" in line
+        ]
+        assert len(keys) == 1
+        replica = fresh.replicas[0]
+        replica.again()
+        assert not [line for line in replica.said if "first key" in line]
+        assert (replica.chat(keys[0])[0], replica.chat(None)[0]) == (200, 401)
+    finally:
+        fresh.close()
+        database.remove()
 
 
 @needs_stores

@@ -199,7 +199,11 @@ async def test_of_many_that_make_the_first_key_at_once_one_does(open_store, stor
         assert list(await one.keys()) == [key(winner)]
     assert list(await store.audits(9)) == [note(winner)]
     assert await store.version() == before + 1
+    assert await crowd[-1].put_first_key(key(winner), note=note(winner)), "whoever did not hear the answer asks again"
+    assert list(await store.audits(9)) == [note(winner)]
+    assert await store.version() == before + 1
     await store.put_key(msgspec.structs.replace(key(winner), revoked=NOON))
+    assert not await store.put_first_key(key(winner)), "it is not what it was"
     assert not await store.put_first_key(key(99)), "a revoked key was a key"
 
 

@@ -17,7 +17,7 @@ def say(text: str = "") -> None:
 
 
 def show_json(value: Any) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

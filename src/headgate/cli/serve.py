@@ -59,6 +59,10 @@ def _serve(options, *, as_json: bool) -> None:
     async def ready(running: Process) -> None:
         announce(ready_of(running), options.data_dir, as_json=as_json)
 
+    async def made(secret: str) -> None:
+        show_first_key(secret, as_json=as_json)
+
+    process.on_first_key = made
     run_process(process, ready)
 
 
@@ -68,7 +72,7 @@ def announce(ready, data_dir: Path, *, as_json: bool = False) -> None:
         show_json(found if ready.first_key is None else {**found, "first_key": ready.first_key})
         return
     if ready.first_key is not None:
-        say(f"the first key, shown only now: {ready.first_key}")
+        show_first_key(ready.first_key)
     if ready.is_open:
         say("no virtual key exists: clients of this machine are served whatever key they send")
     if ready.skipped:
@@ -78,6 +82,13 @@ def announce(ready, data_dir: Path, *, as_json: bool = False) -> None:
     )
     say(f"console {ready.admin}  {token}")
     say(f"ready {ready.url}")
+
+
+def show_first_key(secret: str, *, as_json: bool = False) -> None:
+    if as_json:
+        show_json({"first_key": secret})
+    else:
+        say(f"the first key, shown only now: {secret}")
 
 
 def run_process(process, ready) -> None:
@@ -124,7 +135,9 @@ def _supervise(options, workers: int, *, as_json: bool) -> None:
     )
 
     async def live() -> None:
-        await Supervisor(order, workers).run(lambda ready: announce(ready, options.data_dir, as_json=as_json))
+        supervisor = Supervisor(order, workers)
+        supervisor.on_first_key = lambda secret: show_first_key(secret, as_json=as_json)
+        await supervisor.run(lambda ready: announce(ready, options.data_dir, as_json=as_json))
 
     try:
         asyncio.run(live())

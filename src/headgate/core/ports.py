@@ -165,7 +165,7 @@ class Store(Protocol):
 
     async def put_first_key(self, key: KeyRecord, *, note: AuditRecord | None = None) -> bool:
         """As `put_key`, but only where no key was ever made: of many processes that ask at once, one does it. Whether it
-        was this one."""
+        was this one, by this call or an earlier one whose answer was lost: the store has the key as it is here."""
         ...
 
     async def teams(self) -> Sequence[TeamRecord]: ...

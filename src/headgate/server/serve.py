@@ -17,15 +17,14 @@ from headgate.core import failpoints
 from headgate.core.clock import SYSTEM
 from headgate.core.errors import HeadgateError, StorageUnavailable
 from headgate.core.fleet import About
-from headgate.core.records import AuditRecord, KeyRecord, RequestRecord
+from headgate.core.records import RequestRecord
 from headgate.core.trace import Trace
 from headgate.engine.compile import Compiler
 from headgate.engine.house import House
 from headgate.engine.judging import Judging
 from headgate.engine.keeping import Keeper
 from headgate.governance.desk import Desk
-from headgate.governance.governor import KeyedGovernor
-from headgate.governance.keys import make_key
+from headgate.governance.governor import POLL, KeyedGovernor
 from headgate.governance.rules import rules_of
 from headgate.governance.shared import SharedLimits
 from headgate.net.transport.h1 import H1Transport
@@ -34,6 +33,7 @@ from headgate.server.alerting import open_alerts
 from headgate.server.app import DataPlane
 from headgate.server.books import Books
 from headgate.server.exporting import Export
+from headgate.server.first_key import FirstKey
 from headgate.server.fleet import Fleet, open_shared
 from headgate.server.frontends.h1 import H1FrontEnd
 from headgate.server.frontends.sockets import bind
@@ -94,6 +94,9 @@ class Process:
         self.keeper = Keeper(self.books.store, self._compiler.memory.known, holder=self.books.journal.holder)
         self.first_key: str | None = None
         """Made because the plane is not bound to loopback and there was none: shown once, kept nowhere."""
+        self.on_first_key: Callable[[str], Awaitable[None]] = self._note_first_key
+        """Given one that could be made only once it served, since the store was away: to be shown, once."""
+        self._first = FirstKey(self.books.store, self.governor, is_due=not local)
         self.house = House(
             snapshot=snapshot,
             transport=H1Transport(),
@@ -168,6 +171,8 @@ class Process:
         try:
             await self._serve(ready)
         finally:
+            if self._first.is_unsure:
+                await self._make_first_key()
             await self.keeper.end()
             await self.house.homes.flush()
             await self.books.close()
@@ -176,21 +181,30 @@ class Process:
     async def _load_keys(self) -> None:
         """A plane that others can reach is never without a key. With the store down, nobody is let in until it is back."""
         try:
+            self.first_key = await self._first.make()
             await self.governor.refresh()
-            if not self.plane.local and not self.governor.ring.keys:
-                made = make_key(KeyRecord(id="", hash="", hint="", name="first key", created=SYSTEM.time()))
-                note = AuditRecord(
-                    at=SYSTEM.time(),
-                    actor="first start",
-                    action="key.create",
-                    target=made.record.id,
-                    detail="first key",
-                )
-                if await self.books.store.put_first_key(made.record, note=note):
-                    self.first_key = made.secret
-                await self.governor.refresh()
         except StorageUnavailable as error:
             self._log_event("store_lost", {"detail": error.detail or error.message})
+
+    async def _watch_first_key(self) -> None:
+        """Until the store has said whether there is one, and whose. That it is away the governor says."""
+        while self._first.is_due:
+            await asyncio.sleep(POLL)
+            await self._make_first_key()
+
+    async def _make_first_key(self) -> None:
+        try:
+            secret = await self._first.make()
+        except HeadgateError:
+            return
+        if secret is not None:
+            try:
+                await self.on_first_key(secret)
+            except OSError as error:
+                self._log_event("first_key_not_shown", {"detail": repr(error)})
+
+    async def _note_first_key(self, secret: str) -> None:
+        self.first_key = secret
 
     async def _serve(self, ready: Callable[[Process], Awaitable[None]] | None) -> None:
         loop = asyncio.get_running_loop()
@@ -211,6 +225,7 @@ class Process:
         self.house.pulse.start()
         async with asyncio.TaskGroup() as tasks:
             watching = [tasks.create_task(self._watch()), tasks.create_task(self.governor.watch())]
+            watching.append(tasks.create_task(self._watch_first_key()))
             watching.append(tasks.create_task(self.keeper.watch()))
             watching.append(tasks.create_task(self.judging.run()))
             watching.append(tasks.create_task(self.repeats.run()))

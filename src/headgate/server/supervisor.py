@@ -93,6 +93,8 @@ class Supervisor:
         self._log = log or Log()
         self._pace = pace or Pace()
         self._slots: list[_Slot] = []
+        self.on_first_key: Callable[[str], None] = lambda secret: None
+        """Given a key that is not in what `run` says is ready: to be shown, once."""
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reloading: asyncio.Task[str | None] | None = None
@@ -183,7 +185,7 @@ class Supervisor:
             theirs.close()
         if self._stop.is_set():
             process.kill()  # too late for it to be told to drain
-        slot.link = link = Link({"metrics": self._metrics, "reload": self._reload})
+        slot.link = link = Link({"metrics": self._metrics, "reload": self._reload, "first_key": self._first_key})
         await link.start(ours)
         watching = asyncio.create_task(self._watch(slot, link))
         try:
@@ -206,6 +208,8 @@ class Supervisor:
             return  # else it ends by itself, and says why
         found = msgspec.convert(said, Ready)
         slot.drain, slot.serves = found.drain, True
+        if found.first_key is not None and (slot.ready.done() or slot is not self._slots[0]):
+            self.on_first_key(found.first_key)  # the store was away when the first worker began
         if not slot.ready.done():
             slot.ready.set_result(found)
         self._say("worker_ready", worker=slot.number, pid=slot.process.pid if slot.process else None)
@@ -269,6 +273,9 @@ class Supervisor:
         registry.register(self._alive)
         pages = {number: page.encode() for number, page in (await self._gather("metrics")).items()}
         return (generate_latest(registry) + merged(pages)).decode()
+
+    async def _first_key(self, value: Any) -> None:
+        self.on_first_key(value)
 
     async def _reload(self, value: Any) -> str | None:
         found = await self._gather("reload")

@@ -62,6 +62,7 @@ class Worker:
             ),
             self,
         )
+        process.on_first_key = self._show_first_key
         if not process.house.snapshot.entries:
             raise StorageUnavailable(NO_MODEL)
         try:
@@ -97,6 +98,12 @@ class Worker:
         return None if self._process is None else self._process.reload()
 
     # -- what this one asks of all -----------------------------------------------------------------------------------
+    async def _show_first_key(self, secret: str) -> None:
+        try:
+            await self._link.ask("first_key", secret, seconds=GATHERED)
+        except LinkLost as error:
+            raise OSError("the supervisor is gone, and with it who would have shown the first key") from error
+
     async def metrics(self) -> bytes:
         """Of all workers that answer; of this one alone where the supervisor does not."""
         try:

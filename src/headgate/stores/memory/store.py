@@ -148,7 +148,7 @@ class MemoryStore:
 
     async def put_first_key(self, key: KeyRecord, *, note: AuditRecord | None = None) -> bool:
         if self._keys:
-            return False
+            return self._keys.get(key.id) == key
         await self.put_key(key, note=note)
         return True
 

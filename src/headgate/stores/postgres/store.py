@@ -135,7 +135,9 @@ class PostgresStore:
         async def write(connection: Any) -> bool:
             await connection.execute("LOCK TABLE virtual_keys IN SHARE ROW EXCLUSIVE MODE")  # one writer, any readers
             if await connection.fetchval("SELECT 1 FROM virtual_keys LIMIT 1"):
-                return False
+                return await connection.fetchval(
+                    "SELECT EXISTS (SELECT 1 FROM virtual_keys WHERE id = $1 AND body = $2)", key.id, body
+                )
             await connection.execute("INSERT INTO virtual_keys VALUES ($1, $2, $3)", key.id, key.hash, body)
             await _new_version(connection, note)
             return True

@@ -160,7 +160,8 @@ class SqliteStore(SqliteReader):
         def write(connection: sqlite3.Connection) -> bool:
             sql = "INSERT INTO virtual_keys SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM virtual_keys)"
             if not connection.execute(sql, row).rowcount:
-                return False
+                found = connection.execute("SELECT 1 FROM virtual_keys WHERE (id, hash, body) = (?, ?, ?)", row)
+                return found.fetchone() is not None
             _new_version(connection, note)
             return True
 
