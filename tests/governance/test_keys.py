@@ -26,7 +26,7 @@ NOW = 1_795_500_000.0
 
 
 def record(**fields: Any) -> KeyRecord:
-    return KeyRecord(**{"id": "", "hash": "", "hint": "", "name": "a key", "created": NOW, **fields})
+    return KeyRecord(**{"id": "", "hash": "0" * 64, "hint": "", "name": "a key", "created": NOW, **fields})
 
 
 class Shelf:
@@ -213,7 +213,7 @@ async def test_a_look_whose_keys_cannot_be_loaded_is_made_again(monkeypatch):
     await governor.refresh()
     watching = asyncio.create_task(governor.watch())
     await asyncio.sleep(0)
-    store.put(msgspec.structs.replace(made.record, revoked=NOW, hash="no digest"))
+    store.put(msgspec.structs.replace(made.record, revoked=NOW, models=5))
     for _ in range(3):
         await clock.advance(1.0)
     assert events == ["store_lost"], "it is not well again because nothing has changed since"
@@ -367,6 +367,53 @@ def test_the_state_of_a_key_tells_of_a_missing_team_only_where_it_could_be_used(
     assert state_of(record(), NOW, ()) == "active"
     assert state_of(record(team="shop", revoked=NOW), NOW, ()) == "revoked"
     assert state_of(record(team="shop", expires=NOW), NOW, ()) == "expired"
+
+
+async def test_a_damaged_row_refuses_its_key_alone_and_says_so():
+    events: list[tuple[str, dict[str, object]]] = []
+    store, clock = Shelf(), FakeClock(NOW)
+    governor = KeyedGovernor(
+        store,  # type: ignore[arg-type]
+        local=False,
+        clock=clock,
+        on_event=lambda kind, facts: events.append((kind, facts)),
+    )
+    made = [make_key(record()) for _ in range(4)]
+    sound, *damaged = made
+    for number, one in enumerate(made):
+        broken = {0: one.record.hash, 1: "zz" + one.record.hash[2:], 2: one.record.hash[:-2], 3: ""}[number]
+        store.put(msgspec.structs.replace(one.record, hash=broken))
+    for _ in range(2):
+        store.count += 1
+        await governor.refresh()
+    assert governor.authenticate([sound.secret]).key_id == sound.record.id
+    for one in damaged:
+        with pytest.raises(AuthenticationFailed, match="Incorrect key"):
+            governor.authenticate([one.secret])
+    told = [(kind, facts["key"]) for kind, facts in events]
+    assert sorted(told) == sorted(("key_damaged", one.record.id) for one in damaged), "once each"
+    assert "refused" in str(events[0][1]["because"])
+
+    store.put(damaged[0].record)
+    store.put(msgspec.structs.replace(store.held[damaged[1].record.id], revoked=NOW))
+    events.clear()
+    await governor.refresh()
+    assert governor.authenticate([damaged[0].secret]).key_id == damaged[0].record.id, "restored"
+    assert events == []
+    store.put(msgspec.structs.replace(damaged[0].record, hash="?"))
+    await governor.refresh()
+    assert [facts["key"] for _, facts in events] == [damaged[0].record.id]
+
+
+async def test_a_plane_whose_only_key_is_damaged_is_not_open():
+    store = Shelf()
+    governor = KeyedGovernor(store)  # type: ignore[arg-type]
+    await governor.refresh()
+    assert governor.authenticate([]) is LOCAL
+    store.put(record(id="k1", hash="damaged"))
+    await governor.refresh()
+    with pytest.raises(AuthenticationFailed):
+        governor.authenticate(["hg-any"])
 
 
 class Between(MemoryStore):

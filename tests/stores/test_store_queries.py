@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 
 import msgspec
 import pytest
 
-from headgate.core.errors import HeadgateError
+from headgate.core.errors import Conflict, HeadgateError
 from headgate.core.ports import Store
 from headgate.core.records import AuditRecord, BudgetSpec, KeyRecord, LimitSpec, TeamRecord
+from headgate.governance.desk import Desk
+from headgate.governance.keys import state_of
 from headgate.stores.memory import MemoryStore
 from headgate.stores.postgres import PostgresStore
 from support.books import NOON, intent, outcome, record
@@ -205,6 +209,29 @@ async def test_of_many_that_make_the_first_key_at_once_one_does(open_store, stor
     await store.put_key(msgspec.structs.replace(key(winner), revoked=NOON))
     assert not await store.put_first_key(key(winner)), "it is not what it was"
     assert not await store.put_first_key(key(99)), "a revoked key was a key"
+
+
+async def test_a_key_whose_row_cannot_be_read_hides_no_other_and_can_be_revoked(
+    open_store, store: Store, tmp_path
+) -> None:
+    if isinstance(store, MemoryStore):
+        pytest.skip("keeps no rows")
+    one, two = (KeyRecord(id=f"k{n}", hash=f"{n:064x}", hint="wxyz", name="one", created=NOON) for n in (1, 2))
+    await store.put_key(one, two)
+    broken = "UPDATE virtual_keys SET body = '{\"id\": \"k2\"' WHERE id = 'k2'"
+    if isinstance(store, PostgresStore):
+        await store._link.write(lambda connection: connection.execute(broken))
+    else:
+        with contextlib.closing(sqlite3.connect(tmp_path / "headgate.db")) as connection, connection:
+            connection.execute(broken)
+    sound, damaged = await store.keys()
+    assert (sound, damaged.id, state_of(damaged, NOON)) == (one, "k2", "damaged")
+    desk = Desk(store)
+    assert {key["id"]: key["state"] for key in await desk.keys()} == {"k1": "active", "k2": "damaged"}
+    with pytest.raises(Conflict, match="damaged"):
+        await desk.rotate("k2", "test")
+    assert (await desk.revoke("k2", "test"))["state"] == "revoked"
+    assert {key["id"]: key["state"] for key in await desk.keys()} == {"k1": "active", "k2": "revoked"}
 
 
 async def test_audits_come_newest_first(store: Store) -> None:

@@ -32,6 +32,7 @@ AlertKind = Literal[
     "price_unknown",
     "budget_near", "budget_reached", "budget_store_lost", "budget_store_back", "store_lost", "store_back",
     "shared_store_lost", "shared_store_back", "repeats_lost", "team_missing",
+    "key_damaged",
 ]  # fmt: skip
 
 
@@ -269,7 +270,7 @@ class Alerts(Section):
     webhook: AlertWebhook | None = None
     on: list[AlertKind] = [
         "health", "misconfigured", "shed", "budget_near", "budget_reached", "store_lost", "shared_store_lost",
-        "team_missing",
+        "team_missing", "key_damaged",
     ]  # fmt: skip
     """Which events; the log and the metrics have all of them."""
     every: Duration = 60.0

@@ -61,6 +61,7 @@ class KeyedGovernor:
         self._today: tuple[int, date] = (-1, date.min)
         self._stored_teams: Sequence[TeamRecord] = ()
         self._missed: frozenset[str] = frozenset()
+        self._damaged: frozenset[str] = frozenset()
         self.book = BudgetBook(store, holder, clock, on_event, replicas=replicas)
         self.open = False
         self.ring = KeyRing(internal=internal)
@@ -116,7 +117,19 @@ class KeyedGovernor:
         self.open = self._local and self._version is not None and not self.ring.keys
         self._profiles.clear()
         self._guards.clear()
+        self._tell_damaged()
         self._miss_teams()
+
+    def _tell_damaged(self) -> None:
+        """Tells of keys whose rows are damaged, once each until they are mended or revoked."""
+        now = self._clock.time()
+        damaged = {id: key.name for id, key in self.ring.keys.items() if state_of(key, now) == "damaged"}
+        for id in sorted(damaged.keys() - self._damaged):
+            because = (
+                "its row in the store is damaged: whoever uses it is refused, until it is restored; or make another"
+            )
+            self._on_event("key_damaged", {"key": id, "name": damaged[id], "because": because})
+        self._damaged = frozenset(damaged)
 
     def _miss_teams(self) -> None:
         """Tells of teams that keys in use name and that are defined nowhere, once each until they are."""

@@ -36,6 +36,15 @@ def digest_of(secret: str) -> bytes:
     return sha256(secret[:LONGEST].encode("utf-8", "replace")).digest()
 
 
+def digest_from(text: str) -> bytes | None:
+    """What `KeyRecord.hash` says; None where that is no SHA-256 in hexadecimal: then no secret fits it."""
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return digest if len(digest) == sha256().digest_size else None
+
+
 def make_key(record: KeyRecord) -> NewKey:
     """A new secret for what `record` says; its id, hash and hint are replaced."""
     secret = new_secret(PREFIX)
@@ -52,19 +61,22 @@ def rotate_key(old: KeyRecord, *, now: float, overlap: float) -> tuple[KeyRecord
 
 
 def state_of(record: KeyRecord, now: float, teams: Container[str] | None = None) -> str:
-    """active | ending (rotated, in its overlap) | revoked | expired; and where `teams` are given,
-    team_missing: refused, since it names none of them"""
+    """active | ending (rotated, in its overlap) | revoked | expired | damaged (refused: `digest_from`); and where `teams`
+    are given, team_missing: refused, since it names none of them"""
     if record.revoked is not None and record.revoked <= now:
         return "revoked"
     if record.expires is not None and record.expires <= now:
         return "expired"
+    if digest_from(record.hash) is None:
+        return "damaged"
     if teams is not None and record.team is not None and record.team not in teams:
         return "team_missing"
     return "ending" if record.revoked is not None else "active"
 
 
 class KeyRing:
-    """All keys by hash, as of one version of the store. Never changed: a reload makes a new one."""
+    """All keys by hash, as of one version of the store. Never changed: a reload makes a new one. A damaged key is a key (a
+    plane that has one is not open), and no request is let in by it."""
 
     def __init__(
         self,
@@ -80,7 +92,9 @@ class KeyRing:
         self._cards: dict[bytes, Card] = {}
         for key in self.keys.values():
             team = self.teams.get(key.team) if key.team is not None else None
-            self._cards[bytes.fromhex(key.hash)] = Card(key, _principal(key, team), team)
+            digest = digest_from(key.hash)
+            if digest is not None:
+                self._cards[digest] = Card(key, _principal(key, team), team)
             line = key.line or key.id
             if line not in self.lines or self.lines[line].created <= key.created:
                 self.lines[line] = key

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.records import AttemptIntent, AttemptOutcome, RequestRecord
+from headgate.core.records import AttemptIntent, AttemptOutcome, KeyRecord, RequestRecord
 from headgate.core.usage import Usage
 from headgate.stores.booking import LARGEST, Entry, tags_text
 
@@ -278,3 +278,12 @@ def matches(record: RequestRecord, where: Mapping[str, str]) -> bool:
         if not fits:
             return False
     return True
+
+
+def key_of(id: str, body: str) -> KeyRecord:
+    """One whose row cannot be read is a key all the same, with a hash that no secret has: refused, shown as damaged, and
+    not in the way of the others."""
+    try:
+        return msgspec.json.decode(body, type=KeyRecord)
+    except msgspec.MsgspecError:
+        return KeyRecord(id=id, hash=f"unreadable: {id}", hint="", name="(cannot be read)", created=0.0)

@@ -30,7 +30,7 @@ from headgate.stores import asking
 from headgate.stores.booking import day_of
 from headgate.stores.postgres import books
 from headgate.stores.postgres.link import Link
-from headgate.stores.rows import REQUEST_COLUMNS, entry_of, request_of
+from headgate.stores.rows import REQUEST_COLUMNS, entry_of, key_of, request_of
 
 POSTGRES = asking.Dialect(
     mark=lambda n: f"${n}",
@@ -113,8 +113,8 @@ class PostgresStore:
 
     # -- keys ----------------------------------------------------------------------------------------------------------
     async def keys(self) -> Sequence[KeyRecord]:
-        rows = await self._link.read(lambda c: c.fetch("SELECT body FROM virtual_keys ORDER BY id"))
-        return [msgspec.json.decode(row[0], type=KeyRecord) for row in rows]
+        rows = await self._link.read(lambda c: c.fetch("SELECT id, body FROM virtual_keys ORDER BY id"))
+        return [key_of(row[0], row[1]) for row in rows]
 
     async def put_key(self, *keys: KeyRecord, note: AuditRecord | None = None) -> None:
         await self._link.write(lambda c: _put_keys(c, keys, note))
@@ -122,7 +122,7 @@ class PostgresStore:
     async def swap_key(self, old: KeyRecord, *keys: KeyRecord, note: AuditRecord | None = None) -> bool:
         async def write(connection: Any) -> bool:
             body = await connection.fetchval("SELECT body FROM virtual_keys WHERE id = $1 FOR UPDATE", old.id)
-            if body is None or msgspec.json.decode(body, type=KeyRecord) != old:
+            if body is None or key_of(old.id, body) != old:
                 return False
             await _put_keys(connection, keys, note)
             return True

@@ -25,6 +25,7 @@ from headgate.core.records import (
     TeamRecord,
     UsageRow,
 )
+from headgate.stores.rows import key_of
 from headgate.stores.sqlite import books, queries
 from headgate.stores.sqlite.files import FileLock, open_writer, version_warning
 from headgate.stores.sqlite.threads import Readers, Writer
@@ -37,8 +38,8 @@ class SqliteReader:
         self._readers = Readers(path)
 
     async def keys(self) -> Sequence[KeyRecord]:
-        rows = await self._readers.do(lambda c: c.execute("SELECT body FROM virtual_keys ORDER BY id").fetchall())
-        return [msgspec.json.decode(body, type=KeyRecord) for (body,) in rows]
+        rows = await self._readers.do(lambda c: c.execute("SELECT id, body FROM virtual_keys ORDER BY id").fetchall())
+        return [key_of(id, body) for id, body in rows]
 
     async def teams(self) -> Sequence[TeamRecord]:
         rows = await self._readers.do(lambda c: c.execute("SELECT body FROM teams ORDER BY id").fetchall())
@@ -147,7 +148,7 @@ class SqliteStore(SqliteReader):
     async def swap_key(self, old: KeyRecord, *keys: KeyRecord, note: AuditRecord | None = None) -> bool:
         def write(connection: sqlite3.Connection) -> bool:
             row = connection.execute("SELECT body FROM virtual_keys WHERE id = ?", (old.id,)).fetchone()
-            if row is None or msgspec.json.decode(row[0], type=KeyRecord) != old:
+            if row is None or key_of(old.id, row[0]) != old:
                 return False
             _put_keys(connection, keys, note)
             return True
