@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.core.money import Price, cost_of, dollars, parse_dollars, per_mtok, upper_bound
-from headgate.core.usage import Usage
+from headgate.core.usage import Media, Usage
 
 TOKENS = st.integers(0, 2_000_000)
 
@@ -33,6 +33,24 @@ def test_the_upper_bound_is_one(fresh, cached, written, said, thought):
         reasoning=thought,
     )
     assert cost_of(usage, price) <= upper_bound(usage.input, usage.output, price)
+
+
+@given(TOKENS, TOKENS, TOKENS, TOKENS, st.integers(0, 100), TOKENS, st.integers(0, 10**8))
+def test_what_is_paid_beside_tokens_is_within_the_bound_too(read, seen, said, drawn, images, characters, milliseconds):
+    price = Price(input=150, output=600, image_input=151, image_output=601, image=7, characters=15, audio_hour=11)
+    media = Media(image_input=seen, image_output=drawn, images=images, characters=characters, milliseconds=milliseconds)
+    usage = Usage(input=read + seen, output=said + drawn, media=media)
+    bound = upper_bound(usage.input, usage.output, price, media)
+    assert cost_of(usage, price) <= bound
+    assert bound <= upper_bound(usage.input, usage.output, price, media + Media(images=1))
+
+
+def test_units_beside_tokens_by_hand():
+    price = Price(input=0, output=0, image=40_000_000, characters=per_mtok("15"), audio_hour=360_000_000)
+    assert cost_of(Usage(media=Media(images=3)), price) == parse_dollars("0.12")
+    assert cost_of(Usage(media=Media(characters=2_000)), price) == parse_dollars("0.03")
+    assert cost_of(Usage(media=Media(milliseconds=90_000)), price) == parse_dollars("0.009")
+    assert (Usage(media=Media(images=1)) + Usage() + Usage(media=Media(images=2))).media == Media(images=3)
 
 
 def test_amounts_read_naturally_and_small_ones_are_not_shown_as_nothing():

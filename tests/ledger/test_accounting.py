@@ -30,7 +30,7 @@ from headgate.core.dialect import Quirks
 from headgate.core.errors import UpstreamFault
 from headgate.core.events import Used
 from headgate.core.money import Price, cost_of, per_mtok, upper_bound
-from headgate.core.usage import Usage
+from headgate.core.usage import Media, Usage
 from headgate.dialects.anthropic_messages import DIALECT as MESSAGES
 from headgate.dialects.gemini import DIALECT as GEMINI
 from headgate.dialects.openai_chat import DIALECT as CHAT
@@ -106,6 +106,8 @@ BY_HAND: list[tuple[str, Any, dict[str, str], int, str]] = [
      "gemini: (95 + 439 of tools)*0.3 + (66 + 132 thoughts)*2.5"),
     ("pai-31b1f6817c", GEMINI, {"input": "0.3", "audio_input": "1", "cached_input": "0.03", "output": "2.5"}, 2_869_270,
      "gemini: 298*0.3 + 36 audio*1 + 17379 cached (1881 of them audio)*0.03 + (68 + 821)*2.5"),
+    ("pai-d3f78ec2e3", GEMINI, {"input": "2", "output": "12", "image_output": "120"}, 137_744_000,
+     "gemini, a picture: 22*2 + (96 + 179 thoughts)*12 + 1120 of the picture*120"),
     ("pai-64f4e7d78c", CHAT, {"input": "0.3", "output": "2.5"}, 195_500,
      "gemini's OpenAI-shaped endpoint: 35*0.3 + (12 + 62 that only the total has)*2.5"),
 ]  # fmt: skip
@@ -226,17 +228,20 @@ RATES = st.integers(0, 50_000_000_000)
 
 @given(
     usage=st.builds(Usage, input=TOKENS, output=TOKENS, cached_input=TOKENS, cache_write=TOKENS, cache_write_1h=TOKENS,
-                    audio_input=TOKENS, reasoning=TOKENS, audio_output=TOKENS),
+                    audio_input=TOKENS, reasoning=TOKENS, audio_output=TOKENS,
+                    media=st.none() | st.builds(Media, image_input=TOKENS, image_output=TOKENS)),
     price=st.builds(Price, input=RATES, output=RATES, cached_input=st.none() | RATES, cache_write=st.none() | RATES,
                     cache_write_1h=st.none() | RATES, audio_input=st.none() | RATES, reasoning=st.none() | RATES,
-                    audio_output=st.none() | RATES),
+                    audio_output=st.none() | RATES, image_input=st.none() | RATES, image_output=st.none() | RATES),
 )  # fmt: skip
 def test_whatever_a_provider_counts_no_token_is_paid_twice(usage, price):
     """Parts that overlap (cached audio) or exceed the whole cost no more than the whole at its dearest."""
     dearest_in = max(
-        price.input, price.cached_input or 0, price.cache_write or 0, price.cache_write_1h or 0, price.audio_input or 0
+        price.input,
+        *(one or 0 for one in (price.cached_input, price.cache_write, price.cache_write_1h)),
+        *(one or 0 for one in (price.audio_input, price.image_input)),
     )
-    dearest_out = max(price.output, price.reasoning or 0, price.audio_output or 0)
+    dearest_out = max(price.output, price.reasoning or 0, price.audio_output or 0, price.image_output or 0)
     assert cost_of(usage, price) <= (usage.input * dearest_in + usage.output * dearest_out + 999_999) // 1_000_000
 
 

@@ -30,12 +30,12 @@ USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
 
 
 class Stage:
-    def __init__(self) -> None:
+    def __init__(self, config: str = CONFIG) -> None:
         self.loop = Loop()
         self.provider = Provider()
         self.loop.run(self.provider.server.__aenter__())
         url = f"http://127.0.0.1:{self.provider.server.port}/v1"
-        self.gateway = self.loop.call(lambda: RunningGateway(CONFIG, {"near": url, "chatty": url}, env={"X": "y"}))
+        self.gateway = self.loop.call(lambda: RunningGateway(config, {"near": url, "chatty": url}, env={"X": "y"}))
         self.loop.run(self.gateway.start())
         self.client = openai.OpenAI(base_url=f"{self.gateway.url}/v1", api_key="sk-any", max_retries=0)
 

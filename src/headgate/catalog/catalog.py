@@ -149,14 +149,19 @@ def _price(info: Any) -> Price | None:
         prices = max(
             [p for p in (base, *hourly) if p is not None], key=lambda p: _base(p.input_mtok) or 0, default=None
         )
-    if prices is None or _base(prices.input_mtok) is None or _base(prices.output_mtok) is None:
+    if prices is None or all(_base(getattr(prices, unit)) is None for unit in _PAID_BY):
         return None
     start = next((tier.start for tier in getattr(prices.input_mtok, "tiers", [])), None)
     long = _flat(prices, tier=True) if start is not None else None
     return msgspec.structs.replace(_flat(prices, tier=False), long=long, long_context_from=start)
 
 
+_PAID_BY = ("input_mtok", "input_mchars", "input_audio_hours")
+
+
 def _flat(prices: Any, *, tier: bool) -> Price:
+    """Where output has no price (embeddings, which have none) it would cost as input does, never nothing."""
+
     def at(name: str) -> int | None:
         value = getattr(prices, name)
         amount = _tier(value) if tier else _base(value)
@@ -164,13 +169,21 @@ def _flat(prices: Any, *, tier: bool) -> Price:
 
     return Price(
         input=at("input_mtok") or 0,
-        output=at("output_mtok") or 0,
+        output=_or(at("output_mtok"), at("input_mtok") or 0),
         cached_input=at("cache_read_mtok"),
         cache_write=at("cache_write_mtok"),
         audio_input=at("input_audio_mtok"),
         audio_output=at("output_audio_mtok"),
+        image_input=at("input_image_mtok"),
+        image_output=at("output_image_mtok"),
+        characters=at("input_mchars"),
+        audio_hour=at("input_audio_hours"),
         version=price_version(),
     )
+
+
+def _or(value: int | None, base: int) -> int:
+    return base if value is None else value
 
 
 def _base(value: Any) -> Decimal | None:

@@ -93,7 +93,8 @@ def _row(name: str, snapshot, entry) -> dict[str, Any]:
 
 
 def _prices(price) -> dict[str, Any] | None:
-    """All that are known, US$ per million tokens as text; `version`: where they are from, and of when."""
+    """All that are known, US$ per million tokens as text (`image`: per picture, `characters`: per million of them,
+    `audio_hour`: per hour); `version`: where they are from, and of when."""
     if price is None:
         return None
     kinds = (
@@ -105,6 +106,11 @@ def _prices(price) -> dict[str, Any] | None:
         "reasoning",
         "audio_input",
         "audio_output",
+        "image_input",
+        "image_output",
+        "image",
+        "characters",
+        "audio_hour",
     )
     known = {kind: amount for kind in kinds if (amount := getattr(price, kind)) is not None}
     return {**{kind: f"{amount / 1e9:g}" for kind, amount in known.items()}, "version": price.version}

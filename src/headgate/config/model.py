@@ -70,6 +70,15 @@ class Price(Section):
     reasoning: Money | None = None
     audio_input: Money | None = None
     audio_output: Money | None = None
+    image_input: Money | None = None
+    image_output: Money | None = None
+    """Tokens of pictures; left out: as input and output."""
+    image: Money | None = None
+    """US$ per picture made."""
+    characters: Money | None = None
+    """US$ per million characters of text spoken."""
+    audio_hour: Money | None = None
+    """US$ per hour of sound heard."""
     request: Money | None = None
     """A flat fee per call, in US$."""
 

@@ -15,7 +15,7 @@ import msgspec
 from headgate.core.chat import ChatRequest
 from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.events import ChatAnswer, Event
-from headgate.core.usage import Usage
+from headgate.core.usage import Media, Usage
 
 Op = Literal[
     "chat",
@@ -91,6 +91,8 @@ class Peek(msgspec.Struct, kw_only=True):
     """To be answered at once, and made by the provider afterwards (Responses)."""
     wanted: Wanted = "json"
     """What the client asked for."""
+    media: Media | None = None
+    """Of what is paid for beside tokens, as much as there may be of it at most."""
 
 
 class Rendered(msgspec.Struct, frozen=True):

@@ -6,18 +6,21 @@ from decimal import ROUND_HALF_UP, Decimal
 
 import msgspec
 
-from headgate.core.usage import Usage
+from headgate.core.usage import Media, Usage
 
 NANO = 1_000_000_000
 MTOK = 1_000_000
+HOUR = 3_600_000
+"""Milliseconds."""
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
     """Prices of one model in nano-US$ per million tokens (15.00 US$/Mtok = 15_000_000_000).
 
-    None in an optional field means "as the base": cached_input and audio_input fall back to input, cache_write to
-    input, cache_write_1h to cache_write, reasoning and audio_output to output. `version` names where the price came from
-    and when. `request` is a flat fee per call in nano-US$.
+    None in an optional field means "as the base": cached_input, audio_input and image_input fall back to input,
+    cache_write to input, cache_write_1h to cache_write, reasoning, audio_output and image_output to output. `version` names
+    where the price came from and when. `request` is a flat fee per call in nano-US$. Beside tokens there may be prices of
+    an `image` made (nano-US$ each), of `characters` spoken (nano-US$ per million) and of an `audio_hour` heard (nano-US$).
     """
 
     input: int
@@ -28,11 +31,21 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: int | None = None
     audio_input: int | None = None
     audio_output: int | None = None
+    image_input: int | None = None
+    image_output: int | None = None
+    image: int | None = None
+    characters: int | None = None
+    audio_hour: int | None = None
     request: int = 0
     version: str = "config"
     long_context_from: int | None = None
     """Where set, prompts of more input tokens than this are billed at `long`."""
     long: Price | None = None
+
+    @property
+    def counts_media(self) -> bool:
+        """Something else than tokens is paid for."""
+        return self.image is not None or self.characters is not None or self.audio_hour is not None
 
 
 def per_mtok(dollars: Decimal | str | int) -> int:
@@ -66,16 +79,35 @@ def cost_of(usage: Usage, price: Price) -> int:
         audio = min(usage.audio_output, usage.output - reasoning)
         total += reasoning * (_or(price.reasoning, price.output) - price.output)
         total += audio * (_or(price.audio_output, price.output) - price.output)
+    if usage.media is not None:
+        total += _pictured(usage, usage.media, price) + _beside_tokens(usage.media, price)
     return price.request + (total + MTOK // 2) // MTOK
 
 
-def upper_bound(input_tokens: int, output_tokens: int, price: Price) -> int:
+def _pictured(usage: Usage, media: Media, price: Price) -> int:
+    """What pictures' tokens cost more or less than the text that they were counted as. What other parts hold is cut."""
+    seen = min(media.image_input, max(usage.input - usage.cached_input - usage.cache_write - usage.audio_input, 0))
+    drawn = min(media.image_output, max(usage.output - usage.reasoning - usage.audio_output, 0))
+    return seen * (_or(price.image_input, price.input) - price.input) + drawn * (
+        _or(price.image_output, price.output) - price.output
+    )
+
+
+def _beside_tokens(media: Media, price: Price) -> int:
+    """In the unit of tokens times their price: a millionth of a nano-US$."""
+    heard = -(-media.milliseconds * (price.audio_hour or 0) * MTOK // HOUR)
+    return media.characters * (price.characters or 0) + media.images * (price.image or 0) * MTOK + heard
+
+
+def upper_bound(input_tokens: int, output_tokens: int, price: Price, media: Media | None = None) -> int:
     """The most that a call of these sizes can cost, in nano-US$, rounded up."""
     if price.long is not None and price.long_context_from is not None and input_tokens > price.long_context_from:
         price = price.long
     dearest_in = max(price.input, price.cache_write or 0, price.cache_write_1h or 0, price.audio_input or 0)
-    dearest_out = max(price.output, price.reasoning or 0, price.audio_output or 0)
-    return price.request - (-(input_tokens * dearest_in + output_tokens * dearest_out) // MTOK)
+    dearest_in = max(dearest_in, price.image_input or 0)
+    dearest_out = max(price.output, price.reasoning or 0, price.audio_output or 0, price.image_output or 0)
+    beside = 0 if media is None else _beside_tokens(media, price)
+    return price.request - (-(input_tokens * dearest_in + output_tokens * dearest_out + beside) // MTOK)
 
 
 def stamped(price: Price) -> Price:
@@ -94,7 +126,19 @@ def _amounts(price: Price) -> str:
     return ", ".join(f"{name} {(Decimal(a) / NANO).normalize():f}" for name, a in fields.items() if a is not None)
 
 
-_OPTIONAL = ("cached_input", "cache_write", "cache_write_1h", "reasoning", "audio_input", "audio_output")
+_OPTIONAL = (
+    "cached_input",
+    "cache_write",
+    "cache_write_1h",
+    "reasoning",
+    "audio_input",
+    "audio_output",
+    "image_input",
+    "image_output",
+    "image",
+    "characters",
+    "audio_hour",
+)
 
 
 def dollars(nano: int, places: int = 6) -> str:

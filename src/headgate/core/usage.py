@@ -5,6 +5,26 @@ from __future__ import annotations
 import msgspec
 
 
+class Media(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What models that make or read pictures and sound are paid by, where that is not each token alike.
+
+    image_input   tokens of pictures, part of Usage.input and in no other part of it
+    image_output  tokens of pictures, part of Usage.output and in no other part of it
+    images        pictures made
+    characters    of text spoken
+    milliseconds  of sound heard
+    """
+
+    image_input: int = 0
+    image_output: int = 0
+    images: int = 0
+    characters: int = 0
+    milliseconds: int = 0
+
+    def __add__(self, other: Media) -> Media:
+        return Media(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What a provider says it used, in our one accounting.
 
@@ -24,6 +44,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: int = 0
     audio_input: int = 0
     audio_output: int = 0
+    media: Media | None = None
+    """Has no columns of its own in the ledger: the cost, and the price that it was worked out by, are kept."""
     estimated: bool = False
 
     @property
@@ -40,5 +62,6 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             reasoning=self.reasoning + other.reasoning,
             audio_input=self.audio_input + other.audio_input,
             audio_output=self.audio_output + other.audio_output,
+            media=self.media + other.media if self.media and other.media else self.media or other.media,
             estimated=self.estimated or other.estimated,
         )

@@ -17,7 +17,7 @@ from headgate.core.chat import ChatRequest
 from headgate.core.dialect import EventParser, EventRenderer, Facts, Op, Peek, Quirks, Rendered, View, Wanted
 from headgate.core.errors import HeadgateError, InvalidRequest, UnsupportedFeature, UpstreamFault, fault
 from headgate.core.events import ChatAnswer
-from headgate.core.usage import Usage
+from headgate.core.usage import Media, Usage
 from headgate.dialects import multipart, sse
 from headgate.dialects import openai_error as _error
 from headgate.dialects.jsonio import (
@@ -45,6 +45,7 @@ class _Fields(msgspec.Struct, kw_only=True):
     stream: bool | None = None
     n: int | None = None
     max_tokens: int | None = None
+    input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     headgate: dict[str, Any] | None = None
 
 
@@ -85,7 +86,7 @@ class Opaque:
             raise InvalidRequest(f"n must be between 1 and {MOST_N}", param="n")
         if raw.max_tokens is not None and not 0 <= raw.max_tokens <= MOST_TOKENS:
             raise InvalidRequest(f"max_tokens must be between 0 and {MOST_TOKENS}", param="max_tokens")
-        return Peek(
+        peek = Peek(
             model=self._named(model if model is not None else raw.model),
             stream=self._streamed(raw.stream if stream is None else stream),
             include_usage=b'"include_usage"' in body,
@@ -96,6 +97,8 @@ class Opaque:
             options=raw.headgate,
             wanted=self._wanted(None),
         )
+        self._measure(peek, raw.input or None, len(body))
+        return peek
 
     def parse_request(
         self, body: bytes, *, model: str | None = None, stream: bool | None = None, peeked: bool = False
@@ -143,7 +146,7 @@ class Opaque:
             return Facts(error=_error.error_of(raw["error"], None, {}))
         names = (raw.get("id"), raw.get("model"))
         id, model = (name if isinstance(name, str) else None for name in names)
-        return Facts(content=True, usage=usage_of(raw), finish="stop", terminal=True, id=id, model=model)
+        return Facts(content=True, usage=self._usage(raw), finish="stop", terminal=True, id=id, model=model)
 
     def render_answer(self, answer: ChatAnswer, view: View) -> Rendered:
         self._no_chat()
@@ -184,16 +187,27 @@ class Opaque:
         streamed = self._streamed(fields.get("stream", b"").strip().lower() == b"true")
         model = fields.get("model", b"").decode("utf-8", "replace").strip()
         text = sum(len(value) for value in fields.values())
-        return Peek(
+        peek = Peek(
             model=self._named(model or None),
             stream=streamed,
+            n=_choices(fields.get("n")),
             input_bound=input_bound(text, 1, 1),
             wanted=self._wanted(fields),
         )
+        self._measure(peek, None, len(body))
+        return peek
 
     def _wanted(self, form: Mapping[str, bytes] | None) -> Wanted:
         """By the form's fields; None: the request is JSON."""
         return "json"
+
+    def _measure(self, peek: Peek, said: msgspec.Raw | None, size: int) -> None:
+        """Sets what is paid for beside tokens, and how many tokens one answer has at most where the client cannot say.
+        `said`: the JSON field `input`; `size`: the request's bytes."""
+
+    def _usage(self, raw: Mapping[str, Any]) -> Usage | None:
+        """What a JSON answer tells of its usage."""
+        return usage_of(raw)
 
     def _named(self, model: str | None) -> str:
         name = model or self.model
@@ -234,7 +248,32 @@ def usage_of(raw: Mapping[str, Any]) -> Usage | None:
         told = [_count(usage, "total_tokens"), 0]
     if told[0] is None and told[1] is None:
         return None
-    return Usage(input=told[0] or 0, output=told[1] or 0)
+    taken, given = told[0] or 0, told[1] or 0
+    inward = next((usage[name] for name in _INWARD if isinstance(usage.get(name), dict)), {})
+    outward = usage.get("output_tokens_details")
+    seen, drawn = _count(inward, "image_tokens"), _count(outward, "image_tokens") if isinstance(outward, dict) else None
+    cached = min(_count(inward, "cached_tokens") or 0, taken)
+    return Usage(
+        input=taken,
+        output=given,
+        cached_input=cached,
+        audio_input=min(_count(inward, "audio_tokens") or 0, taken - cached),
+        media=Media(image_input=seen or 0, image_output=drawn or 0) if seen or drawn else None,
+    )
+
+
+_INWARD = ("input_tokens_details", "input_token_details", "prompt_tokens_details")
+"""Of images, of transcriptions, of completions."""
+
+
+def _choices(said: bytes | None) -> int:
+    """A form's `n`."""
+    if said is None or not said.strip():
+        return 1
+    text = said.strip()
+    if not text.isdigit() or len(text) > 4 or not 1 <= int(text) <= MOST_N:
+        raise InvalidRequest(f"n must be between 1 and {MOST_N}", param="n")
+    return int(text)
 
 
 def _count(usage: Mapping[str, Any], *names: str) -> int | None:

@@ -3,10 +3,22 @@ out)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
-from headgate.core.dialect import Wanted
-from headgate.dialects.opaque import Opaque
+import msgspec
+
+from headgate.core.dialect import Peek, Wanted
+from headgate.core.usage import Media, Usage
+from headgate.dialects.opaque import Opaque, usage_of
+
+SPOKEN = 2
+"""Tokens of sound per byte of text, at most: OpenAI says 0.015 US$ a minute of gpt-4o-mini-tts at 12 US$ per million,
+which are 1,250 tokens, and hardly anybody speaks as slowly as 625 letters a minute."""
+SLOWEST = 2
+"""Bytes per millisecond of sound, at least: speech in 16 kbit/s."""
+_LONGEST = 365 * 24 * 3600 * 1000
 
 
 class OpenAiAudio(Opaque):
@@ -25,6 +37,41 @@ class OpenAiAudio(Opaque):
             return "sound"
         asked = form.get("response_format", b"").strip()
         return "text" if asked and b"json" not in asked.lower() else "json"
+
+    def _measure(self, peek: Peek, said: msgspec.Raw | None, size: int) -> None:
+        if peek.wanted != "sound":
+            peek.media = Media(milliseconds=size // SLOWEST)
+            return
+        text = _text(said)
+        peek.media = Media(characters=len(text))
+        peek.max_tokens = SPOKEN * len(text.encode())
+
+    def _usage(self, raw: Mapping[str, Any]) -> Usage | None:
+        """Tokens, or how long the sound was: `{"type": "duration", "seconds": 9}`, or verbose_json's `duration`, which some
+        write as text."""
+        usage, told = usage_of(raw), raw.get("usage")
+        heard = _milliseconds(told.get("seconds") if isinstance(told, dict) else None) or _milliseconds(
+            raw.get("duration")
+        )
+        if heard is None:
+            return usage
+        return msgspec.structs.replace(usage or Usage(), media=Media(milliseconds=heard))
+
+
+def _text(said: msgspec.Raw | None) -> str:
+    try:
+        return msgspec.json.decode(said, type=str) if said is not None else ""
+    except msgspec.DecodeError:
+        return bytes(said or b"").decode("utf-8", "replace")  # no text: the provider will refuse it
+
+
+def _milliseconds(seconds: Any) -> int | None:
+    """None where it is no length of time."""
+    try:
+        value = float(seconds) * 1000 if isinstance(seconds, int | float | str) and not isinstance(seconds, bool) else 0
+    except (ValueError, OverflowError):
+        return None
+    return math.ceil(value) if 0 < value < _LONGEST else None
 
 
 DIALECT = OpenAiAudio()

@@ -292,6 +292,11 @@ def _price(entry: Entry) -> Price | None:
         reasoning=nano(price.reasoning),
         audio_input=nano(price.audio_input),
         audio_output=nano(price.audio_output),
+        image_input=nano(price.image_input),
+        image_output=nano(price.image_output),
+        image=nano(price.image),
+        characters=nano(price.characters),
+        audio_hour=nano(price.audio_hour),
         request=nano(price.request) or 0,
         version="config",
     )

@@ -80,7 +80,7 @@ def worst_of(request: Request, info: ModelInfo) -> int | None:
     if info.price is None:
         return None
     output = request.peek.max_tokens or info.max_output or DEFAULT_OUTPUT
-    return upper_bound(request.peek.input_bound, output * request.peek.n, info.price)
+    return upper_bound(request.peek.input_bound, output * request.peek.n, info.price, request.peek.media)
 
 
 def predicted(request: Request, price) -> int | None:
@@ -88,5 +88,8 @@ def predicted(request: Request, price) -> int | None:
     if price is None:
         return None
     return upper_bound(
-        request.peek.input_bound * 3 // 4, min(request.peek.max_tokens or LIKELY_OUTPUT, LIKELY_OUTPUT), price
+        request.peek.input_bound * 3 // 4,
+        min(request.peek.max_tokens or LIKELY_OUTPUT, LIKELY_OUTPUT),
+        price,
+        request.peek.media,
     )

@@ -27,7 +27,7 @@ def worst_case(request: Request, model: Model, deployment: Deployment) -> int | 
     price = deployment.price or model.price
     if price is None:
         return None
-    return upper_bound(request.peek.input_bound, output_bound(request, model), price)
+    return upper_bound(request.peek.input_bound, output_bound(request, model), price, request.peek.media)
 
 
 def output_bound(request: Request, model: Model) -> int:

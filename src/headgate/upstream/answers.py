@@ -395,4 +395,5 @@ def _widest(one: Usage, two: Usage) -> Usage:
         reasoning=max(one.reasoning, two.reasoning),
         audio_input=max(one.audio_input, two.audio_input),
         audio_output=max(one.audio_output, two.audio_output),
+        media=two.media or one.media,
     )

@@ -30,7 +30,6 @@ from headgate.core.errors import (
 from headgate.core.patience import Patience
 from headgate.core.ports import Grant
 from headgate.core.request import Request
-from headgate.core.usage import Usage
 from headgate.net.transport.protocol import Exhausted, HttpRequest, HttpResponse, TotalTimeout, TransportError
 from headgate.upstream import pool
 from headgate.upstream.account import Account, output_bound, worst_case
@@ -44,12 +43,13 @@ from headgate.upstream.life import Life
 from headgate.upstream.limits import read_limits, resets_in
 from headgate.upstream.outgoing import rendered
 from headgate.upstream.retry import LONGEST_NAMED_WAIT, RETRY_SAME, delay
+from headgate.upstream.untold import completed, guess
 from headgate.upstream.whole import WholeAnswer
 
 ABOUT_THE_REQUEST = frozenset({"bad_request", "context_length", "content_policy", "not_found"})
 ERROR_BODY = 256 * 1024
 _TALK = frozenset({"chat", "completions"})
-"""Operations whose answers are text that tokens can be estimated from."""
+"""Operations whose whole answers are JSON."""
 NAMED = "x-client-request-id"
 """The attempt's id, as OpenAI's API reference names it for ids of the client's own: what a provider logged can be laid
 beside our books. Others ignore it."""
@@ -360,12 +360,14 @@ async def _whole(call: Call, response: HttpResponse) -> WholeAnswer:
     if facts.pending and facts.id:
         call.goes_on(facts.id)
         return WholeAnswer(call, body)
-    partial = None
-    talks = call.request.op in _TALK
-    if facts.usage is None:
-        partial = Usage(input=call.request.peek.input_bound, output=len(body) // 4 if talks else 0, estimated=True)
-    call.end("ok", usage=facts.usage, partial=partial, upstream_id=facts.id, status=response.status)
-    media = None if talks else response.header(b"content-type")
+    usage, partial = facts.usage, None
+    if usage is None:
+        partial = guess(call.request, call.model, len(body))
+    elif call.request.peek.media is not None:
+        price = call.deployment.price or call.model.price
+        usage = completed(usage, call.request, call.model, price, len(body))
+    call.end("ok", usage=usage, partial=partial, upstream_id=facts.id, status=response.status)
+    media = None if call.request.op in _TALK else response.header(b"content-type")
     return WholeAnswer(call, body, JSON if media is None else media.decode("latin-1"))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from headgate.core.usage import Usage
+from headgate.core.usage import Media, Usage
 from headgate.dialects.gemini.names import get
 
 _AUDIO = ("AUDIO", 4)  # the enum's number where the client asked for numbers
+_IMAGE = ("IMAGE", 2)
 
 
 def parse_usage(raw: Any) -> Usage | None:
@@ -22,15 +23,17 @@ def parse_usage(raw: Any) -> Usage | None:
     if not prompt and not output:
         return None
     cached = min(_count(raw, "cachedContentTokenCount"), prompt)
-    audio = _audio(raw, "promptTokensDetails") + _audio(raw, "toolUsePromptTokensDetails")
-    audio_input = max(audio - _audio(raw, "cacheTokensDetails"), 0)  # cached audio is billed as cached
+    audio = _of(_AUDIO, raw, "promptTokensDetails") + _of(_AUDIO, raw, "toolUsePromptTokensDetails")
+    audio_input = max(audio - _of(_AUDIO, raw, "cacheTokensDetails"), 0)  # cached audio is billed as cached
+    drawn = min(_of(_IMAGE, raw, "candidatesTokensDetails"), output - thoughts)
     return Usage(
         input=prompt,
         output=output,
         cached_input=cached,
         reasoning=thoughts,
         audio_input=min(audio_input, prompt - cached),
-        audio_output=min(_audio(raw, "candidatesTokensDetails"), output - thoughts),
+        audio_output=min(_of(_AUDIO, raw, "candidatesTokensDetails"), output - thoughts),
+        media=Media(image_output=drawn) if drawn else None,
     )
 
 
@@ -49,11 +52,13 @@ def render_usage(usage: Usage) -> dict[str, Any]:
         out["promptTokensDetails"] = _details(usage.input, usage.audio_input)
     if usage.audio_output:
         out["candidatesTokensDetails"] = _details(spoken, usage.audio_output)
+    elif usage.media is not None and usage.media.image_output:
+        out["candidatesTokensDetails"] = _details(spoken, usage.media.image_output, "IMAGE")
     return out
 
 
-def _details(total: int, audio: int) -> list[dict[str, Any]]:
-    rows = [("TEXT", total - audio), ("AUDIO", audio)]
+def _details(total: int, other: int, kind: str = "AUDIO") -> list[dict[str, Any]]:
+    rows = [("TEXT", total - other), (kind, other)]
     return [{"modality": modality, "tokenCount": count} for modality, count in rows if count > 0]
 
 
@@ -62,11 +67,11 @@ def _count(raw: Any, key: str) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def _audio(raw: dict[str, Any], key: str) -> int:
+def _of(modality: tuple[str, int], raw: dict[str, Any], key: str) -> int:
     rows = get(raw, key)
     if not isinstance(rows, list):
         return 0
-    return sum(_count(row, "tokenCount") for row in rows if isinstance(row, dict) and row.get("modality") in _AUDIO)
+    return sum(_count(row, "tokenCount") for row in rows if isinstance(row, dict) and row.get("modality") in modality)
 
 
 def parse_logprobs(results: Sequence[Any]) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headgate.core.dialect import Quirks
-from headgate.core.usage import Usage
+from headgate.core.usage import Media, Usage
 
 _REFERENCE = Quirks()
 
@@ -32,6 +32,7 @@ def parse_usage(raw: Any, quirks: Quirks = _REFERENCE) -> Usage | None:
     )
     written = _count(inward, "cache_write_tokens") or _count(raw, "cache_creation_input_tokens")
     cached = min(cached, prompt)
+    drawn = _count(outward, "image_tokens")  # OpenRouter
     return Usage(
         input=prompt,
         output=output,
@@ -40,6 +41,7 @@ def parse_usage(raw: Any, quirks: Quirks = _REFERENCE) -> Usage | None:
         reasoning=min(reasoning, output),
         audio_input=min(_count(inward, "audio_tokens"), prompt),
         audio_output=min(_count(outward, "audio_tokens"), output),
+        media=Media(image_output=drawn) if drawn else None,
     )
 
 

@@ -157,4 +157,6 @@ COSTS = {
     "output_cost_per_reasoning_token": "reasoning",
     "input_cost_per_audio_token": "audio_input",
     "output_cost_per_audio_token": "audio_output",
+    "input_cost_per_image_token": "image_input",
+    "output_cost_per_image_token": "image_output",
 }
