@@ -88,9 +88,7 @@ def test_32_without_file_descriptors_it_sheds_and_recovers(served):
     _, hard = resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE)
     served.loop.run(served.sim.break_model("claude-4.7", "slow_first_token", delay=2.0))
     with ThreadPoolExecutor() as threads:
-        for held in range(
-            1, 6
-        ):  # more than once where a connection was just being closed: its descriptor came free too
+        for held in range(1, 6):  # again where a connection was just being closed: its descriptor came free too
             leave(20)
             threads.submit(status_of, served.url, "claude-4.7")  # so that no idle connection to the provider is left
             while len(served.sim.served("claude-4.7")) < held:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from headgate.core.asked import Asked
 from headgate.core.chat import ChatRequest
 from headgate.core.errors import HeadgateError, UpstreamFault
 from headgate.core.events import ChatAnswer, Event
@@ -93,6 +94,10 @@ class Peek(msgspec.Struct, kw_only=True):
     """What the client asked for."""
     media: Media | None = None
     """Of what is paid for beside tokens, as much as there may be of it at most."""
+
+    def asked(self) -> Asked | None:
+        """What the body asks, where that can be had without decoding the body."""
+        return None
 
 
 class Rendered(msgspec.Struct, frozen=True):

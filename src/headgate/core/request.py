@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from headgate.core.asked import Asked, asked_of
 from headgate.core.bounds import content_bound, needs_of
 from headgate.core.chat import ChatRequest
 from headgate.core.dialect import Dialect, Op, Peek
@@ -40,7 +41,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 class Request:
     """`body` is what the client sent; once `edited`, only `content()` counts and the bytes are never sent again."""
 
-    __slots__ = ("_content", "array", "body", "dialect", "headers", "is_edited", "op", "options", "peek")
+    __slots__ = ("_asked", "_content", "array", "body", "dialect", "headers", "is_edited", "op", "options", "peek")
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Request:
         self.options = options or Options()
         self.array = array
         self._content = content
+        self._asked: Asked | None = None
         self.is_edited = is_edited
 
     @property
@@ -77,6 +79,14 @@ class Request:
                 self.body, model=self.peek.model, stream=self.peek.stream, peeked=True
             )
         return self._content
+
+    def asked(self) -> Asked:
+        """What is asked, in words; found once."""
+        if self._asked is None:
+            # An edited request has its peek from the body that it was.
+            said = self.peek.asked() if self._content is None and not self.is_edited else None
+            self._asked = said if said is not None else asked_of(self.content())
+        return self._asked
 
     def under(self, options: Options) -> Request:
         """The same request with other options of ours; its bytes still count."""

@@ -18,7 +18,7 @@ from headgate.core.trace import AttemptView, Trace
 from headgate.engine.house import House
 from headgate.engine.snapshot import Snapshot, check_zone, info_of
 from headgate.upstream.attempt import PLAIN, attempt
-from headgate.upstream.deployment import Deployment, Model
+from headgate.upstream.deployment import Deployment
 
 MOVES = frozenset({"fallback", "rescue", "stand_in"})
 """Decisions that are events too: another model takes the place of one that failed, or there is none left to."""
@@ -109,16 +109,16 @@ class RequestRun:
         return self._shared.snapshot.strategy(name)
 
     def model(self, name: str) -> ModelInfo | None:
-        model = self._shared.snapshot.model(name)
-        return None if model is None else self._seen(model)
+        info = self._shared.snapshot.info(name)
+        return None if info is None else self._seen(info)
 
     def models(self) -> Sequence[ModelInfo]:
-        return [self._seen(model) for model in self._shared.snapshot.models()]
+        return [self._seen(info_of(model)) for model in self._shared.snapshot.models()]
 
-    def _seen(self, model: Model) -> ModelInfo:
+    def _seen(self, info: ModelInfo) -> ModelInfo:
         """As this request's key may see it: what lies outside its zone is there, and cannot be used."""
-        info, zone = info_of(model), self.principal.zone
-        if zone is None or model.zone == zone:
+        zone = self.principal.zone
+        if zone is None or info.zone == zone:
             return info
         return replace(info, usable=False, reason=f"outside the zone {zone!r} of this key")
 

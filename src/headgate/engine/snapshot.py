@@ -68,6 +68,7 @@ class Snapshot:
         self._patterns = [(alias, name) for alias, name in aliases.items() if _is_pattern(alias)]
         self._direct = direct
         self._seen_direct: dict[str, Model | None] = {}
+        self._infos: dict[str, ModelInfo] = {}
         self.sticky = any(len(model.deployments) > 1 for model in models.values())
 
     def resolve(self, asked: str) -> Resolved:
@@ -101,6 +102,20 @@ class Snapshot:
                 self._seen_direct.clear()  # names are the clients' to choose: never an unbounded memory
             self._seen_direct[name] = self._direct(provider, upstream)
         return self._seen_direct[name]
+
+    def info(self, name: str) -> ModelInfo | None:
+        """Of a physical model; the same object as long as nothing of it has changed."""
+        if (model := self.model(name)) is None:
+            return None
+        known, deployments = self._infos.get(name), model.deployments
+        if known is not None and len(deployments) == 1:  # nearly all, several times a request
+            vitals = deployments[0].vitals
+            if known.latency == vitals.latency and known.health and not vitals.health.ready_in():
+                return known
+        info = info_of(model)
+        if name in self._models:  # the others' names are the clients' to choose
+            self._infos[name] = info
+        return info
 
     def strategy(self, name: str) -> Strategy:
         if (entry := self.entries.get(name)) is not None:
@@ -193,15 +208,9 @@ def info_of(model: Model) -> ModelInfo:
     """A model as strategies may see it, with its live state."""
     deployments = model.deployments
     first = deployments[0] if deployments else None
-    if first is not None and len(deployments) == 1:  # nearly all, several times a request
-        recovers_in, latency = first.vitals.health.ready_in(), first.vitals.latency
-        health = 0.0 if recovers_in else 1.0
-    else:
-        waits = [deployment.vitals.health.ready_in() for deployment in deployments]
-        health = waits.count(0.0) / len(waits) if waits else 0.0
-        recovers_in = min(waits, default=0.0)
-        latencies = [seconds for deployment in deployments if (seconds := deployment.vitals.latency) is not None]
-        latency = min(latencies) if latencies else None
+    waits = [deployment.vitals.health.ready_in() for deployment in deployments]
+    health = waits.count(0.0) / len(waits) if waits else 0.0
+    latencies = [seconds for deployment in deployments if (seconds := deployment.vitals.latency) is not None]
     return ModelInfo(
         name=model.name,
         provider=first.provider if first else "",
@@ -215,9 +224,9 @@ def info_of(model: Model) -> ModelInfo:
         usable=model.missing is None,
         reason=model.missing or (_why_cooling(deployments) if health == 0.0 else ""),
         health=health,
-        recovers_in=recovers_in,
+        recovers_in=min(waits, default=0.0),
         strength=model.strength,
-        latency=latency,
+        latency=min(latencies, default=None),
     )
 
 

@@ -16,7 +16,6 @@ from headgate.core.records import RequestRecord
 from headgate.core.request import Request
 from headgate.engine.archive import bodies_of, unpack
 from headgate.providers.registry import dialect_of
-from headgate.strategies.route.classify import asked_of
 
 PAGE = 1000
 DIALECTS = {
@@ -91,7 +90,7 @@ def _last_turn(record: RequestRecord, body: str) -> str | None:
     try:
         peek = dialect.peek(data, model=record.requested, stream=record.stream)
         request = Request(op="chat", dialect=dialect, body=data, peek=peek)
-        last = asked_of(request.content()).last.strip()
+        last = request.asked().last.strip()
     except HeadgateError:
         return None
     return last or None

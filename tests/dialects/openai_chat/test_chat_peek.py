@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headgate.core.asked import Asked, asked_of
+from headgate.core.chat import Message, Text
 from headgate.core.dialect import Quirks
 from headgate.core.errors import InvalidRequest
+from headgate.core.request import Request
 from headgate.dialects.openai_chat import DIALECT
 from support.chat import recorded
 
@@ -151,6 +154,28 @@ def test_every_recorded_request_is_spliced_or_left_to_the_decoder() -> None:
                 assert json.loads(out) == expected, row["id"]
                 spliced += ascii_only
     assert spliced > 0.9 * total
+
+
+def test_what_a_recorded_request_asks_is_the_same_without_decoding_it() -> None:
+    told = total = 0
+    for row in recorded():
+        wanted = row["request"]["body"]
+        if wanted is None or "model" not in wanted:
+            continue
+        total += 1
+        raw = json.dumps(wanted).encode()
+        found = DIALECT.peek(raw).asked()
+        assert found is None or found == asked_of(DIALECT.parse_request(raw)), row["id"]
+        told += found is not None
+    assert 0.3 * total < told < total
+
+
+def test_an_edited_request_asks_what_it_says_now() -> None:
+    raw = body(messages=[{"role": "developer", "content": "Be \u00e9 short."}, *USER])
+    request = Request(op="chat", dialect=DIALECT, body=raw, peek=DIALECT.peek(raw))
+    assert request.asked() == Asked(("hello",), "Be \u00e9 short.", 2)
+    edited = request.edited(messages=[Message(role="user", content=[Text(text="bye")])])
+    assert edited.asked() == Asked(("bye",), "", 1)
 
 
 def test_a_splice_keeps_the_bytes() -> None:

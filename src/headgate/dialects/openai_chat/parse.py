@@ -115,7 +115,7 @@ def _legacy_id(name: str, counts: dict[str, int]) -> str:
 
 
 def _plain(body: dict[str, Any]) -> dict[str, Any]:
-    return {key: body.get(key) for key in _PLAIN}
+    return {key: body[key] for key in _PLAIN if key in body}
 
 
 def _tool(raw: Any) -> Tool:

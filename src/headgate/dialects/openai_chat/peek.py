@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from headgate.core.asked import SYSTEM, Asked
 from headgate.core.bounds import input_bound
 from headgate.core.dialect import Peek, Quirks
 from headgate.core.errors import InvalidRequest
@@ -38,10 +39,26 @@ class _Part(msgspec.Struct, gc=False):
 
 
 class ChatPeek(Peek, kw_only=True):
-    """`bare`: the body has no stream_options. `limit`: the fields in which it limits the output."""
+    """`bare`: the body has no stream_options. `limit`: the fields in which it limits the output. `messages`: as they stand
+    in the body."""
 
     bare: bool = True
     limit: tuple[str, ...] = ()
+    messages: list[_Message] = []
+
+    def asked(self) -> Asked | None:
+        """Where the user's and the system's messages are plain strings."""
+        turns: list[str] = []
+        system: str | None = None
+        try:
+            for message in self.messages:
+                if message.role == "user":
+                    turns.append(_text.decode(message.content))
+                elif system is None and message.role in SYSTEM:
+                    system = _text.decode(message.content)
+        except msgspec.ValidationError:
+            return None
+        return Asked(tuple(turns), system or "", len(self.messages))
 
 
 class _StreamOptions(msgspec.Struct):
@@ -79,6 +96,7 @@ class _Fields(msgspec.Struct, kw_only=True):
 # One struct with the forbidden names beside the known ones: their presence is seen in the same pass.
 _Body: Any = msgspec.defstruct("_Body", _FORBIDDEN_FIELDS, bases=(_Fields,), kw_only=True)
 _decoder = msgspec.json.Decoder(_Body)
+_text = msgspec.json.Decoder(str)
 _parts_decoder = msgspec.json.Decoder(list[_Part | str])
 _LIMITS = ("max_tokens", "max_completion_tokens")
 
@@ -111,6 +129,7 @@ def peek(body: bytes, *, model: str | None, stream: bool | None) -> ChatPeek:
         options=raw.headgate,
         bare=raw.stream_options is msgspec.UNSET,
         limit=limit,
+        messages=raw.messages,
     )
 
 

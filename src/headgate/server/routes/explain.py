@@ -12,7 +12,6 @@ from headgate.core.strategy import Plan
 from headgate.engine.pipeline import Prepared, prepare_anywhere
 from headgate.server.doors import Match
 from headgate.server.http import JSON, Request, Responder
-from headgate.strategies.route.classify import asked_of
 from headgate.strategies.route.needs import needs_of
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def explanation(prepared: Prepared) -> dict[str, Any]:
     plan, trace = prepared.plan, prepared.run.trace
     out = trace.details()
     if "task" in out:
-        out["task"] = {**out["task"], "needs": needs_of(asked_of(prepared.request.content()), prepared.request)}
+        out["task"] = {**out["task"], "needs": needs_of(prepared.request.asked(), prepared.request)}
     order = plan.order
     if order:
         info = prepared.run.model(order[0])

@@ -35,9 +35,9 @@ def unit_of(request: Request, run: Run, assign_by: AssignBy) -> str:
         return hashed(f"key\0{principal.key_id}")
     if request.op != "chat":  # no conversation, and no end user that all bodies name alike
         return hashed(f"user\0{principal.user or principal.key_id}")
-    content = request.content()
     if assign_by == "conversation":
-        return conversation_of(content, principal.key_id)[0]
+        return conversation_of(request.asked(), principal.key_id)[0]
+    content = request.content()
     if content.user is not None:
         return hashed(f"end user\0{principal.key_id}\0{content.user}")
     return hashed(f"user\0{principal.user}" if principal.user is not None else f"key\0{principal.key_id}")

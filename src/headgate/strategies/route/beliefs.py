@@ -147,15 +147,17 @@ class Beliefs:
 
     def cost(self, task: str, model: str, predicted: int, actual: int) -> None:
         if predicted > 0 and actual > 0:
+            ratio = math.log(actual / predicted)
             for cell in (self._route, *self._both(task, model)):
                 cell.costs += 1.0
-                cell.cost += math.log(actual / predicted)
+                cell.cost += ratio
 
     def latency(self, task: str, model: str, seconds: float) -> None:
         if seconds > 0:
+            length = math.log(seconds)
             for cell in self._both(task, model):
                 cell.latencies += 1.0
-                cell.latency += math.log(seconds)
+                cell.latency += length
 
     def hint(self, task: str, model: str, *, bad: bool) -> None:
         """An implicit sign. Most answers get none, so only the difference to the route's average says anything."""

@@ -11,12 +11,12 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from headgate.core.chat import ChatRequest, text_of
+from headgate.core.asked import Asked
 from headgate.core.request import Request
 from headgate.core.strategy import Run
 from headgate.core.tasks import LABELS, UNKNOWN
 
-__all__ = ["LABELS", "UNKNOWN", "Asked", "AskingClassifier", "Classifier", "Level", "Task", "asked_of"]
+__all__ = ["LABELS", "UNKNOWN", "Asked", "AskingClassifier", "Classifier", "Level", "Task"]
 Level = Literal["keyword", "learned", "model"]
 
 
@@ -27,17 +27,6 @@ class Task(msgspec.Struct, frozen=True):
     confidence: float
     labels: Mapping[str, float]
     signals: Sequence[str]
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """A conversation as a classifier reads it: the text of the user's turns, oldest first, and of the system."""
-
-    turns: tuple[str, ...]
-    system: str = ""
-
-    @property
-    def last(self) -> str:
-        return self.turns[-1] if self.turns else ""
 
 
 class Classifier(Protocol):
@@ -54,9 +43,3 @@ class AskingClassifier(Classifier, Protocol):
     async def ask(self, asked: Asked, request: Request, run: Run) -> Task:
         """Within its own deadline, on the run's envelope; falls back to `classify` instead of raising."""
         ...
-
-
-def asked_of(content: ChatRequest) -> Asked:
-    turns = tuple(text_of(message.content) for message in content.messages if message.role == "user")
-    system = next((text_of(m.content) for m in content.messages if m.role in ("system", "developer")), "")
-    return Asked(turns, system)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headgate.core.chat import ChatRequest, text_of
 from headgate.core.money import cost_of
 from headgate.core.records import RequestRecord
 from headgate.core.request import Request
@@ -63,7 +62,7 @@ class Open(msgspec.Struct):
     predicted: dict[str, int]
     failed: bool = False
     """It reports that the code of the answer before does not work."""
-    seen: Features = ()
+    seen: Features | None = None
     model: str | None = None
     score: float | None = None
     worth: dict[str, float] = {}
@@ -165,7 +164,7 @@ class Learning:
             if model in request.worth:
                 request.worth[model] += score - request.score
         else:
-            if near:
+            if near and request.seen is not None:
                 believed = self.beliefs.quality(request.task, model, prior).mean
                 request.worth = {model: score - believed}
                 self.neighbours.add(request.seen, request.worth)
@@ -286,7 +285,8 @@ def prior_of(task: str, info: ModelInfo) -> Prior:
     return Prior(SUITED if suited else UNSUITED, ASSUMED)
 
 
-def opened(content: ChatRequest, key_id: str, task: str, predicted: dict[str, int]) -> Open:
-    conversation, turns = conversation_of(content, key_id)
-    last = next((text_of(m.content) for m in reversed(content.messages) if m.role == "user"), "")
-    return Open(conversation, turns, task, last[:READ], predicted, reports_failure(content))
+def opened(request: Request, key_id: str, task: str, predicted: dict[str, int]) -> Open:
+    asked = request.asked()
+    conversation, turns = conversation_of(asked, key_id)
+    failed = request.peek.multi_turn and reports_failure(request.content())
+    return Open(conversation, turns, task, asked.last[:READ], predicted, failed)

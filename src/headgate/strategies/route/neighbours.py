@@ -7,9 +7,10 @@ router the average of something else, which loses on traffic that it has not see
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 from zlib import crc32
 
 SIZE = 512
@@ -27,8 +28,8 @@ _PUNCTUATION = re.compile(rb"\xe2[\x80\x81].|\xe3\x80.|\xef\xbc[\x80-\x8f\x9a-\x
 WORDS_KEPT = 16_384
 PAIRED = 2_654_435_761
 """Knuth's multiplicative constant (2**32 divided by the golden ratio): the hash of a pair tells its order."""
-Features = Any
-"""An array of hashes of words and of word pairs, each as often as it is there (uint32)."""
+Features: TypeAlias = "array[int]"
+"""Hashes of the words, in order (uint32)."""
 
 
 class Neighbours:
@@ -98,22 +99,20 @@ _HASHED = _Hashed()
 
 
 def features(text: str) -> Features:
-    """The text cannot be had back from them. Every routed request pays for this, so each step is one call."""
-    import numpy
-
+    """No text is kept with them. Every routed request pays for this, so each step is one call."""
     read = text[:READ]
     written = read.encode() if read.isascii() else _PUNCTUATION.sub(b" ", read.lower().encode("utf-8", "replace"))
-    words = written.translate(_WORDS).split()
-    alone = numpy.fromiter(map(_HASHED.__getitem__, words), numpy.uint32, len(words))
-    return numpy.concatenate((alone, alone[:-1] * PAIRED + alone[1:]))
+    return array("I", map(_HASHED.__getitem__, written.translate(_WORDS).split()))
 
 
 def vector(found: Features) -> Any:
-    """Unit length; the sign of each feature by its hash, so that collisions cancel."""
+    """Of words and word pairs, of unit length; the sign of each by its hash, so that collisions cancel."""
     import numpy
 
     out = numpy.zeros(SIZE, dtype=numpy.float32)
-    for digest, count in Counter(found.tolist()).items():
+    alone = numpy.array(found, dtype=numpy.uint32)
+    pairs = alone[:-1] * PAIRED + alone[1:]
+    for digest, count in Counter([*found, *pairs.tolist()]).items():
         out[digest % SIZE] += (1.0 if digest & 0x10000 else -1.0) * count**0.5
     length = float(numpy.sqrt(out @ out))
     return out / length if length else out

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from headgate.core.answer import Answer
+from headgate.core.asked import Asked
 from headgate.core.money import dollars
 from headgate.core.records import RequestRecord
 from headgate.core.request import Request
@@ -18,7 +19,7 @@ from headgate.strategies.fallback import Fallback, Target
 from headgate.strategies.route.asking import Asking
 from headgate.strategies.route.beliefs import Prior
 from headgate.strategies.route.choose import PREFER, Candidate, Explored, Limits, Weights, corrected, explore, rank
-from headgate.strategies.route.classify import UNKNOWN, Asked, Classifier, Task, asked_of
+from headgate.strategies.route.classify import UNKNOWN, Classifier, Task
 from headgate.strategies.route.costs import Costs, fits, not_covered, total
 from headgate.strategies.route.learned import Learned
 from headgate.strategies.route.learning import Conversation, Learning, opened, prior_of
@@ -92,6 +93,8 @@ class Route:
         self.strengths: Strengths = strengths or {}
         self._priors: dict[str, dict[str, Prior]] = {}
         """Task → model → what was known of it before anything was seen."""
+        self._chains: dict[tuple[str, ...], Fallback] = {}
+        """Each order of its models that was ever tried."""
         self._baseline: dict[str | None, str] = {}
         """By the zone that a key is confined to."""
 
@@ -111,7 +114,7 @@ class Route:
     # -- plan --------------------------------------------------------------------------------------------------------
     def plan(self, request: Request, run: Run) -> Plan:
         """Pure: labels, candidates with each filter's reason, order, what it would cost and save."""
-        asked, classifier = asked_of(request.content()), self.classifier
+        asked, classifier = request.asked(), self.classifier
         if isinstance(classifier, Asking) and classifier.remembered(asked) is None:
             return self._open(classifier, asked, request, run)
         return self.planned(classifier.classify(asked), request, run, covered=request.options.covered)
@@ -240,7 +243,7 @@ class Route:
     ) -> list[Candidate]:
         rows = [self._candidate(info, task, home, request, run) for name in names if (info := run.model(name))]
         if len(rows) > 1 and len(self.learning.neighbours):
-            asked = features(asked_of(request.content()).last)
+            asked = features(request.asked().last)
             near = self.learning.neighbours.corrections(asked, [row.info.name for row in rows])
             corrected(rows, near)
         return rows
@@ -263,7 +266,7 @@ class Route:
     def _home(self, request: Request, run: Run) -> Conversation | None:
         if not request.peek.multi_turn:
             return None
-        conversation, _ = conversation_of(request.content(), run.principal.key_id)
+        conversation, _ = conversation_of(request.asked(), run.principal.key_id)
         return self.learning.home(conversation, run.clock.time(), within=STICKY)
 
     @staticmethod
@@ -281,7 +284,7 @@ class Route:
             route["explored"] = choice.explored.drawn
         task = shown(choice.task)
         if request.options.details:  # a tenth of a millisecond that only those who look at it need
-            task["needs"] = needs_of(asked_of(request.content()), request)
+            task["needs"] = needs_of(request.asked(), request)
         return {"task": task, "route": route}
 
     def _best(self, run: Run) -> str | None:
@@ -316,12 +319,17 @@ class Route:
         edited = rule.touch.apply(request, run) if rule is not None else request
         # `otherwise` ends the chain, so that it also goes on with a stream that breaks after its first words.
         last = () if own or self.otherwise not in plan.order else (self.otherwise,)
-        chain = Fallback(self.name, [Target(name) for name in (*candidates, *last)])
+        chain = self._chain((*candidates, *last))
         return await chain.answer(edited, run, chain.plan(edited, run))
+
+    def _chain(self, names: tuple[str, ...]) -> Fallback:
+        if names not in self._chains:
+            self._chains[names] = Fallback(self.name, map(Target, names))
+        return self._chains[names]
 
     async def _named(self, classifier: Asking, request: Request, run: Run, plan: Plan) -> Plan:
         """The plan for the task that the model names. Raises BudgetExceeded where the budgets do not cover that task."""
-        asked, guess = asked_of(request.content()), plan.data
+        asked, guess = request.asked(), plan.data
         if guess.asking == "uncovered":
             classifier.without(asked, run, "is not asked, since budgets do not cover that too")
         if guess.asking != "ask":
@@ -357,7 +365,7 @@ class Route:
     # -- learning ----------------------------------------------------------------------------------------------------
     def _remember(self, choice: Choice, request: Request, run: Run) -> None:
         predicted = {row.info.name: row.cost for row in choice.rows if row.cost is not None}
-        asked = opened(request.content(), run.principal.key_id, choice.task.label, predicted)
+        asked = opened(request, run.principal.key_id, choice.task.label, predicted)
         self._priors_of(choice.task.label, run)
         sign = self.learning.asked(run.trace.id, asked, run.clock.time(), implicit=self.settings.implicit)
         if sign is not None:
