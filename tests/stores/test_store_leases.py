@@ -55,6 +55,31 @@ async def test_what_is_given_back_can_be_granted_again(store: Store) -> None:
     assert (await ask(store, 1000, "h2")).granted == 400
 
 
+async def test_a_question_that_is_asked_again_is_answered_once(store: Store) -> None:
+    async def turn(number: int, want: int, limit: int = 1000) -> tuple[int, int]:
+        found = await store.lease("key:k1", SINCE, limit=limit, want=want, holder="h1", expires=NOON + 60, turn=number)
+        return found.granted, found.leased
+
+    async def back(number: int, amount: int) -> None:
+        await store.release("key:k1", SINCE, holder="h1", amount=amount, turn=number)
+
+    assert [await turn(1, 300), await turn(1, 300), await turn(1, 9)] == [(300, 300)] * 3
+    await ask(store, 100)  # without a number: forgets none
+    assert [await turn(1, 300), await turn(2, 50), await turn(2, 50)] == [(300, 400), (50, 450), (50, 450)]
+    await store.apply([intent(), outcome(cost=120)], holder="h1")
+    assert await turn(2, 50) == (50, 330), "what was spent of it since is spent"
+    assert await turn(3, 0, limit=0) == (0, 330)
+    for _ in range(2):
+        await back(4, 100)
+    assert await turn(5, 0) == (0, 230)
+    for _ in range(2):
+        await back(6, 230)
+    assert [await turn(7, 1000), await turn(7, 1000)] == [(880, 880)] * 2, "all but what was spent"
+    await store.release("key:k1", SINCE, holder="h1", amount=80)
+    await store.release("key:k1", SINCE, holder="h1", amount=80)
+    assert await turn(7, 1000) == (880, 720)
+
+
 async def test_a_dead_holders_leases_return_or_are_charged(store: Store) -> None:
     await ask(store, 300, "h1")
     await ask(store, 200, "h2")

@@ -13,7 +13,7 @@ from headgate.core.errors import StorageUnavailable, StorageUnsure
 from headgate.ledger.journal import Journal
 from headgate.ledger.tail import Tail, TailOptions
 from headgate.stores.migrations import Step, steps
-from headgate.stores.postgres import PostgresStore
+from headgate.stores.postgres import PostgresStore, books
 from headgate.stores.postgres.link import migrate
 from support.books import NOON, intent, outcome, record
 from support.postgres import Server, programs
@@ -119,6 +119,27 @@ async def test_who_loses_the_server_in_a_commit_is_told_that_nobody_knows(url: s
         await store._link.write(cut_before)
     assert not isinstance(caught.value, StorageUnsure)
     assert await store.version() >= 0, "and the next one gets a new connection"
+    await store.aclose()
+
+
+@pytest.mark.parametrize("happens", [True, False])
+async def test_a_grant_that_is_still_under_way_is_waited_for_by_who_asks_again(url: str, happens: bool) -> None:
+    store = PostgresStore(url)
+    await store.version()
+    connection, watching = await asyncpg.connect(url), await asyncpg.connect(url)
+    asked = {"limit": 1000, "want": 300, "holder": "h1", "expires": NOON, "turn": 1}
+    transaction = connection.transaction()
+    await transaction.start()
+    await books.lease(connection, "all", "", **asked)
+    again = asyncio.create_task(store.lease("all", "", **asked))
+    while not await watching.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert not again.done()
+    await (transaction.commit() if happens else transaction.rollback())
+    found = await again
+    assert (found.granted, found.leased) == (300, 300)
+    for one in (connection, watching):
+        await one.close()
     await store.aclose()
 
 

@@ -139,12 +139,18 @@ class Store(Protocol):
         spent until their holder asks again. Returns how many attempts."""
         ...
 
-    async def lease(self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float) -> Lease:
+    async def lease(
+        self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float, turn: int = 0
+    ) -> Lease:
         """Atomically: spent + all leases + granted <= limit. Grants `want`, or what is left of it, and sets the lease's
-        `expires` (`want=0` only renews)."""
+        `expires` (`want=0` only renews).
+
+        `turn`: a number that the holder gives to this question, above all that it gave before, 0 for none. Whoever did not
+        hear the answer asks again with the same one, before it asks anything else of this lease: what was granted
+        then is granted once. So with `release`."""
         ...
 
-    async def release(self, scope: str, since: str, *, holder: str, amount: int) -> None:
+    async def release(self, scope: str, since: str, *, holder: str, amount: int, turn: int = 0) -> None:
         """Gives back a part of a lease that was not used."""
         ...
 

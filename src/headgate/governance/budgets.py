@@ -3,14 +3,18 @@
     left = granted - reserved in flight - settled since
 
 The store sees to spent + leased <= limit over all processes; here nothing is ever reserved beyond what is left. So
-what is settled passes a limit at most by what attempts cost more than their own reservation."""
+what is settled passes a limit at most by what attempts cost more than their own reservation.
+
+Whatever moves money between the store and a window has a number (`turn`), and is asked again under it until it is answered:
+where an answer is lost, nothing is granted or given back twice, and no slice is forgotten that the store thinks is held."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from headgate.core.clock import Clock
 from headgate.core.errors import BudgetExceeded, StorageUnavailable, StorageUnsure
@@ -56,12 +60,21 @@ def day_of(at: float) -> date:
     return datetime.fromtimestamp(at, UTC).date()
 
 
+class Back(NamedTuple):
+    """What is given back to the store, until that has answered."""
+
+    turn: int
+    amount: int
+
+
 class Window:
     """One scope's money since one day. `limit` is the smallest hard budget that looks at it, None where all only tell;
     budgets of several periods share a window where they begin on the same day."""
 
     __slots__ = (
+        "asked",
         "asking",
+        "back",
         "granted",
         "is_blind",
         "known_at",
@@ -76,6 +89,7 @@ class Window:
         "since",
         "soft",
         "spent",
+        "talking",
         "told",
         "unbacked",
         "used_at",
@@ -104,12 +118,22 @@ class Window:
         self.is_blind = False
         """The store was lost at the last question: `room` is what it said before."""
         self.asking: asyncio.Task[None] | None = None
+        self.talking = asyncio.Lock()
+        """Held while the store is asked: one thing at a time."""
+        self.asked = 0
+        """The turn of a question for a slice that was not answered; 0: there is none."""
+        self.back: Back | None = None
         self.told = {True: 0.0, False: 0.0}
         """The highest mark that was told, by whether it is the hard budget's."""
 
     @property
     def left(self) -> int:
         return self.granted - self.reserved - self.settled
+
+    @property
+    def is_unsure(self) -> bool:
+        """The store may have granted, or taken back, what it was never heard to."""
+        return self.asked != 0 or self.back is not None
 
     def rule(self, specs: Sequence[BudgetSpec]) -> None:
         """The budgets that look at this window now."""
@@ -147,6 +171,7 @@ class BudgetBook:
         self._on_event = on_event
         self._replicas = replicas
         self._lost = False
+        self._turns = itertools.count(1)
         self.on_store_loss: Loss = "closed"
         self.windows: dict[tuple[str, str], Window] = {}
         self.generation = 0
@@ -219,22 +244,28 @@ class BudgetBook:
             window.asking = None
 
     async def _lease(self, window: Window, want: int) -> None:
-        if window.limit is None:
+        if window.limit is None and not window.asked:
             return
-        now = self._clock.monotonic()
-        want += window.unbacked
         try:
-            async with asyncio.timeout(ASK_TIMEOUT):
-                lease = await self._store.lease(
-                    window.scope,
-                    window.since,
-                    limit=window.limit,
-                    want=want,
-                    holder=self._holder,
-                    expires=self._clock.time() + LEASE_TIME,
-                )
+            async with asyncio.timeout(ASK_TIMEOUT), window.talking:
+                await self._give_back(window)
+                await self._grant(window, want)
         except TimeoutError as error:
             raise StorageUnavailable("the budget store does not answer", detail=window.scope) from error
+
+    async def _grant(self, window: Window, want: int) -> None:
+        now, limit = self._clock.monotonic(), window.limit or 0
+        window.asked = window.asked or next(self._turns)
+        lease = await self._store.lease(
+            window.scope,
+            window.since,
+            limit=limit,
+            want=want + window.unbacked,
+            holder=self._holder,
+            expires=self._clock.time() + LEASE_TIME,
+            turn=window.asked,
+        )
+        window.asked = 0
         if self._lost:
             self._lost = False
             self._on_event("budget_store_back", {})
@@ -242,7 +273,7 @@ class BudgetBook:
         window.unbacked = 0
         window.is_blind = False
         window.spent, window.leased = lease.spent, lease.leased
-        window.room = max(window.limit - lease.spent - lease.leased, 0)
+        window.room = max(limit - lease.spent - lease.leased, 0)
         window.known_at = window.renewed_at = now
         self._tell(window)
 
@@ -273,7 +304,8 @@ class BudgetBook:
         now = self._clock.monotonic()
         for window in list(self.windows.values()):
             idle = now - window.used_at > IDLE
-            if now - window.used_at > FORGET and window.left <= 0 and not (window.reserved or window.unbacked):
+            is_empty = window.left <= 0 and not (window.reserved or window.unbacked or window.is_unsure)
+            if now - window.used_at > FORGET and is_empty:
                 del self.windows[window.scope, window.since]
                 self.generation += 1
                 continue
@@ -283,6 +315,8 @@ class BudgetBook:
                     await self._look(window, now)
             elif idle and window.reserved == 0:
                 await self._drop(window)
+            elif window.is_unsure and window.asking is None:
+                await self._lease(window, 0)
             elif window.asking is None and window.left < window.slice() // 2 and window.room > 0:
                 await self._lease(window, window.slice())
             elif now - window.renewed_at > (RENEW_EVERY if window.soft is None or idle else LOOK_EVERY):
@@ -298,16 +332,31 @@ class BudgetBook:
             await self._drop(window)
 
     async def _drop(self, window: Window) -> None:
-        left = window.left
-        if left > 0 and window.unbacked == 0:
-            window.granted -= left
-            try:
-                await self._store.release(window.scope, window.since, holder=self._holder, amount=left)
-            except StorageUnsure:
-                raise  # others may have it by now: it is spent by nobody rather than twice
-            except StorageUnavailable:
-                window.granted += left
-                raise
+        if window.asked:
+            await self._lease(window, 0)
+        if window.left <= 0 and window.back is None:
+            return
+        async with window.talking:
+            await self._give_back(window)
+            if window.left > 0 and window.unbacked == 0 and not window.asked:
+                window.back = Back(next(self._turns), window.left)
+                window.granted -= window.back.amount
+                try:
+                    await self._give_back(window)
+                except StorageUnsure:
+                    raise  # others may have it by now: it is nobody's until the store has said
+                except StorageUnavailable:
+                    if window.back is not None:
+                        window.granted += window.back.amount
+                        window.back = None
+                    raise
+
+    async def _give_back(self, window: Window) -> None:
+        if (back := window.back) is not None:
+            await self._store.release(
+                window.scope, window.since, holder=self._holder, amount=back.amount, turn=back.turn
+            )
+            window.back = None
 
     async def _look(self, window: Window, now: float) -> None:
         limit = window.soft or 0

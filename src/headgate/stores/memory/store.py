@@ -35,11 +35,14 @@ Cell = tuple[str, ...]
 
 
 class _Slice(msgspec.Struct):
-    """A lease of one holder. `charged`: the holder is gone and its journal may have been lost."""
+    """A lease of one holder. `charged`: the holder is gone and its journal may have been lost. `turned`: what was granted
+    in the last `turn`."""
 
     amount: int = 0
     expires: float = 0.0
     charged: bool = False
+    turn: int = 0
+    turned: int = 0
 
 
 class MemoryStore:
@@ -100,22 +103,29 @@ class MemoryStore:
             self._usage[cell] = [a + b for a, b in zip(self._usage.get(cell, [0] * len(sums)), sums, strict=True)]
 
     # -- leases ----------------------------------------------------------------------------------------------------------
-    async def lease(self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float) -> Lease:
+    async def lease(
+        self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float, turn: int = 0
+    ) -> Lease:
         slices = self._leases.setdefault((scope, since), {})
         mine = slices.setdefault(holder, _Slice())
         mine.charged = False  # an overdue holder that asks again is alive
+        mine.expires = expires
         spent = sum(amount for (counted, day), amount in self._spent.items() if counted == scope and day >= since)
         spent += sum(one.amount for one in slices.values() if one.charged)
         leased = sum(one.amount for one in slices.values() if not one.charged)
+        if turn and mine.turn == turn:
+            return Lease(granted=mine.turned, spent=spent, leased=leased)
         granted = max(0, min(want, limit - spent - leased))
         mine.amount += granted
-        mine.expires = expires
+        if turn:
+            mine.turn, mine.turned = turn, granted
         return Lease(granted=granted, spent=spent, leased=leased + granted)
 
-    async def release(self, scope: str, since: str, *, holder: str, amount: int) -> None:
+    async def release(self, scope: str, since: str, *, holder: str, amount: int, turn: int = 0) -> None:
         mine = self._leases.get((scope, since), {}).get(holder)
-        if mine is not None:
+        if mine is not None and not (turn and mine.turn >= turn):
             mine.amount = max(mine.amount - amount, 0)
+            mine.turn = max(mine.turn, turn)
 
     async def end_holder(self, holder: str, *, charge: bool) -> int:
         total = 0

@@ -170,36 +170,45 @@ async def sweep(connection: Any, now: float, holder: str | None, charge: bool) -
 _STANDING = """
 SELECT coalesce((SELECT sum(amount) FROM spent WHERE scope = $1 AND day >= $2), 0)::bigint AS spent,
   coalesce(sum(amount) FILTER (WHERE charged AND holder <> $3), 0)::bigint AS charged,
-  coalesce(sum(amount) FILTER (WHERE NOT charged OR holder = $3), 0)::bigint AS leased
+  coalesce(sum(amount) FILTER (WHERE NOT charged OR holder = $3), 0)::bigint AS leased,
+  coalesce(max(turn) FILTER (WHERE holder = $3), 0) AS turn, coalesce(max(turned) FILTER (WHERE holder = $3), 0) AS turned
 FROM leases WHERE scope = $1 AND since = $2
 """
 _GRANT = (
-    "INSERT INTO leases AS l (scope, since, holder, amount, expires) VALUES ($1, $2, $3, $4, $5)"
+    "INSERT INTO leases AS l (scope, since, holder, amount, expires, turn, turned) VALUES ($1, $2, $3, $4, $5, $6, $7)"
     " ON CONFLICT (scope, since, holder)"
-    " DO UPDATE SET amount = l.amount + excluded.amount, expires = excluded.expires, charged = false"
+    " DO UPDATE SET amount = l.amount + excluded.amount, expires = excluded.expires, charged = false,"
+    " turn = excluded.turn, turned = excluded.turned"
 )
 
 
 async def lease(
-    connection: Any, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float
+    connection: Any, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float, turn: int
 ) -> Lease:
-    """Grants of one window come one after the other; batches that are booked meanwhile only move lease into spending, and
-    the sums are read in one statement, that is of one moment."""
+    """Grants of one window come one after the other, also after one whose client is gone; batches that are booked meanwhile
+    only move lease into spending, and the sums are read in one statement, that is of one moment."""
     scope = clean(scope)
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{since} {scope}")
     row = await connection.fetchrow(_STANDING, scope, since, holder)
     spent, leased = row["spent"] + row["charged"], row["leased"]
+    if turn and row["turn"] == turn:
+        await connection.execute(_GRANT, scope, since, holder, 0, expires, turn, row["turned"])
+        return Lease(granted=row["turned"], spent=spent, leased=leased)
     granted = max(0, min(want, limit - spent - leased))
-    await connection.execute(_GRANT, scope, since, holder, granted, expires)
+    told = (turn, granted) if turn else (row["turn"], row["turned"])
+    await connection.execute(_GRANT, scope, since, holder, granted, expires, *told)
     return Lease(granted=granted, spent=spent, leased=leased + granted)
 
 
-async def release(connection: Any, scope: str, since: str, holder: str, amount: int) -> None:
+async def release(connection: Any, scope: str, since: str, holder: str, amount: int, turn: int) -> None:
+    """A row that is gone was given back to the last."""
     where = (clean(scope), since, holder)
     await connection.execute(
-        "UPDATE leases SET amount = greatest(amount - $4, 0) WHERE scope = $1 AND since = $2 AND holder = $3",
+        "UPDATE leases SET amount = greatest(amount - $4, 0), turn = greatest(turn, $5)"
+        " WHERE scope = $1 AND since = $2 AND holder = $3 AND ($5 = 0 OR turn < $5)",
         *where,
         min(amount, 2**62),
+        turn,
     )
     await connection.execute(
         "DELETE FROM leases WHERE scope = $1 AND since = $2 AND holder = $3 AND amount = 0", *where

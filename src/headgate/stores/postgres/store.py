@@ -85,13 +85,15 @@ class PostgresStore:
             if found < books.SWEPT_AT_ONCE:
                 return total
 
-    async def lease(self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float) -> Lease:
+    async def lease(
+        self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float, turn: int = 0
+    ) -> Lease:
         return await self._link.write(
-            lambda c: books.lease(c, scope, since, limit=limit, want=want, holder=holder, expires=expires)
+            lambda c: books.lease(c, scope, since, limit=limit, want=want, holder=holder, expires=expires, turn=turn)
         )
 
-    async def release(self, scope: str, since: str, *, holder: str, amount: int) -> None:
-        await self._link.write(lambda c: books.release(c, scope, since, holder, amount))
+    async def release(self, scope: str, since: str, *, holder: str, amount: int, turn: int = 0) -> None:
+        await self._link.write(lambda c: books.release(c, scope, since, holder, amount, turn))
 
     async def end_holder(self, holder: str, *, charge: bool) -> int:
         return await self._link.write(lambda c: books.end_holder(c, holder, charge))

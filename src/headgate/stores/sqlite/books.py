@@ -113,7 +113,15 @@ def _insert(connection: sqlite3.Connection, sql: str, rows: list[tuple[Any, ...]
 
 # -- leases ----------------------------------------------------------------------------------------------------------------
 def lease(
-    connection: sqlite3.Connection, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float
+    connection: sqlite3.Connection,
+    scope: str,
+    since: str,
+    *,
+    limit: int,
+    want: int,
+    holder: str,
+    expires: float,
+    turn: int,
 ) -> Lease:
     (spent,) = connection.execute(
         "SELECT coalesce(sum(amount), 0) FROM spent WHERE scope = ? AND day >= ?", (scope, since)
@@ -123,23 +131,30 @@ def lease(
         " WHERE scope = ? AND since = ? AND NOT (holder = ? AND charged)",
         (scope, since, holder),
     ).fetchone()
-    back = connection.execute(
-        "SELECT amount FROM leases WHERE scope = ? AND since = ? AND holder = ? AND charged", (scope, since, holder)
-    ).fetchone()
-    leased += back[0] if back else 0  # an overdue holder that asks again is alive: its lease is one once more
-    granted = max(0, min(want, limit - spent - charged - leased))
+    back, before, turned = connection.execute(
+        "SELECT iif(charged, amount, 0), turn, turned FROM leases WHERE scope = ? AND since = ? AND holder = ?",
+        (scope, since, holder),
+    ).fetchone() or (0, 0, 0)
+    leased += back  # an overdue holder that asks again is alive: its lease is one once more
+    is_again = turn != 0 and before == turn
+    granted = 0 if is_again else max(0, min(want, limit - spent - charged - leased))
+    if turn and not is_again:
+        before, turned = turn, granted
     connection.execute(
-        "INSERT INTO leases (scope, since, holder, amount, expires) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET amount = amount + excluded.amount, expires = excluded.expires, charged = 0",
-        (scope, since, holder, granted, expires),
+        "INSERT INTO leases (scope, since, holder, amount, expires, turn, turned) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET amount = amount + excluded.amount, expires = excluded.expires, charged = 0,"
+        " turn = excluded.turn, turned = excluded.turned",
+        (scope, since, holder, granted, expires, before, turned),
     )
-    return Lease(granted=granted, spent=spent + charged, leased=leased + granted)
+    return Lease(granted=turned if is_again else granted, spent=spent + charged, leased=leased + granted)
 
 
-def release(connection: sqlite3.Connection, scope: str, since: str, *, holder: str, amount: int) -> None:
+def release(connection: sqlite3.Connection, scope: str, since: str, *, holder: str, amount: int, turn: int) -> None:
     where = (scope, since, holder)
     connection.execute(
-        "UPDATE leases SET amount = max(amount - ?, 0) WHERE scope = ? AND since = ? AND holder = ?", (amount, *where)
+        "UPDATE leases SET amount = max(amount - ?, 0), turn = max(turn, ?)"
+        " WHERE scope = ? AND since = ? AND holder = ? AND (? = 0 OR turn < ?)",
+        (amount, turn, *where, turn, turn),
     )
     connection.execute("DELETE FROM leases WHERE scope = ? AND since = ? AND holder = ? AND amount = 0", where)
 

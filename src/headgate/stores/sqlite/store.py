@@ -120,13 +120,15 @@ class SqliteStore(SqliteReader):
             total += found
         return total + found
 
-    async def lease(self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float) -> Lease:
+    async def lease(
+        self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float, turn: int = 0
+    ) -> Lease:
         return await self._writer.do(
-            lambda c: books.lease(c, scope, since, limit=limit, want=want, holder=holder, expires=expires)
+            lambda c: books.lease(c, scope, since, limit=limit, want=want, holder=holder, expires=expires, turn=turn)
         )
 
-    async def release(self, scope: str, since: str, *, holder: str, amount: int) -> None:
-        await self._writer.do(lambda c: books.release(c, scope, since, holder=holder, amount=amount))
+    async def release(self, scope: str, since: str, *, holder: str, amount: int, turn: int = 0) -> None:
+        await self._writer.do(lambda c: books.release(c, scope, since, holder=holder, amount=amount, turn=turn))
 
     async def end_holder(self, holder: str, *, charge: bool) -> int:
         return await self._writer.do(lambda c: books.end_holder(c, holder, charge))
