@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -54,6 +56,19 @@ def test_the_first_key_says_that_it_closes_the_gateway(start):
     assert code == 0
     assert "from now on a request needs a key" in first
     assert "from now on" not in second
+
+
+def test_the_first_key_is_shown_also_where_the_process_cannot_serve_then(start, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [sys.executable, "-m", "headgate.cli", "serve", "--host", "0.0.0.0", "--admin-port", "0"]
+        command += ["--port", str(taken.getsockname()[1]), "--data-dir", str(tmp_path / "data")]
+        env = {**os.environ, "OPENAI_API_KEY": "sk-planted"}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "cannot listen" in done.stderr) == (1, True)
+    (said,) = [line for line in done.stdout.splitlines() if "the first key" in line]
+    gateway = start(host="0.0.0.0")
+    assert not any("first key" in line for line in gateway.said)
+    assert (gateway.chat(said.split()[-1])[0], gateway.chat(None)[0]) == (200, 401)
 
 
 def test_the_list_of_models_says_that_the_gateway_wants_a_key(start, tmp_path):

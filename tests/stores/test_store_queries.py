@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from headgate.core.errors import Conflict, HeadgateError
+from headgate.core.errors import Conflict, HeadgateError, PermissionDenied
 from headgate.core.ports import Store
 from headgate.core.records import AuditRecord, BudgetSpec, KeyRecord, LimitSpec, TeamRecord
 from headgate.governance.desk import Desk
-from headgate.governance.keys import state_of
+from headgate.governance.governor import KeyedGovernor
+from headgate.governance.keys import make_key, state_of
 from headgate.stores.memory import MemoryStore
 from headgate.stores.postgres import PostgresStore
 from support.books import NOON, intent, outcome, record
@@ -211,19 +213,20 @@ async def test_of_many_that_make_the_first_key_at_once_one_does(open_store, stor
     assert not await store.put_first_key(key(99)), "a revoked key was a key"
 
 
-async def test_a_key_whose_row_cannot_be_read_hides_no_other_and_can_be_revoked(
-    open_store, store: Store, tmp_path
-) -> None:
+async def corrupt(store: Store, folder: Path, sql: str) -> None:
     if isinstance(store, MemoryStore):
         pytest.skip("keeps no rows")
+    if isinstance(store, PostgresStore):
+        await store._link.write(lambda connection: connection.execute(sql))
+    else:
+        with contextlib.closing(sqlite3.connect(folder / "headgate.db")) as connection, connection:
+            connection.execute(sql)
+
+
+async def test_a_key_whose_row_cannot_be_read_hides_no_other_and_can_be_revoked(store: Store, tmp_path: Path) -> None:
     one, two = (KeyRecord(id=f"k{n}", hash=f"{n:064x}", hint="wxyz", name="one", created=NOON) for n in (1, 2))
     await store.put_key(one, two)
-    broken = "UPDATE virtual_keys SET body = '{\"id\": \"k2\"' WHERE id = 'k2'"
-    if isinstance(store, PostgresStore):
-        await store._link.write(lambda connection: connection.execute(broken))
-    else:
-        with contextlib.closing(sqlite3.connect(tmp_path / "headgate.db")) as connection, connection:
-            connection.execute(broken)
+    await corrupt(store, tmp_path, "UPDATE virtual_keys SET body = '{\"id\": \"k2\"' WHERE id = 'k2'")
     sound, damaged = await store.keys()
     assert (sound, damaged.id, state_of(damaged, NOON)) == (one, "k2", "damaged")
     desk = Desk(store)
@@ -232,6 +235,26 @@ async def test_a_key_whose_row_cannot_be_read_hides_no_other_and_can_be_revoked(
         await desk.rotate("k2", "test")
     assert (await desk.revoke("k2", "test"))["state"] == "revoked"
     assert {key["id"]: key["state"] for key in await desk.keys()} == {"k1": "active", "k2": "revoked"}
+
+
+async def test_a_team_whose_row_cannot_be_read_is_missing_and_its_keys_alone_are_refused(
+    store: Store, tmp_path: Path
+) -> None:
+    for name in ("blue", "red"):
+        await store.put_team(TeamRecord(id=name, name=name, created=NOON))
+    made = [make_key(KeyRecord(id="", hash="", hint="", name="k", created=NOON, team=team)) for team in ("blue", "red")]
+    await store.put_key(*(one.record for one in made))
+    await corrupt(store, tmp_path, "UPDATE teams SET body = '[]' WHERE id = 'red'")
+    events: list[tuple[str, object]] = []
+    governor = KeyedGovernor(store, on_event=lambda kind, facts: events.append((kind, facts["team"])))
+    await governor.refresh()
+    assert governor.authenticate([made[0].secret]).team == "blue"
+    with pytest.raises(PermissionDenied):
+        governor.authenticate([made[1].secret])
+    assert events == [("team_missing", "red")]
+    await Desk(store).put_team({"id": "red"}, "test")
+    await governor.refresh()
+    assert governor.authenticate([made[1].secret]).team == "red"
 
 
 async def test_audits_come_newest_first(store: Store) -> None:

@@ -95,7 +95,10 @@ class Process:
         self.first_key: str | None = None
         """Made because the plane is not bound to loopback and there was none: shown once, kept nowhere."""
         self.on_first_key: Callable[[str], Awaitable[None]] = self._note_first_key
-        """Given one that could be made only once it served, since the store was away: to be shown, once."""
+        """Given one that nobody is told of by `ready`: it could be made only once this process served, since the store was
+        away, or this process ends before it serves. To be shown, once."""
+        self._is_told = False
+        """`ready` was called."""
         self._first = FirstKey(self.books.store, self.governor, is_due=not local)
         self.house = House(
             snapshot=snapshot,
@@ -166,13 +169,15 @@ class Process:
         next start."""
         sys.setswitchinterval(SWITCH)
         await self.books.start()
-        await self._load_keys()
-        await self.keeper.tend()
         try:
+            await self._load_keys()
+            await self.keeper.tend()
             await self._serve(ready)
         finally:
             if self._first.is_unsure:
                 await self._make_first_key()
+            if self.first_key is not None and not self._is_told:
+                await self._show_first_key(self.first_key)
             await self.keeper.end()
             await self.house.homes.flush()
             await self.books.close()
@@ -198,10 +203,13 @@ class Process:
         except HeadgateError:
             return
         if secret is not None:
-            try:
-                await self.on_first_key(secret)
-            except OSError as error:
-                self._log_event("first_key_not_shown", {"detail": repr(error)})
+            await self._show_first_key(secret)
+
+    async def _show_first_key(self, secret: str) -> None:
+        try:
+            await self.on_first_key(secret)
+        except OSError as error:
+            self._log_event("first_key_not_shown", {"detail": repr(error)})
 
     async def _note_first_key(self, secret: str) -> None:
         self.first_key = secret
@@ -237,6 +245,7 @@ class Process:
             if self.fleet is not None:
                 watching.append(tasks.create_task(self.fleet.run()))
             if ready is not None:
+                self._is_told = True
                 await self._until_stopped(ready(self))
             await self._stop.wait()
             if self.options.log:

@@ -139,6 +139,8 @@ class Supervisor:
                 await self._either(slot.ready)
         if not self._stop.is_set():
             ready(first.ready.result())
+        elif first.ready.done() and (secret := first.ready.result().first_key) is not None:
+            self.on_first_key(secret)
 
     async def _either(self, future: asyncio.Future[Ready]) -> None:
         stop = asyncio.ensure_future(self._stop.wait())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from headgate.core.records import AttemptIntent, AttemptOutcome, KeyRecord, RequestRecord
+from headgate.core.records import AttemptIntent, AttemptOutcome, KeyRecord, RequestRecord, TeamRecord
 from headgate.core.usage import Usage
 from headgate.stores.booking import LARGEST, Entry, tags_text
 
@@ -278,6 +279,16 @@ def matches(record: RequestRecord, where: Mapping[str, str]) -> bool:
         if not fits:
             return False
     return True
+
+
+def teams_of(bodies: Iterable[str]) -> list[TeamRecord]:
+    """A row that cannot be read defines no team: keys that name it are refused, and told of, as those of any team that is
+    missing."""
+    found: list[TeamRecord] = []
+    for body in bodies:
+        with contextlib.suppress(msgspec.MsgspecError):
+            found.append(msgspec.json.decode(body, type=TeamRecord))
+    return found
 
 
 def key_of(id: str, body: str) -> KeyRecord:

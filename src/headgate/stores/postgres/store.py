@@ -30,7 +30,7 @@ from headgate.stores import asking
 from headgate.stores.booking import day_of
 from headgate.stores.postgres import books
 from headgate.stores.postgres.link import Link
-from headgate.stores.rows import REQUEST_COLUMNS, entry_of, key_of, request_of
+from headgate.stores.rows import REQUEST_COLUMNS, entry_of, key_of, request_of, teams_of
 
 POSTGRES = asking.Dialect(
     mark=lambda n: f"${n}",
@@ -148,7 +148,7 @@ class PostgresStore:
 
     async def teams(self) -> Sequence[TeamRecord]:
         rows = await self._link.read(lambda c: c.fetch("SELECT body FROM teams ORDER BY id"))
-        return [msgspec.json.decode(row[0], type=TeamRecord) for row in rows]
+        return teams_of(row[0] for row in rows)
 
     async def put_team(self, team: TeamRecord, *, note: AuditRecord | None = None) -> None:
         body = msgspec.json.encode(team).decode()

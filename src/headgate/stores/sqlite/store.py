@@ -25,7 +25,7 @@ from headgate.core.records import (
     TeamRecord,
     UsageRow,
 )
-from headgate.stores.rows import key_of
+from headgate.stores.rows import key_of, teams_of
 from headgate.stores.sqlite import books, queries
 from headgate.stores.sqlite.files import FileLock, open_writer, version_warning
 from headgate.stores.sqlite.threads import Readers, Writer
@@ -43,7 +43,7 @@ class SqliteReader:
 
     async def teams(self) -> Sequence[TeamRecord]:
         rows = await self._readers.do(lambda c: c.execute("SELECT body FROM teams ORDER BY id").fetchall())
-        return [msgspec.json.decode(body, type=TeamRecord) for (body,) in rows]
+        return teams_of(body for (body,) in rows)
 
     async def version(self) -> int:
         sql = "SELECT value FROM facts WHERE name = 'version'"
