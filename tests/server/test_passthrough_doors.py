@@ -66,6 +66,15 @@ class Stage:
         connection.close()
         return found
 
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str | None, bytes]:
+        """(status, content type, body)."""
+        connection = http.client.HTTPConnection(self.gateway.url.removeprefix("http://"), timeout=10)
+        connection.request("GET", path, headers=dict(headers or {}))
+        answer = connection.getresponse()
+        found = answer.status, answer.getheader("content-type"), answer.read()
+        connection.close()
+        return found
+
     def cost(self) -> int | None:
         """Nano-US$ of the newest attempt."""
         return self.loop.call(lambda: list(self.gateway.ledger.outcomes.values())[-1].cost)

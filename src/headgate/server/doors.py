@@ -101,6 +101,8 @@ _GEMINI = {
     "streamGenerateContent": (GEMINI_DOOR, True),
     "countTokens": (GEMINI_COUNT_DOOR, False),
 }
+_NOT_SERVED = ("/responses/compact", "/responses/input_tokens")
+"""OpenAI's, and no ids of responses."""
 _OPERATIONS = {
     name: Door(name=name, dialect=CHAT, what=name, methods=_READ)
     for name in ("livez", "readyz", "health", "metrics", "openapi.json")
@@ -125,6 +127,8 @@ def _match(path: str, request: Request) -> Match:
         return Match(door)
     if rest.startswith("/models"):
         return _models(rest, beta, request)
+    if rest in _NOT_SERVED:
+        raise NotFound(f"{path} is not served here: only the provider's own API has it")
     for prefix, door in _WITH_ID:
         if not beta and rest.startswith(prefix) and rest.count("/") <= 3:
             return Match(door, id=rest[len(prefix) :])

@@ -198,6 +198,8 @@ class _Writer:
         if not self._notable:
             return ()
         collector = Collector()
+        if any(getattr(event, "choice", 0) for event in self._notable):
+            collector.feed(Finished("stop"))  # theirs is not the first
         for event in self._notable:
             collector.feed(event)
         return self._dialect.render_answer(collector.answer(), _view(self._exchange)).lossy
@@ -221,8 +223,10 @@ def _may_be_lost(event: Event) -> bool:
             return True
         case ReasoningDelta():
             return bool(event.signature or event.encrypted)
-        case TextDelta() | Finished():
+        case TextDelta():
             return event.logprobs is not None
+        case Finished():
+            return event.logprobs is not None or event.choice > 0
         case _:
             return False
 

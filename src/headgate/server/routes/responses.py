@@ -44,7 +44,7 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     if found.status >= 400:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in found.headers}
         raise deployment.hide(endpoint.dialect.parse_error(found.status, headers, body))
-    if request.method in ("GET", "POST") and not query:
+    if request.method in ("GET", "POST"):  # a stream of it (`?stream=true`) reads as no end
         house.background.heard(response_id, endpoint.dialect.inspect_answer(body, endpoint.quirks))
     kind = (found.header(b"content-type") or b"application/json").decode("latin-1")
     await responder.reply(found.status, [("content-type", kind), *JSON[1:], ("x-request-id", request_id)], body)
