@@ -140,6 +140,22 @@ def test_the_demo_tours_breaks_mends_and_ends(tmp_path):
 
 
 @pytest.mark.timeout(120)
+def test_a_demo_that_others_can_reach_shows_its_first_key_and_asks_nothing_without_it(tmp_path):
+    process = start(tmp_path, "--host", "0.0.0.0")
+    try:
+        lines = until(process, "no tour")
+        (key,) = [line.split()[-1] for line in lines if "the first key" in line]
+        url = next(line.removeprefix("ready ") for line in lines if line.startswith("ready "))
+        client = openai.OpenAI(base_url=url.replace("0.0.0.0", "127.0.0.1") + "/v1", api_key=key, max_retries=0)
+        asked: Any = {"model": "reliable", "messages": [{"role": "user", "content": "What is a weir?"}]}
+        assert client.chat.completions.create(**asked).choices[0].message.content
+        with pytest.raises(openai.AuthenticationError):
+            client.with_options(api_key="hg-another").chat.completions.create(**asked)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
 def test_a_tour_can_be_left_at_any_time(tmp_path):
     process = start(tmp_path)
     try:

@@ -63,7 +63,7 @@ def demo(
     if context.invoked_subcommand is not None:
         context.obj = data_dir
         return
-    from headgate.cli.serve import run_process
+    from headgate.cli.serve import run_process, show_first_key
     from headgate.cli.tour_keys import stop_at_keys
     from headgate.cli.tour_trial import stop_at_trial
     from headgate.server.options import Options
@@ -71,19 +71,23 @@ def demo(
     demo_file = config or Path(str(files("headgate.config") / "example.yaml"))
     options = Options(config=demo_file, host=host, port=port, admin_port=admin_port, data_dir=data_dir, log=False)
     try:
-        process = _Demo(options, seed=seed, is_own=config is None)
+        process = _Demo(options, seed=seed, is_own=config is None, on_first_key=partial(show_first_key, as_json=json))
     except Exception as error:  # noqa: BLE001  one screen for whatever keeps the demo from starting
         fail(str(error))
 
     async def ready(running) -> None:
+        first_key = running.first_key
         if json:
-            show_json(
-                {"ready": running.url, "simulator": process.control, "models": list(running.house.snapshot.entries)}
-            )
+            found = {"ready": running.url, "simulator": process.control, "models": list(running.house.snapshot.entries)}
+            show_json(found if first_key is None else {**found, "first_key": first_key})
             return
+        if first_key is not None:
+            show_first_key(first_key)
         say(f"console {running.admin.url}  admin token: {running.admin.token}")
         say(f"ready {running.url}")
-        if not no_tour:
+        if not running.house.governor.open:
+            say("no tour: it asks without a key, and here a request needs one")
+        elif not no_tour:
             names = list(running.house.snapshot.entries)
             stops: list[Callable[[], None]] = [partial(stop_at_keys, process.urls, data_dir)]
             if config is None:
@@ -97,14 +101,15 @@ def demo(
 class _Demo:
     """The gateway process with the simulator beside it."""
 
-    def __init__(self, options, *, seed: int, is_own: bool) -> None:
-        """`is_own`: the demo's own file, which the tour's experiment is added to."""
+    def __init__(self, options, *, seed: int, is_own: bool, on_first_key: Callable[[str], None]) -> None:
+        """`is_own`: the demo's own file, which the tour's experiment is added to. `on_first_key`: as Process."""
         from headgate.config.load import load_file
 
         load_file(options.config, simulated_environment())  # a bad file is told before anything starts
         self._options = options
         self._seed = seed
         self._is_own = is_own
+        self._on_first_key = on_first_key
         self.control = ""
         self.urls: dict[str, str] = {}
         """Base URLs of the simulated providers, once it runs."""
@@ -121,9 +126,13 @@ class _Demo:
         self._options.override = lambda config: _pointed(with_trial(config) if self._is_own else config, urls)
         process = Process(self._options)
         process.on_close(simulator.aclose)
+        process.on_first_key = self._show_first_key
         self._options.data_dir.mkdir(parents=True, exist_ok=True)
         (self._options.data_dir / STATE).write_text(stdlib_json.dumps({"control": simulator.url}), encoding="utf-8")
         await process.run(ready)
+
+    async def _show_first_key(self, secret: str) -> None:
+        self._on_first_key(secret)
 
 
 def simulated_environment() -> dict[str, str]:
