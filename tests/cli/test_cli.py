@@ -111,6 +111,33 @@ def test_connect_prints_lines_for_each_client(client):
     assert "127.0.0.1:4100" in out
 
 
+@pytest.mark.parametrize(("client", "program"), [("claude-code", "claude"), ("codex", "codex")])
+def test_connect_run_starts_the_client_configured(client, program, tmp_path):
+    """A program of that name stands in: it says how it was started."""
+    stand_in = tmp_path / program
+    stand_in.write_text('#!/bin/sh\nfor one in "$@"; do echo "argument $one"; done\nenv\n')
+    stand_in.chmod(0o755)
+    arguments = ("connect", client, "--run", "--url", "http://127.0.0.1:4100", "--key", "hg-one", "--model", "reliable")
+    code, out, err = run(*arguments, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert code == 0, err
+    lines = out.splitlines()
+    if client == "claude-code":
+        assert "ANTHROPIC_BASE_URL=http://127.0.0.1:4100" in lines
+        assert "ANTHROPIC_AUTH_TOKEN=hg-one" in lines
+        assert "ANTHROPIC_MODEL=reliable" in lines
+    else:
+        assert "HEADGATE_KEY=hg-one" in lines
+        assert 'base_url="http://127.0.0.1:4100/v1"' in out
+        assert lines[lines.index("argument -m") + 1] == "argument reliable"
+
+
+def test_connect_run_says_what_is_missing_and_what_cannot_be_started():
+    code, _, err = run("connect", "codex", "--run", env={})
+    assert (code, "codex is not installed" in err) == (1, True)
+    code, _, err = run("connect", "cursor", "--run", env={})
+    assert (code, "no command line" in err) == (2, True)
+
+
 def test_a_gateway_that_is_not_there_is_told_plainly():
     code, _, err = run("chat", "--url", "http://127.0.0.1:9", "hi")
     assert code == 1

@@ -312,6 +312,24 @@ def test_without_signing_in_there_is_nothing(stage, browser):
     page.context.close()
 
 
+def test_no_page_runs_or_shows_anything_that_is_not_the_consoles_own_file(page, stage):
+    """The policy that browsers are told; pages need nothing beyond it: no script or style within, no other host."""
+    links = page.eval_on_selector_all("nav a", "all => all.map(one => one.pathname)")
+    assert {"/", "/requests", "/models", "/playground"} <= set(links)
+    for path in (*links, "/sign-in"):
+        answer = page.request.get(stage.admin.url + path)
+        assert answer.status == 200, path
+        policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+        assert policy == {
+            "default-src": "'self'", "frame-ancestors": "'none'", "base-uri": "'none'", "form-action": "'self'"
+        }  # fmt: skip
+        text = answer.text()
+        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=", text), path
+        assert all(
+            url.startswith("/") for url in re.findall(r"<(?:script|link|img)[^>]*?(?:src|href)=\"([^\"]*)", text)
+        )
+
+
 def test_every_admin_route_refuses_strangers(stage):
     from headgate.console.openapi import ADMIN_API
 

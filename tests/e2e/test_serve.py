@@ -143,7 +143,10 @@ def test_planted_keys_leave_by_no_way(tmp_path):
     for path in ("status", "models", "config"):
         seen.append(get(f"{served.admin}/admin/v1/{path}", served.token)[1])
     log = served.end()
-    assert '"event":"request"' in log
+    told = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    requests = [line for line in told if line["event"] == "request"]
+    assert {line["requested"] for line in requests} >= {*models, "reliable"}
+    assert all(line["id"].startswith("req_") and line["status"] for line in requests)
     for text in [*seen, log]:
         assert "canary" not in text
 
