@@ -227,6 +227,8 @@ class Exchange:
         self.grant: Grant | None = None
         self.answer: Answer | None = None
         self._closed = False
+        self._saved: tuple[int, int] | None = None
+        """What the request had cost when `saved` was worked out, and what that was."""
 
     def overhead_ms(self) -> float:
         """Our own share of the time so far, in milliseconds."""
@@ -272,11 +274,15 @@ class Exchange:
         baseline = trace.facts.get("baseline")
         if baseline is None or answer is None or trace.cost_unknown:
             return None
+        cost = trace.cost
+        if self._saved is not None and self._saved[0] == cost:
+            return self._saved[1]
         info = self.run.model(baseline)
         served = next((a for a in reversed(trace.attempts) if a.model == answer.model and a.usage is not None), None)
         if info is None or info.price is None or served is None or served.usage is None:
             return None
-        return cost_of(served.usage, info.price) - trace.cost
+        self._saved = cost, cost_of(served.usage, info.price) - cost
+        return self._saved[1]
 
     def _tell_saved(self) -> int | None:
         saved = self.saved() if self.answer is not None and self.answer.settled else None

@@ -27,7 +27,7 @@ from headgate.strategies.failed import FINAL, Failure, all_failed
 from headgate.strategies.fit import unfit
 from headgate.strategies.resuming import Asked, Rescue, asked_of, resuming
 from headgate.strategies.schema import asks_for_json, breaks_schema, misfit_of_events
-from headgate.strategies.single import Outlook, outlook
+from headgate.strategies.single import NO_OUTLOOK, Outlook, outlook
 from headgate.upstream.attempt import Policy
 
 Cooling = Literal["ask", "wait", "fail"]
@@ -91,9 +91,10 @@ class Fallback:
     def refs(self) -> Iterable[Ref]:
         return [Ref(target.name) for target in self.order]
 
-    def plan(self, request: Request, run: Run) -> Plan:
+    def plan(self, request: Request, run: Run, *, costs: bool = True) -> Plan:
         """Healthy targets first, in order; after them the cooling ones, the one that recovers first before the others;
-        those that cannot serve the request left out."""
+        those that cannot serve the request left out. Without `costs` for whoever knows already what it can cost."""
+        costs = costs or request.options.covered is not None
         well: list[str] = []
         cooling: list[tuple[float, str]] = []
         reasons: dict[str, str] = {}
@@ -110,7 +111,8 @@ class Fallback:
                 reasons[target.name] = info.reason
                 continue
             try:
-                found = outlooks[target.name] = outlook(target.name, info, request, run)
+                told = costs or info is None
+                found = outlooks[target.name] = outlook(target.name, info, request, run) if told else NO_OUTLOOK
             except (ModelNotFound, PermissionDenied, UnsupportedFeature) as error:
                 reasons[target.name] = error.message
                 continue

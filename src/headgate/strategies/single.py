@@ -60,6 +60,9 @@ class Outlook(NamedTuple):
     is_partial: bool = False
 
 
+NO_OUTLOOK = Outlook(None, None, None)
+
+
 def outlook(name: str, info: ModelInfo | None, request: Request, run: Run) -> Outlook:
     """Of an entry; of a physical model (`info`) without a plan of its own. Raises what planning it raises."""
     if info is not None:

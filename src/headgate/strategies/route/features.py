@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from zlib import crc32
 
 import msgspec
 import numpy as np
 
-from headgate.strategies.route.lexicon import fold, notions_of, tokens_of
+from headgate.strategies.route.lexicon import REMEMBERED, fold, notions_of, tokens_of
 from headgate.strategies.route.signals import bare, shape_of, zones_of
 
 BITS = 16
@@ -146,12 +145,20 @@ for _one, _other in PAIRS:
     BESIDE.setdefault(_one, []).append(_other)
 
 
-@lru_cache(maxsize=16_384)
-def _hashes(token: str) -> tuple[int, int | None, int]:
-    """Of the word, of its beginning where it is long, and of the word and a space, for what follows it."""
-    written = token.encode()
-    start = crc32(f"{token[:5]}*".encode()) if len(token) > 5 else None
-    return crc32(written), start, crc32(written + b" ")
+class _Hashed(dict[str, tuple[int, int | None, int, bytes]]):
+    """Of a word: its hash, that of its beginning where it is long, that of the word and a space, for what follows it; and
+    its bytes. Forgets all where it holds too many."""
+
+    def __missing__(self, token: str) -> tuple[int, int | None, int, bytes]:
+        if len(self) >= REMEMBERED:
+            self.clear()
+        written = token.encode()
+        start = crc32(f"{token[:5]}*".encode()) if len(token) > 5 else None
+        known = self[token] = crc32(written), start, crc32(written + b" "), written
+        return known
+
+
+_HASHED = _Hashed()
 
 
 def _words(head: list[str], tail: list[str]) -> list[int]:
@@ -164,9 +171,9 @@ def _words(head: list[str], tail: list[str]) -> list[int]:
                 for at in range(min(len(token) - 1, MOST_WORDS)):
                     found[crc32(token[at : at + 2].encode())] = None
                 continue
-            alone, start, ready = _hashes(token)
+            alone, start, ready, written = _HASHED[token]
             found[alone] = None
-            found[crc32(token.encode(), before)] = None  # as of `before token`
+            found[crc32(written, before)] = None  # as of `before token`
             if start is not None:
                 found[start] = None
             before = ready

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from importlib import resources
 from io import BytesIO
+from math import exp
 
 import msgspec
 import numpy as np
@@ -37,24 +38,29 @@ class Model(msgspec.Struct, frozen=True):
     meaning: Meaning | None = None
     """Of a fit with an embedder (`headgate train --embedder`): the shipped model has none."""
 
-    def logits(self, features: Features) -> np.ndarray:
-        return features.values @ self.weights.take(features.ids, axis=0) + self.bias
+    def rows(self, features: Features) -> np.ndarray:
+        """What each of them says for each label."""
+        return self.weights.take(features.ids, axis=0)
 
-    def shares(self, logits: np.ndarray) -> np.ndarray:
+    def logits(self, features: Features, rows: np.ndarray) -> np.ndarray:
+        return features.values @ rows + self.bias
+
+    def shares(self, logits: np.ndarray) -> list[float]:
         """The labels' probabilities."""
-        logits = logits / self.temperature
-        logits -= logits.max()
-        weights = np.exp(logits)
-        return weights / weights.sum()
+        heights = logits.tolist()  # for so few numbers Python's own arithmetic is the faster one
+        highest = max(heights)
+        weights = [exp((height - highest) / self.temperature) for height in heights]
+        total = sum(weights)
+        return [weight / total for weight in weights]
 
-    def why(self, features: Features, label: int) -> list[str]:
+    def why(self, features: Features, rows: np.ndarray, label: int) -> list[str]:
         """The named features that spoke most for the label against the mean of the others; a notion once, though many
         features hold it."""
-        rows = self.weights.take(features.ids[: len(features.names)], axis=0)
-        push = rows[:, label] - np.add.reduce(rows, axis=1) / len(LABELS)
+        named = rows[: len(features.names)]
+        push = (named[:, label] - np.add.reduce(named, axis=1) / len(LABELS)).tolist()
         told: set[str] = set()
         out: list[str] = []
-        for at in (-push).argsort().tolist():
+        for at in sorted(range(len(push)), key=push.__getitem__, reverse=True):
             if push[at] <= 0 or len(out) == SHOWN:
                 break
             notions = notions_in(features.names[at])
@@ -96,11 +102,16 @@ def classify(text: str, *, threshold: float | None = None) -> Task:
 @lru_cache(maxsize=REMEMBERED)
 def _classified(text: str) -> Task:
     used, features = model(), features_of(text)
-    shares = used.shares(used.logits(features))
-    best = int(shares.argmax())
-    labels: dict[str, float] = dict(zip(LABELS, shares.tolist(), strict=True))
-    label = LABELS[best] if known_words(features) else UNKNOWN
-    return Task(label, labels[LABELS[best]], labels, used.why(features, best))
+    rows = used.rows(features)
+    return named(used, features, rows, used.logits(features, rows), known_words(features))
+
+
+def named(used: Model, features: Features, rows: np.ndarray, logits: np.ndarray, knows: bool) -> Task:
+    """The task that the logits name; `knows`: the text says something to whoever reads it."""
+    shares = used.shares(logits)
+    best = shares.index(max(shares))
+    label = LABELS[best] if knows else UNKNOWN
+    return Task(label, shares[best], dict(zip(LABELS, shares, strict=True)), used.why(features, rows, best))
 
 
 class Learned:

@@ -95,13 +95,13 @@ def parse_lexicon(text: str) -> Lexicon:
     )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=REMEMBERED)
 def notions_in(feature: str) -> frozenset[str]:
     """The notions that a feature's name holds."""
     return frozenset(_NOTION.findall(feature)) & lexicon().examples.keys()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=REMEMBERED)
 def in_words(feature: str) -> str:
     """A feature's name for people: `says ALGO` → `words like “array”`."""
     examples = lexicon().examples

@@ -25,11 +25,10 @@ READ = 600
 _WORDS = bytes(ord(chr(c).lower()) if chr(c).isalnum() or c == 95 else 32 for c in range(128)) + bytes(range(128, 256))
 _PUNCTUATION = re.compile(rb"\xe2[\x80\x81].|\xe3\x80.|\xef\xbc[\x80-\x8f\x9a-\xa0]|\xc2[\xa0-\xbf]|\xd8[\x8c\x9b\x9f]")
 """In UTF-8: general (“ ” ‘ ’ – …), Chinese and Japanese, of full width, Latin (« » ¿ ¡) and Arabic."""
-WORDS_KEPT = 16_384
 PAIRED = 2_654_435_761
 """Knuth's multiplicative constant (2**32 divided by the golden ratio): the hash of a pair tells its order."""
 Features: TypeAlias = "array[int]"
-"""Hashes of the words, in order (uint32)."""
+"""CRC-32 of the words, in order: the same in every process."""
 
 
 class Neighbours:
@@ -85,24 +84,11 @@ class Neighbours:
         return out
 
 
-class _Hashed(dict[bytes, int]):
-    """CRC-32 of words, which is the same in every process. Forgets all where it holds too many."""
-
-    def __missing__(self, word: bytes) -> int:
-        if len(self) >= WORDS_KEPT:
-            self.clear()
-        digest = self[word] = crc32(word)
-        return digest
-
-
-_HASHED = _Hashed()
-
-
 def features(text: str) -> Features:
     """No text is kept with them. Every routed request pays for this, so each step is one call."""
     read = text[:READ]
     written = read.encode() if read.isascii() else _PUNCTUATION.sub(b" ", read.lower().encode("utf-8", "replace"))
-    return array("I", map(_HASHED.__getitem__, written.translate(_WORDS).split()))
+    return array("I", map(crc32, written.translate(_WORDS).split()))
 
 
 def vector(found: Features) -> Any:

@@ -320,7 +320,7 @@ class Route:
         # `otherwise` ends the chain, so that it also goes on with a stream that breaks after its first words.
         last = () if own or self.otherwise not in plan.order else (self.otherwise,)
         chain = self._chain((*candidates, *last))
-        return await chain.answer(edited, run, chain.plan(edited, run))
+        return await chain.answer(edited, run, chain.plan(edited, run, costs=False))
 
     def _chain(self, names: tuple[str, ...]) -> Fallback:
         if names not in self._chains:

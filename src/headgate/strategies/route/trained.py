@@ -11,10 +11,10 @@ from zipfile import BadZipFile
 import msgspec
 import numpy as np
 
-from headgate.strategies.route.classify import LABELS, UNKNOWN, Task
+from headgate.strategies.route.classify import UNKNOWN, Task
 from headgate.strategies.route.embedder import Embeds
-from headgate.strategies.route.features import Features, features_of, known_words
-from headgate.strategies.route.learned import READ, REMEMBERED, Learned, Model, load_model
+from headgate.strategies.route.features import features_of, known_words
+from headgate.strategies.route.learned import READ, REMEMBERED, Learned, Model, load_model, named
 from headgate.strategies.route.meaning import Meaning
 
 BY_MEANING = "like labelled prompts in meaning (embedder)"
@@ -53,29 +53,23 @@ class Trained(Learned):
         return task
 
     def _classified(self, text: str) -> Task:
-        features = features_of(text)
-        logits = self._used.logits(features)
+        used, features = self._used, features_of(text)
+        rows = used.rows(features)
+        logits = used.logits(features, rows)
         # Half of what it holds must be known: a word or two by chance are no language.
         knows = self._seen is not None and bool(self._seen[features.ids].mean() >= 0.5)
         knows = knows or known_words(features)
-        task = self._task(features, logits, knows)
-        meaning = self._used.meaning
+        task = named(used, features, rows, logits, knows)
+        meaning = used.meaning
         if meaning is None or self._embedder is None:
             return task
         vector = self._embedder.vector(text)
         if not meaning.is_near(vector):  # of what lies elsewhere the fit knows nothing
             return task
-        whole = self._task(features, logits + meaning.logits(vector), True)
+        whole = named(used, features, rows, logits + meaning.logits(vector), True)
         if self._sure(whole).label in (UNKNOWN, self._sure(task).label):
             return whole
         return msgspec.structs.replace(whole, signals=[BY_MEANING, *whole.signals])
-
-    def _task(self, features: Features, logits: np.ndarray, knows: bool) -> Task:
-        shares = self._used.shares(logits)
-        best = int(shares.argmax())
-        labels: dict[str, float] = dict(zip(LABELS, shares.tolist(), strict=True))
-        label = LABELS[best] if knows else UNKNOWN
-        return Task(label, labels[LABELS[best]], labels, self._used.why(features, best))
 
 
 def load_trained(path: str | Path, threshold: float | None = None, embedder: Embeds | None = None) -> Trained:
