@@ -223,10 +223,20 @@ async def corrupt(store: Store, folder: Path, sql: str) -> None:
             connection.execute(sql)
 
 
-async def test_a_key_whose_row_cannot_be_read_hides_no_other_and_can_be_revoked(store: Store, tmp_path: Path) -> None:
+NO_TEXT = "CAST(replace(CAST(body AS BLOB), 'one', x'ff') AS TEXT)"
+"""SQLite keeps what it is given; PostgreSQL refuses text that is not UTF-8."""
+ANOTHER = "replace(body, 'k2', 'k3')"
+
+
+@pytest.mark.parametrize("body", ['\'{"id": "k2"\'', "'[]'", NO_TEXT, ANOTHER])
+async def test_a_key_whose_row_cannot_be_read_hides_no_other_and_can_be_revoked(
+    store: Store, tmp_path: Path, body: str
+) -> None:
+    if body is NO_TEXT and isinstance(store, PostgresStore):
+        pytest.skip("PostgreSQL keeps UTF-8 only")
     one, two = (KeyRecord(id=f"k{n}", hash=f"{n:064x}", hint="wxyz", name="one", created=NOON) for n in (1, 2))
     await store.put_key(one, two)
-    await corrupt(store, tmp_path, "UPDATE virtual_keys SET body = '{\"id\": \"k2\"' WHERE id = 'k2'")
+    await corrupt(store, tmp_path, f"UPDATE virtual_keys SET body = {body} WHERE id = 'k2'")  # noqa: S608
     sound, damaged = await store.keys()
     assert (sound, damaged.id, state_of(damaged, NOON)) == (one, "k2", "damaged")
     desk = Desk(store)
@@ -237,14 +247,17 @@ async def test_a_key_whose_row_cannot_be_read_hides_no_other_and_can_be_revoked(
     assert {key["id"]: key["state"] for key in await desk.keys()} == {"k1": "active", "k2": "revoked"}
 
 
+@pytest.mark.parametrize("body", ["'[]'", NO_TEXT])
 async def test_a_team_whose_row_cannot_be_read_is_missing_and_its_keys_alone_are_refused(
-    store: Store, tmp_path: Path
+    store: Store, tmp_path: Path, body: str
 ) -> None:
+    if body is NO_TEXT and isinstance(store, PostgresStore):
+        pytest.skip("PostgreSQL keeps UTF-8 only")
     for name in ("blue", "red"):
-        await store.put_team(TeamRecord(id=name, name=name, created=NOON))
+        await store.put_team(TeamRecord(id=name, name="one", created=NOON))
     made = [make_key(KeyRecord(id="", hash="", hint="", name="k", created=NOON, team=team)) for team in ("blue", "red")]
     await store.put_key(*(one.record for one in made))
-    await corrupt(store, tmp_path, "UPDATE teams SET body = '[]' WHERE id = 'red'")
+    await corrupt(store, tmp_path, f"UPDATE teams SET body = {body} WHERE id = 'red'")  # noqa: S608
     events: list[tuple[str, object]] = []
     governor = KeyedGovernor(store, on_event=lambda kind, facts: events.append((kind, facts["team"])))
     await governor.refresh()

@@ -281,20 +281,24 @@ def matches(record: RequestRecord, where: Mapping[str, str]) -> bool:
     return True
 
 
-def teams_of(bodies: Iterable[str]) -> list[TeamRecord]:
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+
+
+def teams_of(bodies: Iterable[str | bytes]) -> list[TeamRecord]:
     """A row that cannot be read defines no team: keys that name it are refused, and told of, as those of any team that is
     missing."""
     found: list[TeamRecord] = []
     for body in bodies:
-        with contextlib.suppress(msgspec.MsgspecError):
+        with contextlib.suppress(*UNREADABLE):
             found.append(msgspec.json.decode(body, type=TeamRecord))
     return found
 
 
-def key_of(id: str, body: str) -> KeyRecord:
-    """One whose row cannot be read is a key all the same, with a hash that no secret has: refused, shown as damaged, and
-    not in the way of the others."""
-    try:
-        return msgspec.json.decode(body, type=KeyRecord)
-    except msgspec.MsgspecError:
-        return KeyRecord(id=id, hash=f"unreadable: {id}", hint="", name="(cannot be read)", created=0.0)
+def key_of(id: str, body: str | bytes) -> KeyRecord:
+    """One whose row cannot be read, or speaks of another key, is a key all the same, with a hash that no secret has:
+    refused, shown as damaged, and not in the way of the others."""
+    with contextlib.suppress(*UNREADABLE):
+        found = msgspec.json.decode(body, type=KeyRecord)
+        if found.id == id:
+            return found
+    return KeyRecord(id=id, hash=f"unreadable: {id}", hint="", name="(cannot be read)", created=0.0)

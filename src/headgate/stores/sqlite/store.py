@@ -38,11 +38,15 @@ class SqliteReader:
         self._readers = Readers(path)
 
     async def keys(self) -> Sequence[KeyRecord]:
-        rows = await self._readers.do(lambda c: c.execute("SELECT id, body FROM virtual_keys ORDER BY id").fetchall())
+        rows = await self._readers.do(
+            lambda c: c.execute("SELECT id, CAST(body AS BLOB) FROM virtual_keys ORDER BY id").fetchall()
+        )
         return [key_of(id, body) for id, body in rows]
 
     async def teams(self) -> Sequence[TeamRecord]:
-        rows = await self._readers.do(lambda c: c.execute("SELECT body FROM teams ORDER BY id").fetchall())
+        rows = await self._readers.do(
+            lambda c: c.execute("SELECT CAST(body AS BLOB) FROM teams ORDER BY id").fetchall()
+        )
         return teams_of(body for (body,) in rows)
 
     async def version(self) -> int:
@@ -149,7 +153,7 @@ class SqliteStore(SqliteReader):
 
     async def swap_key(self, old: KeyRecord, *keys: KeyRecord, note: AuditRecord | None = None) -> bool:
         def write(connection: sqlite3.Connection) -> bool:
-            row = connection.execute("SELECT body FROM virtual_keys WHERE id = ?", (old.id,)).fetchone()
+            row = connection.execute("SELECT CAST(body AS BLOB) FROM virtual_keys WHERE id = ?", (old.id,)).fetchone()
             if row is None or key_of(old.id, row[0]) != old:
                 return False
             _put_keys(connection, keys, note)
