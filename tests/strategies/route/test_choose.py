@@ -405,3 +405,21 @@ def test_what_was_learned_survives_a_reload(stage):
     first, second = (compiler.compile(stage.gateway.config).entries["auto"] for _ in range(2))
     assert first is not second
     assert first.learning is second.learning
+
+
+def test_a_word_that_comes_after_a_reload_is_learned(stage):
+    """Also where nobody has asked for that task since."""
+    house = stage.gateway.house
+    before = house.snapshot
+    compiler = Compiler(ENV)
+    compiler.memory.learnings = {"auto": before.entries["auto"].learning}
+    details = stage.ask(MATH)
+    try:
+        house.snapshot = compiler.compile(stage.gateway.config)
+        stage.post("/v1/feedback", {"trace": details["trace"], "thumbs": "down"})
+        learning = house.snapshot.entries["auto"].learning
+        assert learning.beliefs.answers("math", "strong") == 1.0
+        stage.post("/v1/feedback", {"trace": details["trace"], "thumbs": "up"})
+        assert learning.beliefs.quality("math", "strong", Prior(0.85, ASSUMED)).mean > 0.85
+    finally:
+        house.snapshot = before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -123,7 +123,7 @@ class Learning:
             self._open.popitem(last=False)
         return sign
 
-    def saw(self, record: RequestRecord, trace: Trace, *, implicit: bool, known: dict[str, Prior]) -> None:
+    def saw(self, record: RequestRecord, trace: Trace, *, implicit: bool, known: Mapping[str, Prior]) -> None:
         """A request is over: what it took, what it cost, how it ended."""
         request = self._open.get(trace.id)
         if request is None:
@@ -153,7 +153,7 @@ class Learning:
             if len(self.conversations) > CONVERSATIONS:
                 self.conversations.popitem(last=False)
 
-    def told(self, trace: str, score: float, known: dict[str, Prior], *, near: bool) -> None:
+    def told(self, trace: str, score: float, known: Mapping[str, Prior], *, near: bool) -> None:
         """Somebody said what the answer was worth; a second word replaces the first."""
         request = self._open.get(trace)
         if request is None or request.model is None or request.model not in known:

@@ -374,24 +374,29 @@ class Route:
     def saw(self, record: RequestRecord, trace: Trace) -> None:
         task = (trace.facts.get("task") or {}).get("label")
         if self._is_mine(trace) and task is not None:
-            self.learning.saw(record, trace, implicit=self.settings.implicit, known=self._priors.get(task, {}))
+            self.learning.saw(record, trace, implicit=self.settings.implicit, known=self._known(task, trace))
 
     def told(self, trace: Trace, record: RequestRecord, score: float) -> None:
         task = (trace.facts.get("task") or {}).get("label")
         if self._is_mine(trace) and task is not None and self.settings.feedback:
             if self.learning.knows(trace.id):
-                self.learning.told(trace.id, score, self._priors.get(task, {}), near=self.settings.neighbours)
-            elif record.model is not None and (prior := _prior_in(trace, record.model)) is not None:
+                self.learning.told(trace.id, score, self._known(task, trace), near=self.settings.neighbours)
+            elif record.model is not None and (prior := _priors_in(trace).get(record.model)) is not None:
                 self.learning.told_late(trace.id, task, record.model, score, prior)
+
+    def _known(self, task: str, trace: Trace) -> Mapping[str, Prior]:
+        """The priors; as the request's trace has them where a reload has made this route since and nobody has asked it for
+        the task."""
+        return self._priors.get(task) or _priors_in(trace)
 
     def _is_mine(self, trace: Trace) -> bool:
         return (trace.facts.get("route") or {}).get("entry") == self.name
 
 
-def _prior_in(trace: Trace, model: str) -> Prior | None:
-    """A candidate's prior as its request's trace has it."""
+def _priors_in(trace: Trace) -> dict[str, Prior]:
+    """The candidates' priors as a request's trace has them."""
     rows = (trace.facts.get("route") or {}).get("candidates", ())
-    return next((Prior(*row["prior"]) for row in rows if row["model"] == model and "prior" in row), None)
+    return {row["model"]: Prior(*row["prior"]) for row in rows if "prior" in row}
 
 
 def _rate(info: ModelInfo) -> int:
