@@ -57,7 +57,7 @@ def frames(body: str) -> list[dict[str, Any]]:
 
 
 def said(fmt: str, kind: str, body: str) -> Said | None:
-    """None where the recording holds no finished answer of one choice (an error, a cut stream, n > 1)."""
+    """None where the recording holds no finished answer of one choice (an error, a cut stream, n > 1: test_several)."""
     whole = json.loads(body) if kind != "sse" else None
     chunks = frames(body) if kind == "sse" else whole if kind == "json_array" else [whole]
     return globals()[f"_{fmt}"](chunks, kind != "json")
@@ -65,10 +65,11 @@ def said(fmt: str, kind: str, body: str) -> Said | None:
 
 def _openai_chat(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
     text, calls, finish, usage, refused, thinking = "", {}, None, None, False, ""
-    last = None
+    last, answered = None, False
     for chunk in chunks:
         if chunk.get("error"):
             return None
+        answered = answered or bool(chunk.get("choices"))
         for source in (chunk.get("usage"), (chunk.get("x_groq") or {}).get("usage")):
             usage = source or usage
         for choice in chunk.get("choices") or []:
@@ -98,6 +99,8 @@ def _openai_chat(chunks: list[dict[str, Any]], stream: bool) -> Said | None:
                 call = message["function_call"]
                 calls["legacy"] = (name or call.get("name") or "", arguments + (call.get("arguments") or ""))
             finish = choice.get("finish_reason") or finish
+    if finish is None and answered and (not stream or chunks[-1].get("usage")):
+        finish = "stop"  # Snowflake and some routers never say how it ended
     if not chunks or finish is None:
         return None
     word = {

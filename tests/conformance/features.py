@@ -91,7 +91,8 @@ def _answer_node(node: dict[str, Any]) -> Iterator[str]:
         yield "server-side tools"
     if node.get("images") or (kind == "image_generation_call" and node.get("result")) or "inlineData" in node:
         yield "images made"
-    if isinstance(node.get("logprobs"), dict | list) and node["logprobs"]:
+    logprobs = node.get("logprobs")
+    if any(logprobs.values()) if isinstance(logprobs, dict) else isinstance(logprobs, list) and logprobs:
         yield "logprobs"
     if node.get("logprobsResult"):
         yield "logprobs"

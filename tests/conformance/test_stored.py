@@ -35,7 +35,6 @@ LISTINGS = {r["api"]: r for r in rows() if r["api"].endswith(".models") and r["r
 def stage() -> Iterator[Stage]:
     found = Stage(CONFIG)
     yield found
-    found.loop.call(found.gateway.house.background.close)  # those that no recording ended
     found.close()
 
 

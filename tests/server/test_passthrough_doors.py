@@ -243,6 +243,11 @@ PAGE = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
     ("path", "body"),
     [
         ("/images/generations", b"\n"),
+        ("/images/generations", b"{}"),
+        ("/moderations", b" {\n} "),
+        ("/rerank", b"null"),
+        ("/audio/speech", b"{}"),
+        ("/audio/transcriptions", b"{}"),
         ("/audio/speech", b""),
         ("/audio/speech", b"\r\n"),
         ("/audio/transcriptions", b""),

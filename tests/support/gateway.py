@@ -106,4 +106,5 @@ class RunningGateway:
 
     async def stop(self) -> None:
         await self._front.close(0.0)
+        self.house.background.close()
         await self.house.transport.aclose()

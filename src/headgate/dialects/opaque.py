@@ -130,18 +130,19 @@ class Opaque:
         where it is empty or a web page. (A text may be white space alone: somebody said nothing.)"""
         text = body.removeprefix(_BOM)
         if not text or (wanted != "text" and text.isspace()):
-            return Facts(error=fault("invalid_answer", "the provider's answer is empty"))
-        raw: Any = None
-        if wanted == "json" or _OBJECT.match(text):
-            try:
-                raw = decode_upstream(text)
-            except UpstreamFault as error:
-                if wanted == "json":
-                    return Facts(error=error)
-        elif _PAGE.match(text):
-            return Facts(error=fault("invalid_answer", "the provider's answer is HTML", detail=repr(body[:200])))
+            return Facts(error=_empty())
+        if wanted != "json" and _OBJECT.match(text) is None:
+            if _PAGE.match(text):
+                return Facts(error=fault("invalid_answer", "the provider's answer is HTML", detail=repr(body[:200])))
+            return _given()
+        try:
+            raw = decode_upstream(text)
+        except UpstreamFault as error:
+            return Facts(error=error) if wanted == "json" else _given()
+        if not raw and not isinstance(raw, list):  # {}, null; a list of nothing is what was found
+            return Facts(error=_empty())
         if not isinstance(raw, dict):
-            return Facts(content=True, finish="stop", terminal=True)
+            return _given()
         if raw.get("error"):
             return Facts(error=_error.error_of(raw["error"], None, {}))
         names = (raw.get("id"), raw.get("model"))
@@ -224,6 +225,15 @@ class Opaque:
         raise UnsupportedFeature(
             f"this model's provider does not offer {self.noun}, and they cannot be turned into another format"
         )
+
+
+def _given() -> Facts:
+    """An answer that says nothing of itself."""
+    return Facts(content=True, finish="stop", terminal=True)
+
+
+def _empty() -> UpstreamFault:
+    return fault("invalid_answer", "the provider's answer is empty")
 
 
 def _is_object(body: bytes) -> bool:
