@@ -93,8 +93,6 @@ class Route:
         self.strengths: Strengths = strengths or {}
         self._priors: dict[str, dict[str, Prior]] = {}
         """Task → model → what was known of it before anything was seen."""
-        self._chains: dict[tuple[str, ...], Fallback] = {}
-        """Each order of its models that was ever tried."""
         self._baseline: dict[str | None, str] = {}
         """By the zone that a key is confined to."""
 
@@ -319,13 +317,8 @@ class Route:
         edited = rule.touch.apply(request, run) if rule is not None else request
         # `otherwise` ends the chain, so that it also goes on with a stream that breaks after its first words.
         last = () if own or self.otherwise not in plan.order else (self.otherwise,)
-        chain = self._chain((*candidates, *last))
+        chain = Fallback(self.name, map(Target, (*candidates, *last)))
         return await chain.answer(edited, run, chain.plan(edited, run, costs=False))
-
-    def _chain(self, names: tuple[str, ...]) -> Fallback:
-        if names not in self._chains:
-            self._chains[names] = Fallback(self.name, map(Target, names))
-        return self._chains[names]
 
     async def _named(self, classifier: Asking, request: Request, run: Run, plan: Plan) -> Plan:
         """The plan for the task that the model names. Raises BudgetExceeded where the budgets do not cover that task."""
