@@ -144,6 +144,17 @@ def test_a_gateway_that_is_not_there_is_told_plainly():
     assert "no gateway answers" in err
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_request_that_cannot_be_read_is_told_plainly(there, tmp_path):
+    """One that is not there, and a folder."""
+    file = tmp_path / "request"
+    if there:
+        file.mkdir()
+    code, _, err = run("explain", "--file", str(file))
+    assert code == 2
+    assert err.startswith(f"cannot read {file}: ")
+
+
 @pytest.mark.timeout(240)
 def test_a_drill_measures_and_names_what_there_is():
     code, out, err = run("drill", "--requests", "20", "--strategies", "reliable", "--json")

@@ -126,6 +126,19 @@ async def test_quality_is_known_where_chance_chose_and_not_where_it_did_not():
     assert (found.mean, found.is_known, found.bounds) == (None, False, (-1.0, 0.0))
 
 
+async def test_what_went_to_the_default_chain_is_as_logged_and_its_scores_count():
+    """The route's choice was the entry `both`; replay follows it to the model that it asks first."""
+    records = [request(f"tr_{n}", "creative", "both", model="strong") for n in range(20)]
+    rows = await log_of(records, {row.trace: 1.0 for row in records})
+    assert replay(rows, side(), side()).as_logged == 20
+    found = replay(rows, side(), side(changed("        code: strong", "        creative: weak\n        code: strong")))
+    assert [(c.before, c.after, c.requests) for c in found.changes] == [("strong", "weak", 20)]
+    assert found.as_logged == 20
+    assert found.quality.bounds == (-1.0, 0.0), (
+        "what strong's answers were worth is known: they were the best there are"
+    )
+
+
 async def test_rules_conditions_are_those_of_the_request():
     rows = await log_of(
         [

@@ -98,6 +98,15 @@ def test_tasks_are_told_apart_and_answered_in_kind(text, task, holds):
         assert said(mind(0.0).think(asking(text), Random(1))) != good
 
 
+@pytest.mark.parametrize(
+    "text", ["Summarize the following text:\n" + "word " * 20_000, "x" * 100_000, "Code: " + "y" * 9000]
+)
+def test_no_long_prompt_is_repeated_at_length(text):
+    """An answer is paced as a model writes: a page of text would take minutes, and be no summary."""
+    for good in (True, False):
+        assert len(tasks.answer(text, tasks.task_of(text), good, Random(0))) < 1500
+
+
 def test_good_answers_are_the_same_from_every_model():
     request = asking("Explain how tides work")
     other = Mind(("other",), {"general": 1.0}, thinks=False, scripts=Scripts())

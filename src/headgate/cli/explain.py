@@ -27,7 +27,10 @@ def explain(
 ) -> None:
     """No model is called and nothing is spent."""
     if file is not None:
-        body = file.read_bytes()
+        try:
+            body = file.read_bytes()
+        except OSError as error:
+            fail(f"cannot read {file}: {error.strerror}", 2)
     elif prompt:
         body = msgspec.json.encode({"model": model, "messages": [{"role": "user", "content": " ".join(prompt)}]})
     else:

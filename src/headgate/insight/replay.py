@@ -149,7 +149,26 @@ class Side:
         configuration has no answer for the request; Unknowable where the prompt itself would be needed."""
         run = _Run(self, row)
         resolved = self.snapshot.resolve(row.record.requested)
-        request, name = _request(row, resolved.prefer), resolved.name
+        return self._first_of(resolved.name, _request(row, resolved.prefer), row, run)
+
+    def chosen(self, row: Logged) -> str | None:
+        """What the log says was chosen, told as `choice` tells it: an entry that a route went to (its `otherwise`, say) by
+        the model that it would ask first."""
+        if row.action is None:
+            return None
+        try:
+            return self._first_of(row.action, _request(row, None), row, _Run(self, row))
+        except (HeadgateError, Unknowable):
+            return row.action  # it is not in this file any more, or never says what it asks
+
+    def seen(self, row: Logged, default: str) -> Seen:
+        """A scored request as the estimator takes it. `default`: what was chosen, where no route chose."""
+        assert row.score is not None
+        action = self.chosen(row) or default
+        chances = row.propensities if action in row.propensities else {action: 1.0}
+        return Seen(id=row.record.trace, task=row.task or "", action=action, propensities=chances, score=row.score)
+
+    def _first_of(self, name: str, request: Request, row: Logged, run: _Run) -> str:
         for _ in range(DEEPEST):
             strategy = self.snapshot.strategy(name)
             if isinstance(strategy, Route) and row.body is None:
@@ -242,11 +261,11 @@ def replay(rows: Sequence[Logged], before: Side, after: Side) -> Replay:
         if pair[0] != pair[1]:
             _note(changes, row, *pair, before, after)
     found = sorted(changes.values(), key=lambda change: -change.requests)
-    scored = [(seen_of(row, old), old, new) for row, old, new in pairs if row.score is not None]
+    scored = [(before.seen(row, old), old, new) for row, old, new in pairs if row.score is not None]
     return Replay(
         requests=len(rows),
         compared=len(pairs),
-        as_logged=sum(old == (row.action or old) for row, old, _ in pairs),
+        as_logged=sum(old == (before.chosen(row) or old) for row, old, _ in pairs),
         unknowable=dict(unknowable),
         changes=found,
         cost=sum(row.record.cost or 0 for row, _, _ in pairs),
@@ -269,14 +288,6 @@ def _note(
     else:
         change.cost_before += was
         change.cost_after += would
-
-
-def seen_of(row: Logged, default: str) -> Seen:
-    """A scored request as the estimator takes it. `default`: what was chosen, where no route chose."""
-    assert row.score is not None
-    action = row.action or default
-    chances = row.propensities or {action: 1.0}
-    return Seen(id=row.record.trace, task=row.task or "", action=action, propensities=chances, score=row.score)
 
 
 def shown(found: Replay) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from headgate.engine.snapshot import info_of
 from headgate.insight.estimate import Estimate, Seen, difference, fold_of
 from headgate.insight.gain import Gain
 from headgate.insight.log import Logged
-from headgate.insight.replay import Side, Unknowable, seen_of
+from headgate.insight.replay import Side, Unknowable
 from headgate.strategies.route.beliefs import Beliefs, Prior
 from headgate.strategies.route.classify import LABELS
 from headgate.strategies.route.learning import prior_of
@@ -117,7 +117,7 @@ def attempt(rows: Sequence[_Row], side: Side) -> Tried:
                 old, new = shipped.choice(row.logged), other.choice(row.logged)
             except (Unknowable, HeadgateError):
                 continue
-            judged.append((seen_of(row.logged, old), old, new))
+            judged.append((shipped.seen(row.logged, old), old, new))
     gains = [was - now for was, now in zip(before, after, strict=True)]
     gain, reach = _interval(gains, owners)
     return Tried(

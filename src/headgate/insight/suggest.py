@@ -20,7 +20,7 @@ from headgate.core.errors import HeadgateError
 from headgate.core.records import LearnedRow
 from headgate.insight.estimate import LEVEL, Estimate, Seen, difference
 from headgate.insight.log import Logged
-from headgate.insight.replay import Replay, Side, Unknowable, replay, seen_of
+from headgate.insight.replay import Replay, Side, Unknowable, replay
 
 MARGIN = 0.02
 LEAST_SAVING = 0.05
@@ -141,7 +141,7 @@ def _judged(trial: _Tried, side: Side, level: float) -> Suggestion | str:
     priced = True
     for row, old in zip(trial.rows, trial.before, strict=True):
         if row.score is not None:
-            scored.append((seen_of(row, old), old))
+            scored.append((side.seen(row, old), old))
         costs = side.cost(row, old), side.cost(row, trial.model)
         if row.usage is not None and None in costs:
             priced = False

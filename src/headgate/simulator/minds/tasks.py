@@ -43,6 +43,8 @@ _STOP = frozenset(
         ),
     )
 )
+POINT, WORD = 240, 40
+"""Most characters of a sentence, and of a word, that an answer repeats of its prompt."""
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 _TERSE = re.compile(
     r"\b(?:only|just|nothing but|exactly)\b.{0,30}"
@@ -76,7 +78,7 @@ def topic_of(text: str, words: int = 3) -> str:
 
 
 def _topical(text: str) -> list[str]:
-    return [w for w in re.findall(r"[A-Za-zÀ-ÿ][\w'-]+", text) if w.lower() not in _STOP]
+    return [w[:WORD] for w in re.findall(r"[A-Za-zÀ-ÿ][\w'-]+", text) if w.lower() not in _STOP]
 
 
 def answer(text: str, task: str, good: bool, luck: Random) -> str:
@@ -198,7 +200,11 @@ def _summary(text: str, good: bool) -> str:
         return "It is about " + topic_of(source) + "."
     told = [s for s in sentences[1:] if re.search(r"\d", s)] or sorted(sentences[1:], key=len)[-1:]
     points = [sentences[0], *told][:4]
-    return "In short:\n" + "\n".join(f"- {point}" for point in points)
+    return "In short:\n" + "\n".join(f"- {_cut(point)}" for point in points)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= POINT else f"{text[:POINT].rsplit(' ', 1)[0]} …"
 
 
 def _creative(text: str, good: bool) -> str:
