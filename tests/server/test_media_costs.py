@@ -20,6 +20,7 @@ models:
   printer: {provider: near, price: {input: 0, output: 0, image: 0.04}}
   reader: {provider: near, price: {input: 0, output: 0, characters: 15}}
   voice: {provider: near, price: {input: 0.6, output: 12}}
+  singer: {provider: near, price: {input: 0.6, output: 0.6, audio_output: 12}}
   hourly: {provider: near, price: {input: 0, output: 0, audio_hour: 0.36}}
   hearer: {provider: near, price: {input: 2.5, output: 10, audio_input: 6}}
   free: {provider: near, upstream: nobody-knows}
@@ -90,10 +91,11 @@ def test_speech_is_paid_by_the_character_or_by_what_it_may_sound_like(stage):
     said = "Mind the gate, and the wéir."
     stage.client.audio.speech.create(model="reader", voice="alloy", input=said)
     assert booked(stage) == (len(said) * 15 * 1000, True)
-    stage.client.audio.speech.create(model="voice", voice="alloy", input=said)
-    cost, estimated = booked(stage)
-    assert estimated
-    assert cost > 2 * len(said.encode()) * 12 * 1000
+    for model in ("voice", "singer"):
+        stage.client.audio.speech.create(model=model, voice="alloy", input=said)
+        cost, estimated = booked(stage)
+        assert estimated
+        assert cost > 2 * len(said.encode()) * 12 * 1000
 
 
 def heard(stage: Stage, model: str, answer: Any, **fields: str) -> tuple[int | None, bool]:
@@ -125,10 +127,11 @@ def test_how_long_it_was_where_nobody_says_is_at_most_what_its_bytes_can_hold(st
 
 
 def test_where_tokens_are_paid_for_how_long_it_was_is_not_all(stage):
-    """Nobody told any tokens: they are estimated, and cost something."""
-    cost, estimated = heard(stage, "hearer", {"text": "x" * 80, "duration": 8.47})
-    assert estimated
-    assert cost > 3_000 * 2.5 * 1000
+    """Nobody told any tokens: they are estimated, and those of sound cost what sound costs."""
+    for answer, fields in (({"text": "x" * 80, "duration": 8.47}, {}), (b"x" * 80, {"response_format": "text"})):
+        cost, estimated = heard(stage, "hearer", answer, **fields)
+        assert estimated
+        assert cost > (3_000 * 6 + 20 * 10) * 1000
 
 
 def test_a_transcripts_tokens_of_sound_have_their_own_price(stage):

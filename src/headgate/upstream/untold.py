@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
+from headgate.core.bounds import PER_MEDIUM
 from headgate.core.money import Price
 from headgate.core.request import Request
 from headgate.core.usage import Usage
 from headgate.upstream.account import output_bound
 from headgate.upstream.deployment import Model
 
-_TEXT = frozenset({"chat", "completions", "transcriptions", "translations"})
+_HEARD = frozenset({"transcriptions", "translations"})
+"""Operations whose requests hold sound, as one medium."""
+_TEXT = _HEARD | {"chat", "completions"}
 """Operations whose answers are text: a token per four bytes."""
 _MADE = frozenset({"images_generations", "images_edits", "images_variations", "speech"})
 """Pictures and sound cannot be counted by their bytes: as much as was reserved for."""
@@ -24,7 +27,14 @@ def guess(request: Request, model: Model, size: int) -> Usage:
     elif request.op in _MADE:
         output = output_bound(request, model)
     peek = request.peek
-    return Usage(input=peek.input_bound, output=output, media=peek.media, estimated=True)
+    return Usage(
+        input=peek.input_bound,
+        output=output,
+        audio_input=PER_MEDIUM if request.op in _HEARD else 0,
+        audio_output=output if request.op == "speech" else 0,
+        media=peek.media,
+        estimated=True,
+    )
 
 
 def completed(usage: Usage, request: Request, model: Model, price: Price | None, size: int) -> Usage:
