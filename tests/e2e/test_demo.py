@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -93,7 +94,20 @@ def test_the_demo_tours_breaks_mends_and_ends(tmp_path):
             assert re.search(rf"^ +{arm} +{model} +[2-5]\d requests +cost {interval}", text, re.MULTILINE), text
         assert "cost -4" in text, "half the price, and what the interval says of it"
         assert "arm 'cheaper' is better in cost" in text
-        assert "demo break claude-4.7" in text
+        screen = text.partition("Try it yourself")[2]
+        curls = [shlex.split(line) for line in re.findall(r"^  \d\. (curl .*)$", screen, re.MULTILINE)]
+        assert re.findall(r"^  (\d)\. curl", screen, re.MULTILINE) == [str(n) for n in range(1, len(curls) + 1)]
+        assert {json.loads(words[-1])["model"] for words in curls} >= {"reliable", "auto", "careful", "agent"}
+        for words in curls:
+            assert words[:3] == ["curl", "-s", f"{url}/v1/chat/completions"]
+            with urllib.request.urlopen(words[2], words[-1].encode(), timeout=60) as answer:
+                assert json.load(answer)["choices"][0]["message"]["content"], words
+        for line in (
+            "break a model: .* demo break claude-4.7",
+            "mend it: .* demo mend claude-4.7",
+            "console: .*http://",
+        ):
+            assert re.search(rf"^  {line}", screen, re.MULTILINE), line
         data = str(tmp_path / "data")
         assert run("demo", "--data-dir", data, "break", "claude-4.7")[0] == 0
         status, headers, _ = ask(url, "reliable")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import urllib.request
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,37 @@ def test_every_answer_says_what_was_chosen(stage):
     assert {"model", "provider", "deployment", "because"} == set(details["chosen"])
     attempt = details["attempts"][0]
     assert {"model", "deployment", "outcome", "error", "ttft_ms", "latency_ms", "cost_usd"} <= set(attempt)
+
+
+PARTS = {
+    # model → what the object has beside what all have, and what each part says of itself
+    "gpt-5.5": {},
+    "auto": {"task": {"label", "confidence", "labels", "signals"}},
+    "careful": {"ensemble": {"mode", "winner", "scores", "members"}},  # `agreement` is a vote's
+    "agent": {"agent": {"run", "plan", "steps", "final_answer"}},
+}
+
+
+@pytest.mark.parametrize("model", PARTS)
+def test_the_object_has_the_parts_that_apply_and_no_others(stage, model):
+    asked = [{"role": "user", "content": "Write a Python function that reverses a list."}]
+    body = json.dumps({"model": model, "messages": asked, "headgate": {"details": True}})
+    request = urllib.request.Request(f"{stage.url}/v1/chat/completions", data=body.encode())
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        details = json.loads(answer.read())["headgate"]
+    assert details["requested"] == model
+    assert {"task", "ensemble", "agent"} & details.keys() == PARTS[model].keys()
+    for part, says in PARTS[model].items():
+        assert says <= details[part].keys(), part
+    for other in details.get("alternatives", []):
+        assert other["model"]
+        assert other["because"]
+    if model == "agent":
+        assert all({"id", "status", "checks"} <= step.keys() for step in details["agent"]["steps"])
+    if model == "careful":
+        assert details["ensemble"]["winner"] in details["ensemble"]["scores"]
+    spent = sum(Decimal(attempt["cost_usd"]) for attempt in details["attempts"])
+    assert abs(spent - Decimal(details["cost_usd"])) <= Decimal("0.000001") * len(details["attempts"])
 
 
 @pytest.mark.parametrize("mode", GenerationMode)
