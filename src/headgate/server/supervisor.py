@@ -116,11 +116,14 @@ class Supervisor:
         where = Path(self._order.data_dir) / URL_FILE
         try:
             async with asyncio.TaskGroup() as tasks:
-                await self._begin(tasks, ready)
+                is_told = await self._begin(tasks, ready)
                 if not self._stop.is_set():
                     where.write_text(f"http://{admin_host}:{self._order.admin_port}\n", encoding="utf-8")
                 await self._stop.wait()
                 tasks.create_task(self._end())
+            first = self._slots[0].ready
+            if not is_told and first.done() and (secret := first.result().first_key) is not None:
+                self.on_first_key(secret)  # the end was asked for before all were ready
         except* StartFailed as group:
             raise group.exceptions[0] from None
         finally:
@@ -129,18 +132,19 @@ class Supervisor:
                 sock.close()
             self._log.close()
 
-    async def _begin(self, tasks: asyncio.TaskGroup, ready: Callable[[Ready], None]) -> None:
-        """The first worker alone: it makes the schema, the first key and the admin's token, and says what is wrong."""
+    async def _begin(self, tasks: asyncio.TaskGroup, ready: Callable[[Ready], None]) -> bool:
+        """The first worker alone: it makes the schema, the first key and the admin's token, and says what is wrong. Whether
+        `ready` was told."""
         first, *others = self._slots
         for slots in ([first], others):
             for slot in slots:
                 tasks.create_task(self._keep(slot))
             for slot in slots:
                 await self._either(slot.ready)
-        if not self._stop.is_set():
-            ready(first.ready.result())
-        elif first.ready.done() and (secret := first.ready.result().first_key) is not None:
-            self.on_first_key(secret)
+        if self._stop.is_set():
+            return False
+        ready(first.ready.result())
+        return True
 
     async def _either(self, future: asyncio.Future[Ready]) -> None:
         stop = asyncio.ensure_future(self._stop.wait())
