@@ -16,8 +16,8 @@ import openai
 import pytest
 
 from conformance.extract import frames
-from server.test_passthrough_doors import Stage
 from support.corpus import rows
+from support.passthrough import Stage
 
 CONFIG = """
 providers:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from server.test_passthrough_doors import Stage
+from support.passthrough import FORM, Stage, form
 
 CONFIG = """
 providers:
@@ -26,6 +26,7 @@ models:
   free: {provider: near, upstream: nobody-knows}
 """
 USD = 1_000_000_000
+SOUND = bytes(20_000)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_a_forms_n_is_counted(stage):
     stage.client.images.edit(model="printer", image=("a.png", b"\x89PNG", "image/png"), prompt="more", n=4)
     assert booked(stage) == (4 * USD * 4 // 100, True)
     for n in ("0", "129", "x", "-1"):
-        status, answer = stage.raw("/v1/images/edits", form(model="printer", n=n), KIND)
+        status, answer = stage.raw("/v1/images/edits", form(SOUND, model="printer", n=n), FORM)
         assert (status, json.loads(answer)["error"]["param"]) == (400, "n")
 
 
@@ -100,7 +101,7 @@ def test_speech_is_paid_by_the_character_or_by_what_it_may_sound_like(stage):
 
 def heard(stage: Stage, model: str, answer: Any, **fields: str) -> tuple[int | None, bool]:
     stage.answer("/audio/transcriptions", answer)
-    status, _ = stage.raw("/v1/audio/transcriptions", form(model=model, **fields), KIND)
+    status, _ = stage.raw("/v1/audio/transcriptions", form(SOUND, model=model, **fields), FORM)
     assert status == 200
     return booked(stage)
 
@@ -123,7 +124,7 @@ def test_how_long_it_was_where_nobody_says_is_at_most_what_its_bytes_can_hold(st
     fields = {"response_format": "srt"} if isinstance(answer, bytes) else {}
     cost, estimated = heard(stage, "hourly", answer, **fields)
     assert estimated
-    assert cost == pytest.approx(len(form(model="hourly", **fields)) // 2 * 100, abs=2)
+    assert cost == pytest.approx(len(form(SOUND, model="hourly", **fields)) // 2 * 100, abs=2)
 
 
 def test_where_tokens_are_paid_for_how_long_it_was_is_not_all(stage):
@@ -145,15 +146,3 @@ def test_a_transcripts_tokens_of_sound_have_their_own_price(stage):
 
 def test_what_has_no_price_costs_nobody_knows_what(stage):
     assert picture(stage, "free", {"input_tokens": 9, "output_tokens": 1, "total_tokens": 10}) == (None, False)
-
-
-KIND = "multipart/form-data; boundary=B"
-
-
-def form(**fields: str) -> bytes:
-    told = b"".join(
-        f'--B\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in fields.items()
-    )
-    sound = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.ogg"\r\n\r\n' + bytes(20_000)
-    return told + sound + b"\r\n--B--\r\n"

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import openai
 import pytest
 
-from support.canned import Provider
 from support.corpus import rows
-from support.gateway import Loop, RunningGateway
+from support.passthrough import Stage
 
 CONFIG = """
 providers:
@@ -23,72 +20,13 @@ models:
   house: {provider: near, upstream: near-one, cost_per_1k: 1.0}
   talker: {provider: chatty, upstream: deepseek-chat}
   chain: {fallback: [talker, house]}
-  neighbour: {provider: near, upstream: near-two, cost_per_1k: 1.0}
-  pair: {fallback: {order: [house, neighbour], retries: 0}}
 """
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
 
 
-class Stage:
-    def __init__(self, config: str = CONFIG) -> None:
-        self.loop = Loop()
-        self.provider = Provider()
-        self.loop.run(self.provider.server.__aenter__())
-        url = f"http://127.0.0.1:{self.provider.server.port}/v1"
-        self.gateway = self.loop.call(lambda: RunningGateway(config, {"near": url, "chatty": url}, env={"X": "y"}))
-        self.loop.run(self.gateway.start())
-        self.client = openai.OpenAI(base_url=f"{self.gateway.url}/v1", api_key="sk-any", max_retries=0)
-
-    def answer(self, path: str, body: Any, *, status: int = 200, kind: str = "application/json") -> None:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.provider.answers[path] = (status, kind, data)
-
-    def last(self) -> tuple[str, str, dict[str, str], bytes]:
-        return self.provider.seen[-1]
-
-    def ask(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> tuple[int, Any]:
-        """(status, JSON) of a plain request."""
-        connection = http.client.HTTPConnection(self.gateway.url.removeprefix("http://"), timeout=10)
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        connection.request(method, path, data, {"content-type": kind} if data else {})
-        answer = connection.getresponse()
-        found = answer.status, json.loads(answer.read())
-        connection.close()
-        return found
-
-    def raw(
-        self, path: str, body: bytes, kind: str = "application/json", headers: Mapping[str, str] | None = None
-    ) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(self.gateway.url.removeprefix("http://"), timeout=10)
-        connection.request("POST", path, body, {"content-type": kind, **(headers or {})})
-        answer = connection.getresponse()
-        found = answer.status, answer.read()
-        connection.close()
-        return found
-
-    def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str | None, bytes]:
-        """(status, content type, body)."""
-        connection = http.client.HTTPConnection(self.gateway.url.removeprefix("http://"), timeout=10)
-        connection.request("GET", path, headers=dict(headers or {}))
-        answer = connection.getresponse()
-        found = answer.status, answer.getheader("content-type"), answer.read()
-        connection.close()
-        return found
-
-    def cost(self) -> int | None:
-        """Nano-US$ of the newest attempt."""
-        return self.loop.call(lambda: list(self.gateway.ledger.outcomes.values())[-1].cost)
-
-    def close(self) -> None:
-        self.client.close()
-        self.loop.run(self.gateway.stop())
-        self.loop.run(self.provider.server.__aexit__())
-        self.loop.close()
-
-
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    found = Stage()
+    found = Stage(CONFIG)
     yield found
     found.close()
 
@@ -234,119 +172,6 @@ def test_an_upstreams_error_is_told_in_the_doors_words(stage):
     stage.answer("/moderations", {"error": {"message": "no such input", "type": "invalid_request_error"}}, status=400)
     with pytest.raises(openai.BadRequestError, match="no such input"):
         stage.client.moderations.create(model="house", input="x")
-
-
-PAGE = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
-
-
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/images/generations", b"\n"),
-        ("/images/generations", b"{}"),
-        ("/moderations", b" {\n} "),
-        ("/rerank", b"null"),
-        ("/audio/speech", b"{}"),
-        ("/audio/transcriptions", b"{}"),
-        ("/audio/speech", b""),
-        ("/audio/speech", b"\r\n"),
-        ("/audio/transcriptions", b""),
-        ("/audio/transcriptions", b"\n"),
-        ("/audio/transcriptions", b"Mind the gate."),
-        ("/images/generations", PAGE),
-        ("/images/generations", b'{"created": 1, "data": [{"b64_json": "aGk'),
-        ("/images/generations", b""),
-        ("/moderations", PAGE),
-        ("/rerank", b'{"results": ['),
-        ("/audio/speech", PAGE),
-        ("/audio/transcriptions", b'{"text": "Mind the'),
-    ],
-)
-def test_10_a_page_or_half_a_body_with_status_200_is_no_answer(stage, path, body):
-    stage.answer(path, body, kind="text/html" if body == PAGE else "application/json")
-    asked = {"model": "house", "input": "x", "prompt": "x", "query": "x", "documents": ["y"], "voice": "alloy"}
-    if path.endswith("transcriptions"):
-        status, answer = stage.ask("POST", f"/v1{path}", FORM + FILE + b"--B--\r\n", "multipart/form-data; boundary=B")
-    else:
-        status, answer = stage.ask("POST", f"/v1{path}", asked)
-    assert status == 502
-    assert "answer is" in answer["error"]["message"]
-
-
-def form(**fields: str) -> bytes:
-    told = b"".join(
-        f'--B\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in fields.items()
-    )
-    return told + FILE + b"--B--\r\n"
-
-
-FAILURE = json.dumps({"error": {"message": "we are overloaded", "type": "server_error"}}).encode()
-BOM = b"\xef\xbb\xbf"
-
-
-@pytest.mark.parametrize("form_of", ["json", "text", "srt"])
-@pytest.mark.parametrize("body", [FAILURE, BOM + FAILURE, BOM + PAGE, b"", BOM])
-def test_no_answer_where_text_was_asked_for_and_a_chain_goes_on(stage, form_of, body):
-    """Whatever form was asked for, an error told with status 200 is one, behind a byte order mark too."""
-    good = b'{"text": "Mind the gate."}' if form_of == "json" else b"1\nMind the gate.\n"
-    stage.provider.once["/audio/transcriptions"] = [(200, "text/plain", body)]
-    stage.answer("/audio/transcriptions", good, kind="text/plain")
-    before = len(stage.provider.seen)
-    asked = form(model="pair", response_format=form_of)
-    assert stage.raw("/v1/audio/transcriptions", asked, "multipart/form-data; boundary=B") == (200, good)
-    assert len(stage.provider.seen) == before + 2
-
-
-@pytest.mark.parametrize("body", [FAILURE, BOM + FAILURE, b"", BOM + PAGE])
-def test_no_sound_is_no_answer_and_a_chain_goes_on(stage, body):
-    stage.provider.once["/audio/speech"] = [(200, "audio/mpeg", body)]
-    stage.answer("/audio/speech", b"ID3\x00", kind="audio/mpeg")
-    before = len(stage.provider.seen)
-    asked = json.dumps({"model": "pair", "voice": "alloy", "input": "Mind the gate."}).encode()
-    assert stage.raw("/v1/audio/speech", asked) == (200, b"ID3\x00")
-    assert len(stage.provider.seen) == before + 2
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        b'{"Mind the gate", she said.',
-        b'{"name": "weir"} is what it says, {"and": so on}',
-        b'{"text": "Mind the',
-        b'{"error": is how it begins',
-        b"\n",
-        BOM + b"1\n00:00:00,000 --> 00:00:01,000\nMind the gate.\n",
-    ],
-)
-def test_a_transcript_may_begin_with_any_words(stage, said):
-    """Nothing of it is JSON, and details are not written into it."""
-    stage.answer("/audio/transcriptions", said, kind="text/plain")
-    for details in ({}, {"x-headgate-details": "true"}):
-        asked = form(model="house", response_format="text")
-        found = stage.raw("/v1/audio/transcriptions", asked, "multipart/form-data; boundary=B", details)
-        assert found == (200, said)
-
-
-def test_details_are_written_into_no_sound(stage):
-    """That it begins and ends with a brace makes no JSON of it; of JSON, they are one more field."""
-    sound = b'{"' + bytes(range(256)) * 20 + b"}"
-    asked = json.dumps({"model": "house", "voice": "alloy", "input": "Mind it.", "response_format": "pcm"}).encode()
-    details = {"x-headgate-details": "true"}
-    for body in (sound, b"{" + sound, b"{}}"):
-        stage.answer("/audio/speech", body, kind="audio/pcm")
-        assert stage.raw("/v1/audio/speech", asked, headers=details) == (200, body)
-    stage.answer("/audio/transcriptions", {"text": "Mind the gate."})
-    told = stage.raw("/v1/audio/transcriptions", form(model="house"), "multipart/form-data; boundary=B", details)[1]
-    assert json.loads(told)["text"] == "Mind the gate."
-    assert json.loads(told)["headgate"]["strategy"] == "single"
-
-
-def test_a_list_is_an_answer_too(stage):
-    """As Hugging Face's server reranks."""
-    stage.answer("/rerank", [{"index": 1, "score": 0.9}, {"index": 0, "score": 0.1}])
-    ask = {"model": "house", "query": "weir", "documents": ["cat", "dam"]}
-    assert stage.ask("POST", "/v1/rerank", ask)[1][0]["index"] == 1
 
 
 def test_files_and_batches_live_at_the_one_provider_that_has_them(stage):
