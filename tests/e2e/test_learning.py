@@ -64,6 +64,8 @@ def test_what_was_learned_outlives_the_process(tmp_path):
         assert answers(url) == 1
         post(url, "/v1/feedback", trace=served[1], score=0.5)  # of a request of the life before
         assert answers(url) == 2
+        post(url, "/v1/feedback", trace=served[0], thumbs="down")  # in the place of what was said in the life before
+        assert answers(url) == 2
 
     life(tmp_path, second)
     life(tmp_path, lambda url: answers(url) == 2 or pytest.fail("the third life has forgotten"))

@@ -23,7 +23,7 @@ from headgate.engine.compile import Compiler
 from headgate.simulator.app import Simulator
 from headgate.strategies.route.beliefs import ASSUMED, MEASURED, Beliefs, Beta, Prior
 from headgate.strategies.route.choose import Candidate, Limits, Weights, explore, rank
-from headgate.strategies.route.learning import Conversation, Learning, prior_of
+from headgate.strategies.route.learning import WORDS_KEPT, Conversation, Learning, prior_of
 from headgate.strategies.route.neighbours import Neighbours, features
 from headgate.strategies.route.route import Route
 from headgate.strategies.route.rules import Hours, Rule
@@ -398,6 +398,49 @@ def test_propensities_are_on_the_decision(stage):
     decided = [d for trace in traces for d in trace.decisions if d.kind == "route"]
     assert all(0 < d.numbers["propensity"] <= 1 for d in decided)
     assert sum(d["route"]["explored"] for d in seen) < 20
+
+
+def believed(learning: Learning) -> tuple[float, float]:
+    """(answers, quality) of a model without any other evidence."""
+    beta = learning.beliefs.quality("math", "m", Prior(0.5, ASSUMED))
+    return round(beta.count, 2), round(beta.mean, 3)
+
+
+@pytest.mark.parametrize("how", ["restart", "replica", "both"])
+def test_the_last_word_counts_whichever_process_hears_it(how):
+    prior, first, second = Prior(0.5, ASSUMED), Learning(), Learning()
+    for number in range(20):
+        first.told_late(f"tr_{number}", "math", "m", 1.0, prior)
+    if how != "replica":
+        second.adopt([first.pack()])
+    if how != "restart":
+        second.hear([first.pack()] if how == "replica" else [])
+    assert believed(second) == believed(first)
+    alone = Learning()
+    for score in (1.0, 0.0):
+        for number in range(20):
+            alone.told_late(f"tr_{number}", "math", "m", score, prior)
+    for number in range(20):
+        second.told_late(f"tr_{number}", "math", "m", 0.0, prior)
+    assert believed(second)[0] == believed(first)[0]
+    assert believed(second)[1] < 0.5
+    assert believed(second) == believed(alone)
+    third = Learning()
+    third.hear([second.pack()] if how != "replica" else [first.pack(), second.pack()])
+    assert believed(third) == believed(second)
+
+
+def test_of_words_the_newest_are_kept():
+    learning = Learning()
+    for number in range(WORDS_KEPT + 5):
+        learning.told_late(f"tr_{number}", "math", "m", 1.0, Prior(0.5, ASSUMED))
+    heir = Learning()
+    heir.adopt([learning.pack()])
+    before = believed(heir)[0]
+    heir.told_late(f"tr_{WORDS_KEPT}", "math", "m", 0.5, Prior(0.5, ASSUMED))
+    assert believed(heir)[0] == before
+    heir.told_late("tr_0", "math", "m", 0.5, Prior(0.5, ASSUMED))  # forgotten: it counts as one more
+    assert believed(heir)[0] != before
 
 
 def test_what_was_learned_survives_a_reload(stage):

@@ -36,6 +36,8 @@ ANY = "*"
 CONVERSATIONS, REQUESTS = 20_000, 4_000
 NEAR_KEPT, CONVERSATIONS_KEPT, KEPT_FOR = 500, 1000, 3600.0
 """Of prompts and of conversations (from the last so many seconds) that a store keeps per process."""
+WORDS_KEPT = 1000
+"""Words on answers that a store keeps per process beside what was learned of them: another one replaces its own."""
 AGAIN = 600.0
 """Seconds within which the same question in the same conversation is a regeneration."""
 
@@ -64,30 +66,33 @@ class Open(msgspec.Struct):
     """It reports that the code of the answer before does not work."""
     seen: Features | None = None
     model: str | None = None
-    score: float | None = None
     worth: dict[str, float] = {}
     """What its neighbours hear; the neighbours hold the same dictionary."""
 
 
 class Pack(msgspec.Struct, frozen=True, array_like=True):
-    """What a store keeps of a `Learning`. `near`: pressed vectors and the worth of prompts, the newest last."""
+    """What a store keeps of a `Learning`. `near`: pressed vectors and the worth of prompts, the newest last. `words`:
+    traces and what was said of them, a part of `beliefs`, the newest last."""
 
     beliefs: Packed
     near: list[tuple[bytes, dict[str, float]]]
     conversations: list[tuple[str, Conversation]]
+    words: list[tuple[str, float]] = []
 
 
 class Learning:
     """Of one route; outlives reloads, and restarts where there is a store. Implements core.strategy.Knowledge.
 
-    `beliefs`, `neighbours`: of all processes, as far as they have been heard; `_mine`, `_near`: this one's own part."""
+    `beliefs`, `neighbours`: of all processes, as far as they have been heard; `_mine`, `_near`: this one's own part.
+    `_words`, `_heard`: trace → what was said of it last, here and elsewhere."""
 
     def __init__(self) -> None:
         self.beliefs = Beliefs()
         self.neighbours = Neighbours()
         self._mine = Beliefs()
         self._near: deque[tuple[bytes, dict[str, float]]] = deque(maxlen=NEAR_KEPT)
-        self._late: OrderedDict[str, float] = OrderedDict()
+        self._words: OrderedDict[str, float] = OrderedDict()
+        self._heard: dict[str, float] = {}
         self.conversations: OrderedDict[str, Conversation] = OrderedDict()
         self._open: OrderedDict[str, Open] = OrderedDict()
 
@@ -158,30 +163,33 @@ class Learning:
         request = self._open.get(trace)
         if request is None or request.model is None or request.model not in known:
             return
-        model, prior = request.model, known[request.model]
-        if request.score is not None:
-            self._revise(request.task, model, score - request.score)
-            if model in request.worth:
-                request.worth[model] += score - request.score
-        else:
-            if near and request.seen is not None:
-                believed = self.beliefs.quality(request.task, model, prior).mean
-                request.worth = {model: score - believed}
-                self.neighbours.add(request.seen, request.worth)
-                self._near.append((pressed(vector(request.seen)), request.worth))
-            self._score(request.task, model, score, prior)
-        request.score = score
+        model, prior, before = request.model, known[request.model], self._before(trace)
+        if before is not None and model in request.worth:
+            request.worth[model] += score - before
+        elif before is None and near and request.seen is not None:
+            believed = self.beliefs.quality(request.task, model, prior).mean
+            request.worth = {model: score - believed}
+            self.neighbours.add(request.seen, request.worth)
+            self._near.append((pressed(vector(request.seen)), request.worth))
+        self._word(trace, request.task, model, score, prior)
 
     def told_late(self, trace: str, task: str, model: str, score: float, prior: Prior) -> None:
         """Of a request that another process served, or this one before its restart; a second word replaces the first."""
-        before = self._late.get(trace)
+        self._word(trace, task, model, score, prior)
+
+    def _before(self, trace: str) -> float | None:
+        return self._words.get(trace, self._heard.get(trace))
+
+    def _word(self, trace: str, task: str, model: str, score: float, prior: Prior) -> None:
+        before = self._before(trace)
         if before is None:
             self._score(task, model, score, prior)
         else:
             self._revise(task, model, score - before)
-        self._late[trace] = score
-        if len(self._late) > REQUESTS:
-            self._late.popitem(last=False)
+        self._words[trace] = score
+        self._words.move_to_end(trace)
+        while len(self._words) > REQUESTS:
+            self._words.popitem(last=False)
 
     def knows(self, trace: str) -> bool:
         return trace in self._open
@@ -214,17 +222,20 @@ class Learning:
     def merged(self, packs: Sequence[bytes]) -> bytes:
         beliefs, near = Beliefs(), list[tuple[bytes, dict[str, float]]]()
         conversations: dict[str, Conversation] = {}
+        words: dict[str, float] = {}
         for pack in map(_unpacked, packs):
             beliefs.add(pack.beliefs)
             near += pack.near
             conversations.update(pack.conversations)
+            words.update(pack.words)
         beliefs.add(self._mine.pack())
         conversations.update(self.conversations)
         newest = max((one.at for one in conversations.values()), default=0.0)
         kept = [(name, one) for name, one in conversations.items() if one.at > newest - KEPT_FOR]
         kept.sort(key=lambda row: row[1].at)
+        said = [*((trace, score) for trace, score in words.items() if trace not in self._words), *self._words.items()]
         return msgspec.msgpack.encode(
-            Pack(beliefs.pack(), [*near, *self._near][-NEAR_KEPT:], kept[-CONVERSATIONS_KEPT:])
+            Pack(beliefs.pack(), [*near, *self._near][-NEAR_KEPT:], kept[-CONVERSATIONS_KEPT:], said[-WORDS_KEPT:])
         )
 
     def adopt(self, packs: Sequence[bytes]) -> None:
@@ -233,14 +244,19 @@ class Learning:
             self.beliefs.add(pack.beliefs)
             for row in pack.near:
                 self._near.append(row)
+            for trace, score in reversed(pack.words):
+                if trace not in self._words:
+                    self._words[trace] = score
+                    self._words.move_to_end(trace, last=False)  # older than this process's own
             self._hear(pack)
 
     def hear(self, packs: Sequence[bytes]) -> None:
         found = [_unpacked(pack) for pack in packs]
-        beliefs, self.neighbours = Beliefs(), Neighbours()
+        beliefs, self.neighbours, self._heard = Beliefs(), Neighbours(), {}
         beliefs.add(self._mine.pack())
         for pack in found:
             beliefs.add(pack.beliefs)
+            self._heard.update(pack.words)
             self._hear(pack)
         for data, worth in self._near:
             self.neighbours.add_vector(unpressed(data), worth)
@@ -249,6 +265,8 @@ class Learning:
     def forget(self) -> None:
         self._mine = Beliefs()
         self._near.clear()
+        self._heard.update(self._words)
+        self._words.clear()
 
     def _hear(self, pack: Pack) -> None:
         for data, worth in pack.near:
