@@ -82,9 +82,21 @@ def test_a_forms_n_is_counted(stage):
     stage.answer("/images/edits", {"created": 1, "data": [{"b64_json": "eW8="}] * 4})
     stage.client.images.edit(model="printer", image=("a.png", b"\x89PNG", "image/png"), prompt="more", n=4)
     assert booked(stage) == (4 * USD * 4 // 100, True)
-    for n in ("0", "129", "x", "-1"):
-        status, answer = stage.raw("/v1/images/edits", form(SOUND, model="printer", n=n), FORM)
+    twice = form(SOUND, n="4") + form(SOUND, model="printer", n="1")
+    as_file = form(SOUND, model="printer").replace(b'"file"', b'"n"')
+    odd = [form(SOUND, model="printer", n=n) for n in ("0", "129", "x", "-1")]
+    for body in (*odd, twice.replace(b"\r\n--B--\r\n", b"\r\n", 1), as_file):
+        status, answer = stage.raw("/v1/images/edits", body, FORM)
         assert (status, json.loads(answer)["error"]["param"]) == (400, "n")
+
+
+def test_each_picture_of_a_form_is_reserved_for(stage):
+    told = {"input_tokens": 16 * 2_000, "output_tokens": 4_160, "total_tokens": 36_160,
+            "input_tokens_details": {"text_tokens": 0, "image_tokens": 16 * 2_000}}  # fmt: skip
+    stage.answer("/images/edits", {"created": 1, "data": [{"b64_json": "eW8="}], "usage": told})
+    pictures = [(f"{n}.png", b"\x89PNG", "image/png") for n in range(16)]
+    stage.client.images.edit(model="painter", image=pictures, prompt="all in one")
+    assert booked(stage) == ((16 * 2_000 * 8 + 4_160 * 32) * 1000, False)
 
 
 def test_speech_is_paid_by_the_character_or_by_what_it_may_sound_like(stage):

@@ -15,6 +15,8 @@ MOST_PARTS = 100
 LONGEST_HEAD = 4096
 LONGEST_FIELD = 64 * 1024
 """Larger parts are files: never read here."""
+_ONCE = frozenset({"model", "n", "response_format"})
+"""What we read must be what the provider reads."""
 _NAME = re.compile(rb'content-disposition\s*:\s*form-data\s*;(?:[^\r\n]*;)?\s*name="([^"\r\n]*)"', re.IGNORECASE)
 
 
@@ -22,15 +24,19 @@ def looks_like(body: bytes) -> bool:
     return body.startswith(b"--")
 
 
-def fields(body: bytes) -> dict[str, bytes]:
-    """Fields by name; files and large parts are left out. Raises InvalidRequest where it is no complete form."""
+def fields(body: bytes) -> tuple[dict[str, bytes], int]:
+    """Fields by name, and how many parts are files; these and large ones are left out. Raises InvalidRequest where it is no
+    complete form."""
     found: dict[str, bytes] = {}
+    files = 0
     for name, start, end, is_file in _parts(body):
+        if name in _ONCE and (name in found or is_file):
+            what = f"the form's {name} is a file" if is_file else f"the form has two {name} fields"
+            raise InvalidRequest(what, param=name)
+        files += is_file
         if not is_file and end - start <= LONGEST_FIELD:
-            if name in found and name == "model":
-                raise InvalidRequest("the form has two model fields", param="model")
             found[name] = body[start:end]
-    return found
+    return found, files
 
 
 def with_field(body: bytes, name: str, value: str) -> bytes:

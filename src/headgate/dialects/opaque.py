@@ -182,7 +182,7 @@ class Opaque:
 
     # -- inside --------------------------------------------------------------------------------------------------
     def _peek_form(self, body: bytes) -> Peek:
-        fields = multipart.fields(body)
+        fields, files = multipart.fields(body)
         for name in FORBIDDEN & fields.keys():
             raise _forbidden(name)
         streamed = self._streamed(fields.get("stream", b"").strip().lower() == b"true")
@@ -192,7 +192,7 @@ class Opaque:
             model=self._named(model or None),
             stream=streamed,
             n=_choices(fields.get("n")),
-            input_bound=input_bound(text, 1, 1),
+            input_bound=input_bound(text, 1, files),
             wanted=self._wanted(fields),
         )
         self._measure(peek, None, len(body))
