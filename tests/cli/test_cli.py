@@ -80,6 +80,17 @@ def test_models_show_prices_and_what_is_unknown(tmp_path):
     assert rows[0]["state"] == "ready", "a server of one's own may need no key"
 
 
+def test_a_model_that_is_not_paid_by_the_token_does_not_look_free(tmp_path):
+    file = tmp_path / "m.yaml"
+    file.write_text("providers: {openai: {}}\nmodels: {whisper-1: {provider: openai}, tts-1: {provider: openai}}\n")
+    code, out, _ = run("models", "--config", str(file), "--json", env={"OPENAI_API_KEY": "x"})
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert code == 0
+    assert rows["whisper-1"]["input"] == "0.36 per hour"
+    assert rows["tts-1"]["input"] == "15 per M characters"
+    assert rows["tts-1"]["prices"]["characters"] == "15"
+
+
 def test_no_file_at_all_offers_what_the_keys_reach(tmp_path):
     code, out, _ = run("models", "--json", cwd=tmp_path, env={"ANTHROPIC_API_KEY": "x", "OPENAI_API_KEY": "y"})
     rows = {row["name"]: row for row in json.loads(out)}

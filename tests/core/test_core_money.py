@@ -53,6 +53,13 @@ def test_units_beside_tokens_by_hand():
     assert (Usage(media=Media(images=1)) + Usage() + Usage(media=Media(images=2))).media == Media(images=3)
 
 
+def test_what_is_paid_beside_tokens_is_told_and_nothing_else_is():
+    assert Price(input=0, output=0, audio_hour=360_000_000).beside_tokens() == "0.36 per hour"
+    both = Price(input=5, output=5, image=40_000_000, characters=per_mtok("15"))
+    assert both.beside_tokens() == "0.04 per image, 15 per M characters"
+    assert Price(input=5, output=5, image_output=7).beside_tokens() is None
+
+
 def test_amounts_read_naturally_and_small_ones_are_not_shown_as_nothing():
     assert parse_dollars("$0.05") == 50_000_000
     assert dollars(1_230_000) == "0.001230"

@@ -156,5 +156,13 @@ def test_a_transcripts_tokens_of_sound_have_their_own_price(stage):
     assert cost > 100 * 10 * 1000
 
 
+def test_the_listing_says_what_is_paid_beside_tokens(stage):
+    _, _, body = stage.get("/v1/models")
+    prices = {row["id"]: row["price"] for row in json.loads(body)["data"]}
+    assert prices["hourly"] == {"input": 0, "output": 0, "unit": "US$/Mtok", "beside_tokens": "US$ 0.36 per hour"}
+    assert prices["voice"] == {"input": 0.6, "output": 12, "unit": "US$/Mtok"}
+    assert prices["free"] is None
+
+
 def test_what_has_no_price_costs_nobody_knows_what(stage):
     assert picture(stage, "free", {"input_tokens": 9, "output_tokens": 1, "total_tokens": 10}) == (None, False)

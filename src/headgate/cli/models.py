@@ -83,13 +83,20 @@ def _row(name: str, snapshot, entry) -> dict[str, Any]:
         "provider": first.provider,
         "upstream": first.upstream or name,
         "context": model.max_context,
-        "input": f"{price.input / 1e9:g}" if price else "unknown",
+        "input": _input(price),
         "output": f"{price.output / 1e9:g}" if price else "unknown",
         "prices": _prices(price),
         "features": ",".join(sorted(model.features)) if model.features else None,
         "capabilities": ",".join(model.capabilities) or None,
         "state": model.missing or "ready",
     }
+
+
+def _input(price) -> str:
+    """Of a model that is not paid by the token: what it is paid by."""
+    if price is None:
+        return "unknown"
+    return f"{price.input / 1e9:g}" if price.input else price.beside_tokens() or "0"
 
 
 def _prices(price) -> dict[str, Any] | None:

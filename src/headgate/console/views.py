@@ -102,6 +102,7 @@ class Admin:
                     "zone": model.zone,
                     "input_usd_per_mtok": None if price is None else price.input / NANO,
                     "output_usd_per_mtok": None if price is None else price.output / NANO,
+                    "beside_tokens_usd": None if price is None else price.beside_tokens(),
                     "price_version": None if price is None else price.version,
                     "deployments": [
                         {

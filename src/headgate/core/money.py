@@ -47,6 +47,12 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         """Something else than tokens is paid for."""
         return self.image is not None or self.characters is not None or self.audio_hour is not None
 
+    def beside_tokens(self) -> str | None:
+        """That, in US$, for people: `0.36 per hour`. None where tokens alone are paid for."""
+        amounts = ((self.image, "image"), (self.characters, "M characters"), (self.audio_hour, "hour"))
+        told = [f"{amount / NANO:g} per {unit}" for amount, unit in amounts if amount is not None]
+        return ", ".join(told) or None
+
 
 def per_mtok(dollars: Decimal | str | int) -> int:
     """US$ per million tokens -> the unit of Price."""

@@ -110,7 +110,9 @@ def _facts(model: Model) -> dict[str, Any]:
     if model.capabilities:
         out["capabilities"] = list(model.capabilities)
     price = model.price
-    out["price"] = (
-        None if price is None else {"input": price.input / NANO, "output": price.output / NANO, "unit": "US$/Mtok"}
-    )
+    out["price"] = None
+    if price is not None:
+        out["price"] = {"input": price.input / NANO, "output": price.output / NANO, "unit": "US$/Mtok"}
+        if (beside := price.beside_tokens()) is not None:
+            out["price"]["beside_tokens"] = f"US$ {beside}"
     return out
