@@ -97,6 +97,7 @@ def test_what_is_unknown_goes_to_the_safe_default(stage):
     headers, details = stage.ask("qwerty zxcv")
     assert details["task"]["label"] == "unknown"
     assert headers["x-headgate-model"] == "claude-4.7"  # the first of `reliable`
+    assert details["chosen"]["because"] == "reliable: no rule for 'unknown'"
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,7 @@ def test_labels_without_a_rule_are_told_and_go_to_the_safe_default(stage, label,
     headers, details = stage.ask(prompt)
     assert details["task"]["label"] == label
     assert headers["x-headgate-model"] == "claude-4.7"
+    assert details["chosen"]["because"] == f"reliable: no rule for {label!r}"
     assert stage.gateway.house.recent(1)[0][1].task == label, "and stand in the ledger"
 
 
@@ -120,6 +122,7 @@ def test_a_failing_candidate_moves_on_to_otherwise(stage):
         headers, details = stage.ask("Translate into German: The gate is closed.")
         assert headers["x-headgate-model"] == "claude-4.7"
         assert details["attempts"][0]["model"] == "gpt-5.5"
+        assert details["chosen"]["because"] == "reliable: gpt-5.5: unavailable"
     finally:
         stage.loop.run(stage.sim.mend())
 

@@ -291,14 +291,25 @@ class Exchange:
         return saved
 
     def _chosen(self, answer: Answer) -> dict[str, Any]:
-        because = self.plan.reasons.get(answer.model)
-        decided = [d.because for d in self.trace.decisions if d.chosen == answer.model]
         return {
             "model": answer.model,
             "provider": answer.provider,
             "deployment": answer.deployment,
-            "because": decided[-1] if decided else because or "asked for by name",
+            "because": self._because(answer.model),
         }
+
+    def _because(self, model: str) -> str:
+        """What was decided for it, else what was planned with it; else why an entry was chosen that leads to it."""
+        decided = [d for d in self.trace.decisions if isinstance(d.chosen, str) and d.kind != "classify"]
+        for decision in reversed(decided):
+            if decision.chosen == model:
+                return decision.because
+        if (because := self.plan.reasons.get(model)) is not None:
+            return because
+        for decision in reversed(decided):
+            if self.run.model(decision.chosen) is None:
+                return f"{decision.chosen}: {decision.because}"
+        return "asked for by name"
 
     async def close(self, error: HeadgateError | None = None, *, cancelled: bool = False) -> None:
         """Ends the answer if it still speaks, settles what was reserved, writes the request's row: also when the one who
