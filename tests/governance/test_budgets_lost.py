@@ -201,3 +201,51 @@ async def test_whatever_is_lost_no_money_is_held_twice_and_all_of_it_comes_back(
     found = await crowd[0].probe()
     assert (found.leased, [one.window.left for one in crowd]) == (0, [0, 0, 0])
     await crowd[0].book.reserve(crowd[0].windows, LIMIT - found.spent)
+
+
+class Away(MemoryStore):
+    is_away = False
+
+    async def lease(self, *args: Any, **more: Any) -> Lease:
+        if self.is_away:
+            raise StorageUnavailable("away")
+        return await super().lease(*args, **more)
+
+
+@pytest.mark.parametrize("loss", ["open", "local"])
+@pytest.mark.parametrize("booked", ["before", "after", "half"])
+async def test_what_was_spent_without_the_store_counts_once(loss: Any, booked: str) -> None:
+    """Whether it is booked before its process asks for more, or after."""
+    clock, store = FakeClock(NOON), Away()
+    one = One(store, "h1", clock)
+    one.book.on_store_loss = loss
+
+    async def spend(name: str, cost: int) -> list[Any]:
+        await one.book.reserve(one.windows, cost)
+        one.book.move(one.windows, reserved=-cost, settled=cost)
+        return [intent(name, admitted=NOON), outcome(name, cost=cost)]
+
+    await store.apply(await spend("at_1", 100), holder="h1")
+    store.is_away = True
+    spent = [entry for n in range(6) for entry in await spend(f"at_away_{n}", 500)]
+    store.is_away = False
+    at = {"before": 12, "half": 6, "after": 0}[booked]
+    await store.apply(spent[:at], holder="h1")
+    spent += await spend("at_2", 100)
+    await store.apply(spent[at:], holder="h1")
+    found = await one.probe()
+    assert (found.spent, found.leased) == (3200, one.window.left)
+    await one.rest()
+    assert await one.leased() == 0
+    await one.book.reserve(one.windows, LIMIT - 3200)
+
+
+async def test_attempts_dearer_than_their_reservations_count_once() -> None:
+    clock, store = FakeClock(NOON), MemoryStore()
+    one = One(store, "h1", clock)
+    for n, cost in enumerate([900, 900, 100]):
+        await one.book.reserve(one.windows, 100)
+        one.book.move(one.windows, reserved=-100, settled=cost)
+        await store.apply([intent(f"at_{n}", admitted=NOON), outcome(f"at_{n}", cost=cost)], holder="h1")
+    found = await one.probe()
+    assert (found.spent, found.leased) == (1900, max(one.window.left, 0))

@@ -49,6 +49,25 @@ async def test_an_attempt_dearer_than_its_lease_leaves_no_negative_hold(store: S
     assert (await ask(store, 0)).leased == 0
 
 
+async def test_what_was_spent_beyond_a_lease_and_is_booked_is_not_held_besides(store: Store) -> None:
+    async def turn(number: int, want: int, owed: int, limit: int = 1000) -> tuple[int, int]:
+        more = {"limit": limit, "holder": "h1", "expires": NOON + 60, "turn": number, "owed": owed}
+        found = await store.lease("key:k1", SINCE, want=want, **more)
+        return found.granted, found.leased
+
+    assert await turn(1, 100, 0) == (100, 100)
+    assert await turn(2, 150, 50) == (150, 250), "it owes 50, and nothing is booked yet"
+    await store.apply([intent("at_1"), outcome("at_1", cost=400)], holder="h1")
+    assert [await turn(3, 250, 150)] * 2 == [(250, 100)] * 2, "spent 400, of which 150 beyond the lease"
+    await store.apply([intent("at_2"), outcome("at_2", cost=180)], holder="h1")
+    assert await turn(4, 0, 80) == (0, 0), "it only renews"
+    assert await turn(5, 30, 80, limit=0) == (30, 0), "where nothing is left, too: it is spent"
+    assert await turn(6, 9, 50) == (9, 0)
+    assert await turn(7, 100, 0) == (100, 100), "who owes nothing has begun anew"
+    assert await turn(8, 60, 60) == (60, 160)
+    assert (await ask(store, 1000, "h2")).granted == 1000 - 580 - 160
+
+
 async def test_what_is_given_back_can_be_granted_again(store: Store) -> None:
     await ask(store, 1000)
     await store.release("key:k1", SINCE, holder="h1", amount=400)

@@ -140,10 +140,22 @@ class Store(Protocol):
         ...
 
     async def lease(
-        self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float, turn: int = 0
+        self,
+        scope: str,
+        since: str,
+        *,
+        limit: int,
+        want: int,
+        holder: str,
+        expires: float,
+        turn: int = 0,
+        owed: int = 0,
     ) -> Lease:
         """Atomically: spent + all leases + granted <= limit. Grants `want`, or what is left of it, and sets the lease's
         `expires` (`want=0` only renews).
+
+        `owed`: the part of `want` that the holder has spent already, beyond its lease. As far as that is booked, and so
+        counted as spent, it is granted and held by nobody.
 
         `turn`: a number that the holder gives to this question, above all that it gave before, 0 for none. Whoever did not
         hear the answer asks again with the same one, before it asks anything else of this lease: what was granted

@@ -264,6 +264,7 @@ class BudgetBook:
             holder=self._holder,
             expires=self._clock.time() + LEASE_TIME,
             turn=window.asked,
+            owed=max(window.settled + window.unbacked - window.granted, 0),
         )
         window.asked = 0
         if self._lost:

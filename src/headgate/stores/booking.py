@@ -19,6 +19,16 @@ UNKNOWN = "(unknown)"
 """Stands for the models of a provider that clients have named and that nothing is known of."""
 LARGEST = 2**62
 """Amounts and counts are cut to what every database can add up."""
+MOST_BEYOND = 2**61
+"""With one more amount on top it still fits."""
+
+
+def granted_of(room: int, want: int, owed: int, beyond: int) -> tuple[int, int, int]:
+    """Of a question for a lease: (what is held of it from now on, what is granted, what is `beyond` the lease after it).
+    What the holder owes and has been booked is off `room` already: it is granted, and held by nobody."""
+    eased = min(want, owed, beyond)
+    held = max(0, min(want - eased, room))
+    return held, held + eased, beyond - eased if owed else 0
 
 
 @lru_cache(maxsize=64)

@@ -27,7 +27,7 @@ from headgate.core.records import (
     UsageRow,
 )
 from headgate.stores.asking import ANSWERING
-from headgate.stores.booking import LARGEST, USAGE_KEY, USAGE_SUMS, Booking, Entry, day_of
+from headgate.stores.booking import LARGEST, USAGE_KEY, USAGE_SUMS, Booking, Entry, day_of, granted_of
 from headgate.stores.rows import DIMENSIONS, MIX_DIMENSIONS, REQUEST_FILTERS, check_names, matches
 
 AUDITS = 10_000
@@ -36,13 +36,14 @@ Cell = tuple[str, ...]
 
 class _Slice(msgspec.Struct):
     """A lease of one holder. `charged`: the holder is gone and its journal may have been lost. `turned`: what was granted
-    in the last `turn`."""
+    in the last `turn`. `beyond`: what was booked of it beyond the lease since it was asked."""
 
     amount: int = 0
     expires: float = 0.0
     charged: bool = False
     turn: int = 0
     turned: int = 0
+    beyond: int = 0
 
 
 class MemoryStore:
@@ -98,13 +99,24 @@ class MemoryStore:
         for amount, holder, scope, day in booking.leases(held):
             for (leased, since), slices in self._leases.items():
                 if leased == scope and since <= day and holder in slices:
-                    slices[holder].amount = max(slices[holder].amount - amount, 0)
+                    mine = slices[holder]
+                    mine.beyond += max(amount - mine.amount, 0)
+                    mine.amount = max(mine.amount - amount, 0)
         for cell, sums in _cells(booking):
             self._usage[cell] = [a + b for a, b in zip(self._usage.get(cell, [0] * len(sums)), sums, strict=True)]
 
     # -- leases ----------------------------------------------------------------------------------------------------------
     async def lease(
-        self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float, turn: int = 0
+        self,
+        scope: str,
+        since: str,
+        *,
+        limit: int,
+        want: int,
+        holder: str,
+        expires: float,
+        turn: int = 0,
+        owed: int = 0,
     ) -> Lease:
         slices = self._leases.setdefault((scope, since), {})
         mine = slices.setdefault(holder, _Slice())
@@ -115,11 +127,11 @@ class MemoryStore:
         leased = sum(one.amount for one in slices.values() if not one.charged)
         if turn and mine.turn == turn:
             return Lease(granted=mine.turned, spent=spent, leased=leased)
-        granted = max(0, min(want, limit - spent - leased))
-        mine.amount += granted
+        held, granted, mine.beyond = granted_of(limit - spent - leased, want, owed, mine.beyond)
+        mine.amount += held
         if turn:
             mine.turn, mine.turned = turn, granted
-        return Lease(granted=granted, spent=spent, leased=leased + granted)
+        return Lease(granted=granted, spent=spent, leased=leased + held)
 
     async def release(self, scope: str, since: str, *, holder: str, amount: int, turn: int = 0) -> None:
         mine = self._leases.get((scope, since), {}).get(holder)

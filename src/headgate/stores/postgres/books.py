@@ -11,7 +11,7 @@ import msgspec
 
 from headgate.core import failpoints
 from headgate.core.records import AttemptIntent, AttemptOutcome, HomeRow, JournalEntry, LearnedRow, Lease
-from headgate.stores.booking import USAGE_KEY, USAGE_SUMS, Booking, day_of
+from headgate.stores.booking import MOST_BEYOND, USAGE_KEY, USAGE_SUMS, Booking, day_of, granted_of
 from headgate.stores.rows import (
     ATTEMPT_COLUMNS,
     CLOSING_COLUMNS,
@@ -51,7 +51,11 @@ _ADD_SPENT = (
     "INSERT INTO spent AS s (scope, day, amount) VALUES ($1, $2, $3)"
     " ON CONFLICT (scope, day) DO UPDATE SET amount = s.amount + excluded.amount"
 )
-_TAKE_OFF = "UPDATE leases SET amount = greatest(amount - $1, 0) WHERE holder = $2 AND scope = $3 AND since <= $4"
+_TAKE_OFF = (
+    "UPDATE leases SET amount = greatest(amount - $1, 0),"  # noqa: S608
+    f" beyond = least(beyond + greatest($1 - amount, 0), {MOST_BEYOND}) WHERE holder = $2 AND scope = $3 AND since <= $4"
+)
+_HELD = "SELECT DISTINCT holder, scope FROM leases WHERE amount > 0 OR turn > 0"  # without a turn it was only looked at
 
 
 def clean(value: Any) -> Any:
@@ -142,7 +146,7 @@ async def _write(connection: Any, booking: Booking) -> None:
     if spent := booking.spent():
         rows = [[clean(scope), day, amount] for (scope, day), amount in spent.items()]
         await connection.executemany(_ADD_SPENT, sorted(rows, key=lambda row: row[:2]))
-        held = await connection.fetch("SELECT DISTINCT holder, scope FROM leases WHERE amount > 0")
+        held = await connection.fetch(_HELD)
         if held and (taken := booking.leases({(row[0], row[1]) for row in held})):
             await connection.executemany(_TAKE_OFF, sorted(taken, key=lambda row: row[1:]))
 
@@ -171,19 +175,30 @@ _STANDING = """
 SELECT coalesce((SELECT sum(amount) FROM spent WHERE scope = $1 AND day >= $2), 0)::bigint AS spent,
   coalesce(sum(amount) FILTER (WHERE charged AND holder <> $3), 0)::bigint AS charged,
   coalesce(sum(amount) FILTER (WHERE NOT charged OR holder = $3), 0)::bigint AS leased,
-  coalesce(max(turn) FILTER (WHERE holder = $3), 0) AS turn, coalesce(max(turned) FILTER (WHERE holder = $3), 0) AS turned
+  coalesce(max(turn) FILTER (WHERE holder = $3), 0) AS turn, coalesce(max(turned) FILTER (WHERE holder = $3), 0) AS turned,
+  coalesce(max(beyond) FILTER (WHERE holder = $3), 0) AS beyond
 FROM leases WHERE scope = $1 AND since = $2
 """
 _GRANT = (
-    "INSERT INTO leases AS l (scope, since, holder, amount, expires, turn, turned) VALUES ($1, $2, $3, $4, $5, $6, $7)"
+    "INSERT INTO leases AS l (scope, since, holder, amount, expires, turn, turned, beyond)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
     " ON CONFLICT (scope, since, holder)"
     " DO UPDATE SET amount = l.amount + excluded.amount, expires = excluded.expires, charged = false,"
-    " turn = excluded.turn, turned = excluded.turned"
+    " turn = excluded.turn, turned = excluded.turned, beyond = excluded.beyond"
 )
 
 
 async def lease(
-    connection: Any, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float, turn: int
+    connection: Any,
+    scope: str,
+    since: str,
+    *,
+    limit: int,
+    want: int,
+    holder: str,
+    expires: float,
+    turn: int,
+    owed: int = 0,
 ) -> Lease:
     """Grants of one window come one after the other, also after one whose client is gone; batches that are booked meanwhile
     only move lease into spending, and the sums are read in one statement, that is of one moment."""
@@ -191,13 +206,12 @@ async def lease(
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{since} {scope}")
     row = await connection.fetchrow(_STANDING, scope, since, holder)
     spent, leased = row["spent"] + row["charged"], row["leased"]
-    if turn and row["turn"] == turn:
-        await connection.execute(_GRANT, scope, since, holder, 0, expires, turn, row["turned"])
-        return Lease(granted=row["turned"], spent=spent, leased=leased)
-    granted = max(0, min(want, limit - spent - leased))
+    held, granted, beyond = 0, row["turned"], row["beyond"]
+    if not turn or row["turn"] != turn:
+        held, granted, beyond = granted_of(limit - spent - leased, want, owed, beyond)
     told = (turn, granted) if turn else (row["turn"], row["turned"])
-    await connection.execute(_GRANT, scope, since, holder, granted, expires, *told)
-    return Lease(granted=granted, spent=spent, leased=leased + granted)
+    await connection.execute(_GRANT, scope, since, holder, held, expires, *told, beyond)
+    return Lease(granted=granted, spent=spent, leased=leased + held)
 
 
 async def release(connection: Any, scope: str, since: str, holder: str, amount: int, turn: int) -> None:

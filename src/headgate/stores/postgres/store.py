@@ -86,10 +86,21 @@ class PostgresStore:
                 return total
 
     async def lease(
-        self, scope: str, since: str, *, limit: int, want: int, holder: str, expires: float, turn: int = 0
+        self,
+        scope: str,
+        since: str,
+        *,
+        limit: int,
+        want: int,
+        holder: str,
+        expires: float,
+        turn: int = 0,
+        owed: int = 0,
     ) -> Lease:
         return await self._link.write(
-            lambda c: books.lease(c, scope, since, limit=limit, want=want, holder=holder, expires=expires, turn=turn)
+            lambda c: books.lease(
+                c, scope, since, limit=limit, want=want, holder=holder, expires=expires, turn=turn, owed=owed
+            )
         )
 
     async def release(self, scope: str, since: str, *, holder: str, amount: int, turn: int = 0) -> None:

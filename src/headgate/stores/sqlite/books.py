@@ -18,7 +18,7 @@ from headgate.core.records import (
     LearnedRow,
     Lease,
 )
-from headgate.stores.booking import USAGE_KEY, USAGE_SUMS, Booking
+from headgate.stores.booking import MOST_BEYOND, USAGE_KEY, USAGE_SUMS, Booking, granted_of
 from headgate.stores.rows import (
     ATTEMPT_COLUMNS,
     CLOSING_COLUMNS,
@@ -49,7 +49,11 @@ _ADD_SPENT = (
     "INSERT INTO spent (scope, day, amount) VALUES (?, ?, ?)"
     " ON CONFLICT DO UPDATE SET amount = amount + excluded.amount"
 )
-_TAKE_OFF = "UPDATE leases SET amount = max(amount - ?, 0) WHERE holder = ? AND scope = ? AND since <= ?"
+_TAKE_OFF = (
+    f"UPDATE leases SET amount = max(amount - ?1, 0), beyond = min(beyond + max(?1 - amount, 0), {MOST_BEYOND})"  # noqa: S608
+    " WHERE holder = ?2 AND scope = ?3 AND since <= ?4"
+)
+_HELD = "SELECT DISTINCT holder, scope FROM leases WHERE amount > 0 OR turn > 0"  # without a turn it was only looked at
 _KNOWN = f"{ATTEMPTS} WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608
 SWEPT_AT_ONCE = 1000
 
@@ -97,7 +101,7 @@ def _write(connection: sqlite3.Connection, booking: Booking) -> None:
         _insert(connection, _INSERT_REQUEST, [request_row(record) for record in booking.requests.values()])
     if spent := booking.spent():
         connection.executemany(_ADD_SPENT, [(*key, amount) for key, amount in spent.items()])
-    leased = connection.execute("SELECT DISTINCT holder, scope FROM leases WHERE amount > 0").fetchall()
+    leased = connection.execute(_HELD).fetchall()
     if leased and (taken := booking.leases(set(leased))):
         connection.executemany(_TAKE_OFF, taken)
     if usage := booking.usage():
@@ -122,6 +126,7 @@ def lease(
     holder: str,
     expires: float,
     turn: int,
+    owed: int,
 ) -> Lease:
     (spent,) = connection.execute(
         "SELECT coalesce(sum(amount), 0) FROM spent WHERE scope = ? AND day >= ?", (scope, since)
@@ -131,22 +136,24 @@ def lease(
         " WHERE scope = ? AND since = ? AND NOT (holder = ? AND charged)",
         (scope, since, holder),
     ).fetchone()
-    back, before, turned = connection.execute(
-        "SELECT iif(charged, amount, 0), turn, turned FROM leases WHERE scope = ? AND since = ? AND holder = ?",
+    back, before, turned, beyond = connection.execute(
+        "SELECT iif(charged, amount, 0), turn, turned, beyond FROM leases WHERE scope = ? AND since = ? AND holder = ?",
         (scope, since, holder),
-    ).fetchone() or (0, 0, 0)
+    ).fetchone() or (0, 0, 0, 0)
     leased += back  # an overdue holder that asks again is alive: its lease is one once more
     is_again = turn != 0 and before == turn
-    granted = 0 if is_again else max(0, min(want, limit - spent - charged - leased))
-    if turn and not is_again:
+    held, granted = 0, turned
+    if not is_again:
+        held, granted, beyond = granted_of(limit - spent - charged - leased, want, owed, beyond)
+    if turn:
         before, turned = turn, granted
     connection.execute(
-        "INSERT INTO leases (scope, since, holder, amount, expires, turn, turned) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO leases (scope, since, holder, amount, expires, turn, turned, beyond) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET amount = amount + excluded.amount, expires = excluded.expires, charged = 0,"
-        " turn = excluded.turn, turned = excluded.turned",
-        (scope, since, holder, granted, expires, before, turned),
+        " turn = excluded.turn, turned = excluded.turned, beyond = excluded.beyond",
+        (scope, since, holder, held, expires, before, turned, beyond),
     )
-    return Lease(granted=turned if is_again else granted, spent=spent + charged, leased=leased + granted)
+    return Lease(granted=granted, spent=spent + charged, leased=leased + held)
 
 
 def release(connection: sqlite3.Connection, scope: str, since: str, *, holder: str, amount: int, turn: int) -> None:
