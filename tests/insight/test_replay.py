@@ -14,12 +14,13 @@ import pytest
 
 from headgate.cli.main import run
 from headgate.config.load import load_text
-from headgate.core.records import FeedbackRecord, RequestRecord
+from headgate.core.principal import Principal
+from headgate.core.records import FeedbackRecord, KeyRecord, RequestRecord
 from headgate.core.trace import AttemptView, Trace
 from headgate.core.usage import Usage
 from headgate.engine.archive import pack
 from headgate.insight.log import Logged, read_log
-from headgate.insight.replay import Replay, Side, replay
+from headgate.insight.replay import Replay, Side, callers_of, replay
 from headgate.insight.suggest import suggest, with_rule
 from headgate.simulator.app import Simulator
 from headgate.stores.memory import MemoryStore
@@ -149,7 +150,7 @@ async def test_rules_conditions_are_those_of_the_request():
     )
     by_tag = side(changed("tags: [gold]", "tags: [silver]"))
     assert [c.requests for c in replay(rows, side(), by_tag).changes] == [1]
-    by_key = side(changed("tags: [gold]", "keys: [ci]"), names={"k2": "ci"})
+    by_key = side(changed("tags: [gold]", "keys: [ci]"), callers={"k2": Principal(key_id="k2", name="ci")})
     assert {(c.before, c.after): c.requests for c in replay(rows, side(), by_key).changes} == {
         ("weak", "strong"): 1,
         ("strong", "weak"): 1,
@@ -157,6 +158,22 @@ async def test_rules_conditions_are_those_of_the_request():
     by_hour = side(changed("tags: [gold]", 'hours: "11:00-13:00"'))
     assert [by_hour.choice(row) for row in rows] == ["strong"] * 3  # NOON is in them
     assert [side(changed("tags: [gold]", 'hours: "13:00-11:00"')).choice(row) for row in rows] == ["weak"] * 3
+
+
+async def test_a_key_that_is_confined_to_a_zone_stays_in_it():
+    """And a key that was rotated goes by the id of the first of its line."""
+    text = FILE.replace("cost_per_1k: 0.001}", "cost_per_1k: 0.001, zone: house}")
+    rows = await log_of([request("tr_1", "code", "both", model="weak"), request("tr_2", "code", "strong", key_id="k2")])
+    keys = [
+        KeyRecord(id="k9", line="k1", hash="", hint="", name="ci", created=2.0, zone="house"),
+        KeyRecord(id="k1", hash="", hint="", name="ci", created=1.0),
+    ]
+    here = {"callers": callers_of(keys)}
+    assert replay(rows, side(text, **here), side(text, **here)).as_logged == 2
+    other = side(text.replace("code: strong", "code: {models: [strong, weak], choose: {cost: 1.0}}"), **here)
+    assert [(c.before, c.after, c.requests) for c in replay(rows, side(text, **here), other).changes] == [
+        ("strong", "weak", 1)
+    ]
 
 
 async def test_what_the_log_does_not_keep_is_said():

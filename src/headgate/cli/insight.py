@@ -78,7 +78,7 @@ def _row(row: Served) -> list[str]:
         str(row.requests),
         "-" if quality is None else f"{quality.mean:.2f} ({quality.low:.2f} to {quality.high:.2f})",
         str(row.scored),
-        "unknown" if row.cost_usd is None else f"${row.cost_usd}",
+        f"${row.cost_usd}" if row.cost_usd is not None else "unknown" if row.requests else "-",
         f"{row.latency_ms:.0f} ms" if row.requests else "-",
         f"{row.calls_failed} of {row.calls}" if row.calls else "-",
     ]
@@ -91,7 +91,7 @@ def _suggest(file: Path, data_dir: Path, start: float, end: float, *, json: bool
     from headgate.config.document import environment
     from headgate.config.errors import ConfigError
     from headgate.insight.log import read_log
-    from headgate.insight.replay import shown
+    from headgate.insight.replay import callers_of, shown
     from headgate.insight.suggest import suggest
 
     try:
@@ -101,11 +101,11 @@ def _suggest(file: Path, data_dir: Path, start: float, end: float, *, json: bool
 
     async def ask(store):
         rows = await read_log(store, since=start, until=end, limit=MOST)
-        return rows, await store.learned(), {key.id: key.name for key in await store.keys()}
+        return rows, await store.learned(), callers_of(await store.keys())
 
-    rows, learned, names = read(file, data_dir, ask)
+    rows, learned, callers = read(file, data_dir, ask)
     try:
-        found = suggest(rows, text, str(file), environment(), learned=learned, names=names)
+        found = suggest(rows, text, str(file), environment(), learned=learned, callers=callers)
     except ConfigError as error:
         fail(str(error))
     if json:

@@ -40,7 +40,7 @@ def replay(
     from headgate.config.load import load_file
     from headgate.core.clock import SYSTEM
     from headgate.insight.log import read_log
-    from headgate.insight.replay import Side, shown
+    from headgate.insight.replay import Side, callers_of, shown
     from headgate.insight.replay import replay as compare
 
     now = SYSTEM.time()
@@ -53,11 +53,11 @@ def replay(
 
     async def ask(store):
         rows = await read_log(store, since=start, until=end, limit=limit)
-        return rows, await store.learned(), {key.id: key.name for key in await store.keys()}
+        return rows, await store.learned(), callers_of(await store.keys())
 
-    rows, learned, names = read(present, data_dir, ask) if requests is None else (_recorded(requests), (), {})
+    rows, learned, callers = read(present, data_dir, ask) if requests is None else (_recorded(requests), (), {})
     try:
-        sides = [Side(side, learned=learned, names=names) for side in (old, new)]
+        sides = [Side(side, learned=learned, callers=callers) for side in (old, new)]
     except ConfigError as error:
         fail(str(error))
     found = compare(rows, *sides)

@@ -160,7 +160,7 @@ def _strengths(
     from headgate.config.load import load_file
     from headgate.core.clock import SYSTEM
     from headgate.insight.log import read_log
-    from headgate.insight.replay import Side
+    from headgate.insight.replay import Side, callers_of
     from headgate.insight.strengths import attempt, scored, table_of
 
     now = SYSTEM.time()
@@ -168,12 +168,12 @@ def _strengths(
 
     async def ask(store):
         rows = await read_log(store, since=start, until=end, limit=MOST)
-        return rows, {key.id: key.name for key in await store.keys()}
+        return rows, callers_of(await store.keys())
 
     try:
         settings = load_file(config or Path("headgate.yaml"), environment()).config
-        log, names = read(config, data_dir, ask)
-        side = Side(settings, names=names)
+        log, callers = read(config, data_dir, ask)
+        side = Side(settings, callers=callers)
     except ConfigError as error:
         fail(str(error))
     try:

@@ -16,7 +16,7 @@ from headgate.core.request import Request
 from headgate.core.strategy import Aside, Beside, ModelInfo, Plan, Strategy
 from headgate.core.trace import AttemptView, Trace
 from headgate.engine.house import House
-from headgate.engine.snapshot import Snapshot, check_zone, info_of
+from headgate.engine.snapshot import Snapshot, check_zone, info_of, seen_by
 from headgate.upstream.attempt import PLAIN, attempt
 from headgate.upstream.deployment import Deployment
 
@@ -110,17 +110,10 @@ class RequestRun:
 
     def model(self, name: str) -> ModelInfo | None:
         info = self._shared.snapshot.info(name)
-        return None if info is None else self._seen(info)
+        return None if info is None else seen_by(self.principal, info)
 
     def models(self) -> Sequence[ModelInfo]:
-        return [self._seen(info_of(model)) for model in self._shared.snapshot.models()]
-
-    def _seen(self, info: ModelInfo) -> ModelInfo:
-        """As this request's key may see it: what lies outside its zone is there, and cannot be used."""
-        zone = self.principal.zone
-        if zone is None or info.zone == zone:
-            return info
-        return replace(info, usable=False, reason=f"outside the zone {zone!r} of this key")
+        return [seen_by(self.principal, info_of(model)) for model in self._shared.snapshot.models()]
 
     def child(self, *, envelope: Envelope | None = None, role: str | None = None, keep: bool = False) -> RequestRun:
         return RequestRun(self._shared, envelope or self.envelope, role or self._role, keep or self._keep)

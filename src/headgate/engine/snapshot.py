@@ -230,6 +230,14 @@ def info_of(model: Model) -> ModelInfo:
     )
 
 
+def seen_by(principal: Principal, info: ModelInfo) -> ModelInfo:
+    """As this key may see it: what lies outside its zone is there, and cannot be used."""
+    zone = principal.zone
+    if zone is None or info.zone == zone:
+        return info
+    return msgspec.structs.replace(info, usable=False, reason=f"outside the zone {zone!r} of this key")
+
+
 def _why_cooling(deployments: Sequence[Deployment]) -> str:
     """What the one that recovers first is cooling down for."""
     first = min(deployments, key=lambda deployment: deployment.vitals.health.ready_in(), default=None)

@@ -94,7 +94,7 @@ class KeyRing:
             team = self.teams.get(key.team) if key.team is not None else None
             digest = digest_from(key.hash)
             if digest is not None:
-                self._cards[digest] = Card(key, _principal(key, team), team)
+                self._cards[digest] = Card(key, principal_of(key, team), team)
             line = key.line or key.id
             if line not in self.lines or self.lines[line].created <= key.created:
                 self.lines[line] = key
@@ -135,7 +135,8 @@ def no_team(id: str) -> PermissionDenied:
     )
 
 
-def _principal(key: KeyRecord, team: TeamRecord | None) -> Principal:
+def principal_of(key: KeyRecord, team: TeamRecord | None) -> Principal:
+    """`team`: the key's, where it has one."""
     return Principal(
         key_id=key.line or key.id,
         name=key.name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,12 +23,13 @@ from headgate.core.envelope import Envelope
 from headgate.core.errors import HeadgateError
 from headgate.core.money import cost_of, dollars
 from headgate.core.principal import Principal
-from headgate.core.records import LearnedRow
+from headgate.core.records import KeyRecord, LearnedRow
 from headgate.core.request import Options, Request
 from headgate.core.strategy import Aside, Beside, ModelInfo, Plan, Strategy
 from headgate.core.trace import Trace
 from headgate.engine.compile import Compiler
-from headgate.engine.snapshot import info_of
+from headgate.engine.snapshot import info_of, seen_by
+from headgate.governance.keys import principal_of
 from headgate.insight.estimate import Estimate, Seen, difference
 from headgate.insight.log import Logged
 from headgate.providers.registry import Registry, dialect_of
@@ -77,10 +78,10 @@ class _Run:
 
     def model(self, name: str) -> ModelInfo | None:
         found = self._side.snapshot.model(name)
-        return None if found is None else info_of(found)
+        return None if found is None else seen_by(self.principal, info_of(found))
 
     def models(self) -> Sequence[ModelInfo]:
-        return [info_of(model) for model in self._side.snapshot.models()]
+        return [seen_by(self.principal, info_of(model)) for model in self._side.snapshot.models()]
 
     def child(self, *, envelope: Envelope | None = None, role: str | None = None, keep: bool = False) -> _Run:
         return self
@@ -110,14 +111,15 @@ class _Run:
 
 
 class Side:
-    """One configuration, ready to be asked what it would choose. `names`: key id → name, for rules that name keys."""
+    """One configuration, ready to be asked what it would choose. `callers`: who asked, by the key id of the log: for rules
+    that name keys, and for what their zone keeps from them."""
 
     def __init__(
         self,
         config: Config,
         *,
         learned: Sequence[LearnedRow] = (),
-        names: Mapping[str, str] | None = None,
+        callers: Mapping[str, Principal] | None = None,
         strengths: Strengths | None = None,
     ) -> None:
         """Raises ConfigError. Every provider counts as having a key: the log says that they had. `strengths`: in the place
@@ -125,7 +127,7 @@ class Side:
         compiler = Compiler({name: "replay" for profile in Registry() for name in profile.key_env})
         self.config = config
         self.snapshot = compiler.compile(config)
-        self._names = names or {}
+        self._callers = callers or {}
         for entry, knowledge in compiler.memory.known().items():
             packs = [row.body for row in learned if row.entry == entry]
             knowledge.hear(packs)
@@ -139,10 +141,10 @@ class Side:
 
     def believing(self, strengths: Strengths) -> Side:
         """The same configuration with other figures of what models are worth, and nothing learned since."""
-        return Side(self.config, names=self._names, strengths=strengths)
+        return Side(self.config, callers=self._callers, strengths=strengths)
 
     def principal(self, key_id: str) -> Principal:
-        return Principal(key_id=key_id, name=self._names.get(key_id, key_id))
+        return self._callers.get(key_id) or Principal(key_id=key_id, name=key_id)
 
     def choice(self, row: Logged) -> str:
         """The model that would be asked first, or the entry that answers in its own way. Raises HeadgateError where the
@@ -194,6 +196,12 @@ class Side:
         if found is None or found.price is None or row.usage is None:
             return None
         return cost_of(row.usage, found.price)
+
+
+def callers_of(keys: Iterable[KeyRecord]) -> dict[str, Principal]:
+    """By the id that the ledger has: of a line of rotations the newest key."""
+    found = [principal_of(key, None) for key in sorted(keys, key=lambda key: key.created)]
+    return {principal.key_id: principal for principal in found}
 
 
 class Unknowable(Exception):

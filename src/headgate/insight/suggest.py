@@ -17,6 +17,7 @@ import yaml
 
 from headgate.config.load import load_text
 from headgate.core.errors import HeadgateError
+from headgate.core.principal import Principal
 from headgate.core.records import LearnedRow
 from headgate.insight.estimate import LEVEL, Estimate, Seen, difference
 from headgate.insight.log import Logged
@@ -64,10 +65,10 @@ def suggest(
     env: Mapping[str, str],
     *,
     learned: Sequence[LearnedRow] = (),
-    names: Mapping[str, str] | None = None,
+    callers: Mapping[str, Principal] | None = None,
 ) -> Advice:
     """Raises ConfigError where the file is not valid."""
-    before = Side(load_text(text, file, env).config, learned=learned, names=names)
+    before = Side(load_text(text, file, env).config, learned=learned, callers=callers)
     silent: dict[str, str] = {}
     tried = _trials(rows, before, silent)
     level = 1 - (1 - LEVEL) / max(len(tried), 1)
@@ -86,7 +87,7 @@ def suggest(
         changed = with_rule(changed, suggestion.entry, suggestion.task, suggestion.model)
     if not found:
         return Advice(suggestions=[], silent=silent, diff="", text=text, replay=None)
-    after = Side(load_text(changed, file, env).config, learned=learned, names=names)
+    after = Side(load_text(changed, file, env).config, learned=learned, callers=callers)
     lines = difflib.unified_diff(
         text.splitlines(keepends=True), changed.splitlines(keepends=True), file, f"{file} (suggested)"
     )
