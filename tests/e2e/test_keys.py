@@ -196,3 +196,32 @@ def test_a_team_that_is_taken_out_of_the_file_takes_its_keys_with_it_not_their_l
     gateway.ask_admin("/teams", {"id": "shop", "budgets": {"total": "100"}})
     assert gateway.chat(member["secret"])[0] == 200
     assert gateway.ask_admin(f"/keys/{member['id']}")["state"] == "active"
+
+
+ENDED_AT_START = """
+import os, signal, sys
+from pathlib import Path
+from headgate.server.options import Options
+from headgate.server.serve import Process, make_runner
+
+options = Options(config=None, host="0.0.0.0", port=0, admin_port=0, data_dir=Path(sys.argv[1]), env=dict(os.environ))
+process = Process(options)
+
+async def tend():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+async def ready(running):
+    print(running.first_key, flush=True)
+
+process.keeper.tend = tend
+with make_runner() as runner:
+    runner.run(process.run(ready))
+"""
+
+
+def test_the_first_key_is_shown_also_where_the_process_is_asked_to_end_as_it_begins(start, tmp_path):
+    command = [sys.executable, "-c", ENDED_AT_START, str(tmp_path / "data")]
+    env = {**os.environ, "OPENAI_API_KEY": "sk-planted"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.count("hg-")) == (0, 1), done.stderr
+    assert start(host="0.0.0.0").chat(done.stdout.strip())[0] == 200

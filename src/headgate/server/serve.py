@@ -170,6 +170,7 @@ class Process:
         sys.setswitchinterval(SWITCH)
         await self.books.start()
         try:
+            self._hear_signals()  # before a first key is made, which nobody would be shown
             await self._load_keys()
             await self.keeper.tend()
             await self._serve(ready)
@@ -182,6 +183,12 @@ class Process:
             await self.house.homes.flush()
             await self.books.close()
             self.log.close()
+
+    def _hear_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
 
     async def _load_keys(self) -> None:
         """A plane that others can reach is never without a key. With the store down, nobody is let in until it is back."""
@@ -215,10 +222,6 @@ class Process:
         self.first_key = secret
 
     async def _serve(self, ready: Callable[[Process], Awaitable[None]] | None) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
         server_settings = self.config.server
         limits = HttpLimits(body=server_settings.max_body, body_time=server_settings.body_timeout)
         front_end = H1FrontEnd if server_settings.frontend == "own" else UvicornFrontEnd
