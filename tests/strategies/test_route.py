@@ -116,6 +116,14 @@ def test_labels_without_a_rule_are_told_and_go_to_the_safe_default(stage, label,
     assert stage.gateway.house.recent(1)[0][1].task == label, "and stand in the ledger"
 
 
+@pytest.mark.parametrize("content", ["", [], None, " \n"])
+def test_who_says_nothing_is_answered_by_a_model_that_takes_it(stage, content):
+    """Anthropic's and Google's formats have no empty turns; the chain goes on to one that has."""
+    headers, details = stage.ask(content)
+    assert details["task"]["label"] == "unknown"
+    assert headers["x-headgate-model"] == "gpt-5.5"
+
+
 def test_a_failing_candidate_moves_on_to_otherwise(stage):
     stage.loop.run(stage.sim.break_model("gpt-5.5", "500"))
     try:

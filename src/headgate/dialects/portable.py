@@ -30,6 +30,12 @@ LONGEST_NAME = 64
 _NAMESPACE = "namespace"
 
 
+def asks_something(turns: Sequence[Any]) -> None:
+    """Raises UnsupportedFeature where nothing is left to ask: formats that have no empty turns cannot say nothing."""
+    if not turns:
+        raise UnsupportedFeature("this model must be asked something: every message is empty", param="messages")
+
+
 def without_sampling(
     out: dict[str, Any], request: ChatRequest, patterns: Sequence[str], model: str, *, own: bool
 ) -> list[str]:

@@ -173,6 +173,11 @@ def test_thinking_is_asked_for_by_a_budget(asked: Thinking, config: Any, lossy: 
     assert lost == lossy
 
 
+def test_a_conversation_that_says_nothing_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(UnsupportedFeature, match="every message is empty"):
+        rendered(Request(model="m", messages=[Message(role="user", content=[])]))
+
+
 def test_a_file_of_another_provider_is_refused_before_anything_is_sent() -> None:
     messages = [Message(role="user", content=[Document(source=Source(file_id="file-1"))])]
     with pytest.raises(UnsupportedFeature):

@@ -80,9 +80,9 @@ class BlockRenderer:
         if len(messages) == 1 and form == "string" and len(parts) == 1 and isinstance(parts[0], Text):
             return parts[0].text
         if form is None and all(isinstance(part, Text) and not part.cache for part in parts):
-            return "\n\n".join(part.text for part in parts if isinstance(part, Text) and part.text) or None
+            return "\n\n".join(part.text for part in parts if isinstance(part, Text) and not _is_blank(part)) or None
         if form is None:
-            parts = [part for part in parts if not (isinstance(part, Text) and not part.text)]
+            parts = [part for part in parts if not _is_blank(part)]
         return [block for part in parts if (block := self.block(part)) is not None]
 
     def _content(self, message: Message) -> str | list[dict[str, Any]]:
@@ -90,10 +90,10 @@ class BlockRenderer:
         parts = message.content
         if len(parts) == 1 and isinstance(parts[0], Text) and form != "list":
             plain = form == "string" or (not parts[0].cache and not parts[0].citations)
-            if plain:
+            if plain and (form is not None or not _is_blank(parts[0])):
                 return parts[0].text
         if form is None:
-            parts = [part for part in parts if not (isinstance(part, Text) and not part.text)]
+            parts = [part for part in parts if not _is_blank(part)]
             parts = sorted(parts, key=lambda part: not isinstance(part, ToolResult))  # results come first here
         return [block for part in parts if (block := self.block(part)) is not None]
 
@@ -212,3 +212,8 @@ class BlockRenderer:
 
 def _blocks(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _is_blank(part: Part) -> bool:
+    """This format has no text of white space alone: its provider refuses it."""
+    return isinstance(part, Text) and not part.text.strip()

@@ -11,7 +11,7 @@ from headgate.dialects.anthropic_messages.blocks import BlockRenderer
 from headgate.dialects.anthropic_messages.parse import NAME
 from headgate.dialects.anthropic_messages.schema import Open, closed
 from headgate.dialects.anthropic_messages.thinking import think
-from headgate.dialects.portable import portable
+from headgate.dialects.portable import asks_something, portable
 from headgate.dialects.residue import foreign, notes_of, rest_of
 
 DEFAULT_MAX_TOKENS = 4096
@@ -69,11 +69,12 @@ class RequestRenderer:
     def _messages(self, out: dict[str, Any]) -> None:
         blocks = BlockRenderer(self._quirks, own=self._own, lossy=self.lossy)
         turns, system = blocks.turns(self._request.messages)
-        if not turns and system:
+        if not turns and system and (last := blocks.system([system.pop()])) is not None:
             # This format wants a question: the last instruction is the nearest to one.
-            last = system.pop()
-            turns = [{"role": "user", "content": blocks.system([last])}]
+            turns = [{"role": "user", "content": last}]
             self.lossy.append("system_position")
+        if not self._own:
+            asks_something(turns)
         if (words := blocks.system(system)) is not None:
             out["system"] = words
         out["messages"] = turns

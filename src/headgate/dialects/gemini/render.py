@@ -12,7 +12,7 @@ from headgate.dialects.gemini.names import NAME, camel, get, respell, snake
 from headgate.dialects.gemini.parse import choice_of
 from headgate.dialects.gemini.schema import plain_schema
 from headgate.dialects.gemini.writer import FOREIGN_SIGNATURE, PartWriter
-from headgate.dialects.portable import portable
+from headgate.dialects.portable import asks_something, portable
 from headgate.dialects.residue import foreign, notes_of, rest_of
 
 _LOST = ("user", "metadata", "logit_bias", "parallel_tool_calls")
@@ -81,6 +81,8 @@ class RequestRenderer:
         if not turns and system and not self._own:
             turns.append({"role": "user", "parts": self._parts(system.pop())})  # the format insists on a turn
             self.lossy.append("system_position")
+        if not self._own:
+            asks_something(turns)
         out["contents"] = turns[0] if self._notes.get("single") and len(turns) == 1 else turns
         if system:
             out["systemInstruction"] = self._system(system)
