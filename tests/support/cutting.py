@@ -47,6 +47,7 @@ class Cutter:
                 if marked and b"COMMIT" in data and self.cut is not None:
                     after, self.cut = self.cut == "after", None
                     answers.cancel()
+                    await asyncio.wait([answers])  # two cannot read from the server at a time
                     if after:
                         ours.write(data)
                         await ours.drain()
