@@ -3,7 +3,9 @@ tells them, else estimated, marked as that, and never more than was reserved for
 
 from __future__ import annotations
 
+import io
 import json
+import wave
 from collections.abc import Iterator
 from typing import Any
 
@@ -111,9 +113,9 @@ def test_speech_is_paid_by_the_character_or_by_what_it_may_sound_like(stage):
         assert cost > 2 * len(said.encode()) * 12 * 1000
 
 
-def heard(stage: Stage, model: str, answer: Any, **fields: str) -> tuple[int | None, bool]:
+def heard(stage: Stage, model: str, answer: Any, sound: bytes = SOUND, **fields: str) -> tuple[int | None, bool]:
     stage.answer("/audio/transcriptions", answer)
-    status, _ = stage.raw("/v1/audio/transcriptions", form(SOUND, model=model, **fields), FORM)
+    status, _ = stage.raw("/v1/audio/transcriptions", form(sound, model=model, **fields), FORM)
     assert status == 200
     return booked(stage)
 
@@ -136,7 +138,22 @@ def test_how_long_it_was_where_nobody_says_is_at_most_what_its_bytes_can_hold(st
     fields = {"response_format": "srt"} if isinstance(answer, bytes) else {}
     cost, estimated = heard(stage, "hourly", answer, **fields)
     assert estimated
-    assert cost == pytest.approx(len(form(SOUND, model="hourly", **fields)) // 2 * 100, abs=2)
+    assert cost == pytest.approx(len(SOUND) // 2 * 100, abs=2)
+
+
+@pytest.mark.parametrize(("rate", "width"), [(16_000, 2), (44_100, 3)])
+def test_how_long_a_wav_file_is_stands_in_its_head(stage, rate, width):
+    written = io.BytesIO()
+    with wave.open(written, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(bytes(2 * width * rate * 3))
+    cost, estimated = heard(stage, "hourly", b"x", sound=written.getvalue(), response_format="text")
+    assert (cost, estimated) == (pytest.approx(3_000 * 100, rel=0.001), True)
+    for head in (b"RIFF", b"RIFF" + bytes(60), written.getvalue()[:22] + bytes(40)):  # half a head, and none
+        cost, _ = heard(stage, "hourly", b"x", sound=head, response_format="text")
+        assert cost == len(head) // 2 * 100
 
 
 def test_where_tokens_are_paid_for_how_long_it_was_is_not_all(stage):

@@ -24,17 +24,17 @@ def looks_like(body: bytes) -> bool:
     return body.startswith(b"--")
 
 
-def fields(body: bytes) -> tuple[dict[str, bytes], int]:
-    """Fields by name, and how many parts are files; these and large ones are left out. Raises InvalidRequest where it is no
-    complete form."""
+def fields(body: bytes) -> tuple[dict[str, bytes], list[memoryview]]:
+    """Fields by name, large ones left out, and the files. Raises InvalidRequest where it is no complete form."""
     found: dict[str, bytes] = {}
-    files = 0
+    files: list[memoryview] = []
     for name, start, end, is_file in _parts(body):
         if name in _ONCE and (name in found or is_file):
             what = f"the form's {name} is a file" if is_file else f"the form has two {name} fields"
             raise InvalidRequest(what, param=name)
-        files += is_file
-        if not is_file and end - start <= LONGEST_FIELD:
+        if is_file:
+            files.append(memoryview(body)[start:end])
+        elif end - start <= LONGEST_FIELD:
             found[name] = body[start:end]
     return found, files
 

@@ -97,7 +97,7 @@ class Opaque:
             options=raw.headgate,
             wanted=self._wanted(None),
         )
-        self._measure(peek, raw.input or None, len(body))
+        self._measure(peek, raw.input or None, memoryview(body))
         return peek
 
     def parse_request(
@@ -192,19 +192,19 @@ class Opaque:
             model=self._named(model or None),
             stream=streamed,
             n=_choices(fields.get("n")),
-            input_bound=input_bound(text, 1, files),
+            input_bound=input_bound(text, 1, len(files)),
             wanted=self._wanted(fields),
         )
-        self._measure(peek, None, len(body))
+        self._measure(peek, None, files[0] if len(files) == 1 else memoryview(body))
         return peek
 
     def _wanted(self, form: Mapping[str, bytes] | None) -> Wanted:
         """By the form's fields; None: the request is JSON."""
         return "json"
 
-    def _measure(self, peek: Peek, said: msgspec.Raw | None, size: int) -> None:
+    def _measure(self, peek: Peek, said: msgspec.Raw | None, content: memoryview) -> None:
         """Sets what is paid for beside tokens, and how many tokens one answer has at most where the client cannot say.
-        `said`: the JSON field `input`; `size`: the request's bytes."""
+        `said`: the JSON field `input`; `content`: the form's one file, else the whole body."""
 
     def _usage(self, raw: Mapping[str, Any]) -> Usage | None:
         """What a JSON answer tells of its usage."""

@@ -4,6 +4,7 @@ out)."""
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,10 @@ SPOKEN = 2
 which are 1,250 tokens, and hardly anybody speaks as slowly as 625 letters a minute."""
 SLOWEST = 2
 """Bytes per millisecond of sound, at least: speech in 16 kbit/s."""
+_WAV = struct.Struct("<4s4x8s4xHHI6xH")
+"""RIFF, WAVE and its first chunk: format, channels, samples a second, bits of a sample (RFC 2361; Microsoft's RIFF)."""
+_PCM = frozenset({1, 3, 0xFFFE})
+"""Whole numbers, floating-point ones, and either in the extensible form."""
 _LONGEST = 365 * 24 * 3600 * 1000
 
 
@@ -38,9 +43,9 @@ class OpenAiAudio(Opaque):
         asked = form.get("response_format", b"").strip()
         return "text" if asked and b"json" not in asked.lower() else "json"
 
-    def _measure(self, peek: Peek, said: msgspec.Raw | None, size: int) -> None:
+    def _measure(self, peek: Peek, said: msgspec.Raw | None, content: memoryview) -> None:
         if peek.wanted != "sound":
-            peek.media = Media(milliseconds=size // SLOWEST)
+            peek.media = Media(milliseconds=_longest(content))
             return
         text = _text(said)
         peek.media = Media(characters=len(text))
@@ -56,6 +61,15 @@ class OpenAiAudio(Opaque):
         if heard is None:
             return usage
         return msgspec.structs.replace(usage or Usage(), media=Media(milliseconds=heard))
+
+
+def _longest(sound: memoryview) -> int:
+    """Milliseconds at most: of PCM in a WAV file as its header says, by which whoever decodes it goes."""
+    if len(sound) >= _WAV.size:
+        riff, wave, kind, channels, rate, bits = _WAV.unpack_from(sound)
+        if (riff, wave) == (b"RIFF", b"WAVEfmt ") and kind in _PCM and (per_second := channels * rate * bits // 8):
+            return math.ceil(len(sound) * 1000 / per_second)
+    return len(sound) // SLOWEST
 
 
 def _text(said: msgspec.Raw | None) -> str:

@@ -25,7 +25,7 @@ class OpenAiImages(Opaque):
         "images_variations": "/images/variations",
     }
 
-    def _measure(self, peek: Peek, said: msgspec.Raw | None, size: int) -> None:
+    def _measure(self, peek: Peek, said: msgspec.Raw | None, content: memoryview) -> None:
         peek.media = Media(images=peek.n, image_output=PICTURE * peek.n)
         peek.max_tokens = PICTURE
 
