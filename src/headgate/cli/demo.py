@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json as stdlib_json
+import shlex
 import textwrap
 import urllib.error
 import urllib.request
@@ -23,7 +24,7 @@ from headgate.cli.output import bold, dim, fail, myself, say, show_json
 from headgate.cli.serve import Port
 
 app = typer.Typer(add_completion=False, invoke_without_command=True)
-STATE = "demo.json"
+STATE, DATA_DIR, PORT = "demo.json", Path(".headgate"), 4100
 # What the tour asks each phase, in order; a phase that is not built yet is passed over.
 TOUR = (
     ("1 single", "claude-4.7", "What is 17 * 23? Answer with the number."),
@@ -49,9 +50,9 @@ ROUTED = (
 def demo(
     context: typer.Context,
     host: str = "127.0.0.1",
-    port: Port = 4100,
+    port: Port = PORT,
     admin_port: Port = 4101,
-    data_dir: Annotated[Path, typer.Option(help="Everything the demo writes.")] = Path(".headgate"),
+    data_dir: Annotated[Path, typer.Option(help="Everything the demo writes.")] = DATA_DIR,
     config: Annotated[
         Path | None, typer.Option(help="Another configuration over the same simulated providers.")
     ] = None,
@@ -93,7 +94,7 @@ def demo(
             if config is None:
                 stops.append(partial(stop_at_trial, running.url, running.admin.url, running.admin.token))
             console = f"{running.admin.url}  (sign in with the admin token {running.admin.token})"
-            await asyncio.to_thread(_tour, running.url, console, names, demo_file, stops)
+            await asyncio.to_thread(_tour, running.url, console, names, demo_file, data_dir, stops)
 
     run_process(process, ready)
 
@@ -164,7 +165,7 @@ def break_model(
     if json:
         show_json({"model": model, "state": mode})
         return
-    say(f"{model} now fails ({mode}); mend it with: {myself()} demo mend {model}")
+    say(f"{model} now fails ({mode}); mend it with: {_again(context.obj)} mend {model}")
 
 
 @app.command()
@@ -191,7 +192,14 @@ def _control(data_dir: Path, model: str, command: dict) -> None:
         )
 
 
-def _tour(url: str, console: str, names: list[str], file: Path, stops: list[Callable[[], None]]) -> None:
+def _again(data_dir: Path) -> str:
+    """What to type to speak to the demo that runs on this data directory."""
+    return f"{myself()} demo" if data_dir == DATA_DIR else f"{myself()} demo --data-dir {shlex.quote(str(data_dir))}"
+
+
+def _tour(
+    url: str, console: str, names: list[str], file: Path, data_dir: Path, stops: list[Callable[[], None]]
+) -> None:
     """One prompt per phase: the answer, who made it, why, how long, what it cost; then the further stops."""
     say()
     lines: list[str] = []
@@ -221,8 +229,9 @@ def _tour(url: str, console: str, names: list[str], file: Path, stops: list[Call
     for number, line in enumerate(lines, 1):
         say(f"  {number}. {line}")
     say("\n  from a second terminal:")
-    say(f"  break a model:  {myself()} demo break claude-4.7\n  mend it:        {myself()} demo mend claude-4.7")
-    say(f"  talk to one:    {myself()} chat auto")
+    again, there = _again(data_dir), "" if url == f"http://127.0.0.1:{PORT}" else f" --url {url}"
+    say(f"  break a model:  {again} break claude-4.7\n  mend it:        {again} mend claude-4.7")
+    say(f"  talk to one:    {myself()} chat{there} auto")
     say(f"  any OpenAI client: base_url={url}/v1 · Anthropic: {url} · Google: {url}\n")
     say(f"  console:        {console}\n  Ctrl-C ends the demo.")
 
