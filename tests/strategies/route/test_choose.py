@@ -430,6 +430,28 @@ def test_the_last_word_counts_whichever_process_hears_it(how):
     assert believed(third) == believed(second)
 
 
+def test_of_words_that_went_to_and_fro_the_last_one_counts():
+    prior, one, two, three = Prior(0.5, ASSUMED), Learning(), Learning(), Learning()
+    alone = Learning()
+
+    def say(who: Learning, score: float) -> None:
+        for learning in (who, alone):
+            for number in range(20):
+                learning.told_late(f"tr_{number}", "math", "m", score, prior)
+        packs = [learning.pack() for learning in (one, two, three)]
+        for at, learning in enumerate((one, two, three)):
+            learning.hear(packs[:at] + packs[at + 1 :])
+        assert believed(one) == believed(two) == believed(three) == believed(alone)
+
+    for who, score in ((one, 1.0), (two, 0.0), (one, 0.6), (three, 0.9), (two, 0.1)):
+        say(who, score)
+    heir = Learning()
+    heir.adopt([one.pack(), three.pack()])
+    heir.hear([two.pack()])
+    one, three = heir, Learning()
+    say(heir, 1.0)
+
+
 def test_of_words_the_newest_are_kept():
     learning = Learning()
     for number in range(WORDS_KEPT + 5):

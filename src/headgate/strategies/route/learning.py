@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -70,6 +71,13 @@ class Open(msgspec.Struct):
     """What its neighbours hear; the neighbours hold the same dictionary."""
 
 
+class Word(NamedTuple):
+    """What was said of an answer, as the how-manieth word on it: the last one counts, wherever it was said."""
+
+    score: float
+    number: int
+
+
 class Pack(msgspec.Struct, frozen=True, array_like=True):
     """What a store keeps of a `Learning`. `near`: pressed vectors and the worth of prompts, the newest last. `words`:
     traces and what was said of them, a part of `beliefs`, the newest last."""
@@ -77,7 +85,7 @@ class Pack(msgspec.Struct, frozen=True, array_like=True):
     beliefs: Packed
     near: list[tuple[bytes, dict[str, float]]]
     conversations: list[tuple[str, Conversation]]
-    words: list[tuple[str, float]] = []
+    words: list[tuple[str, Word]] = []
 
 
 class Learning:
@@ -91,8 +99,8 @@ class Learning:
         self.neighbours = Neighbours()
         self._mine = Beliefs()
         self._near: deque[tuple[bytes, dict[str, float]]] = deque(maxlen=NEAR_KEPT)
-        self._words: OrderedDict[str, float] = OrderedDict()
-        self._heard: dict[str, float] = {}
+        self._words: OrderedDict[str, Word] = OrderedDict()
+        self._heard: dict[str, Word] = {}
         self.conversations: OrderedDict[str, Conversation] = OrderedDict()
         self._open: OrderedDict[str, Open] = OrderedDict()
 
@@ -165,7 +173,7 @@ class Learning:
             return
         model, prior, before = request.model, known[request.model], self._before(trace)
         if before is not None and model in request.worth:
-            request.worth[model] += score - before
+            request.worth[model] += score - before.score
         elif before is None and near and request.seen is not None:
             believed = self.beliefs.quality(request.task, model, prior).mean
             request.worth = {model: score - believed}
@@ -177,16 +185,16 @@ class Learning:
         """Of a request that another process served, or this one before its restart; a second word replaces the first."""
         self._word(trace, task, model, score, prior)
 
-    def _before(self, trace: str) -> float | None:
-        return self._words.get(trace, self._heard.get(trace))
+    def _before(self, trace: str) -> Word | None:
+        return _last(self._words.get(trace), self._heard.get(trace))
 
     def _word(self, trace: str, task: str, model: str, score: float, prior: Prior) -> None:
         before = self._before(trace)
         if before is None:
             self._score(task, model, score, prior)
         else:
-            self._revise(task, model, score - before)
-        self._words[trace] = score
+            self._revise(task, model, score - before.score)
+        self._words[trace] = Word(score, 1 if before is None else before.number + 1)
         self._words.move_to_end(trace)
         while len(self._words) > REQUESTS:
             self._words.popitem(last=False)
@@ -222,20 +230,26 @@ class Learning:
     def merged(self, packs: Sequence[bytes]) -> bytes:
         beliefs, near = Beliefs(), list[tuple[bytes, dict[str, float]]]()
         conversations: dict[str, Conversation] = {}
-        words: dict[str, float] = {}
+        words: dict[str, Word] = {}
         for pack in map(_unpacked, packs):
             beliefs.add(pack.beliefs)
             near += pack.near
             conversations.update(pack.conversations)
-            words.update(pack.words)
+            _add_words(words, pack.words)
         beliefs.add(self._mine.pack())
         conversations.update(self.conversations)
         newest = max((one.at for one in conversations.values()), default=0.0)
         kept = [(name, one) for name, one in conversations.items() if one.at > newest - KEPT_FOR]
         kept.sort(key=lambda row: row[1].at)
-        said = [*((trace, score) for trace, score in words.items() if trace not in self._words), *self._words.items()]
+        said = {trace: word for trace, word in words.items() if trace not in self._words} | self._words
+        _add_words(said, words.items())
         return msgspec.msgpack.encode(
-            Pack(beliefs.pack(), [*near, *self._near][-NEAR_KEPT:], kept[-CONVERSATIONS_KEPT:], said[-WORDS_KEPT:])
+            Pack(
+                beliefs.pack(),
+                [*near, *self._near][-NEAR_KEPT:],
+                kept[-CONVERSATIONS_KEPT:],
+                list(said.items())[-WORDS_KEPT:],
+            )
         )
 
     def adopt(self, packs: Sequence[bytes]) -> None:
@@ -244,10 +258,11 @@ class Learning:
             self.beliefs.add(pack.beliefs)
             for row in pack.near:
                 self._near.append(row)
-            for trace, score in reversed(pack.words):
+            for trace, word in reversed(pack.words):
                 if trace not in self._words:
-                    self._words[trace] = score
+                    self._words[trace] = word
                     self._words.move_to_end(trace, last=False)  # older than this process's own
+            _add_words(self._words, pack.words)
             self._hear(pack)
 
     def hear(self, packs: Sequence[bytes]) -> None:
@@ -256,7 +271,7 @@ class Learning:
         beliefs.add(self._mine.pack())
         for pack in found:
             beliefs.add(pack.beliefs)
-            self._heard.update(pack.words)
+            _add_words(self._heard, pack.words)
             self._hear(pack)
         for data, worth in self._near:
             self.neighbours.add_vector(unpressed(data), worth)
@@ -265,7 +280,7 @@ class Learning:
     def forget(self) -> None:
         self._mine = Beliefs()
         self._near.clear()
-        self._heard.update(self._words)
+        _add_words(self._heard, self._words.items())
         self._words.clear()
 
     def _hear(self, pack: Pack) -> None:
@@ -275,6 +290,16 @@ class Learning:
             mine = self.conversations.get(name)
             if mine is None or mine.at < one.at:
                 self.conversations[name] = one
+
+
+def _last(one: Word | None, other: Word | None) -> Word | None:
+    return max((word for word in (one, other) if word is not None), key=lambda word: word.number, default=None)
+
+
+def _add_words(words: dict[str, Word], more: Iterable[tuple[str, Word]]) -> None:
+    """Of two on the same answer the last one stays."""
+    for trace, word in more:
+        words[trace] = _last(words.get(trace), word) or word
 
 
 def _misfits(trace: Trace) -> list[str]:
