@@ -145,6 +145,7 @@ def test_the_command_installs_only_what_is_better_and_only_when_told(
         ('{"prompt": "x", "label": "poetry"}', "'poetry' is none of code"),
         ('{"prompt": " ", "label": "code"}', "the prompt is empty"),
         ("x", ":1:"),
+        ('{"prompt": "\udcff", "label": "code"}', "labels.jsonl:1:"),  # a byte that is no UTF-8
         ('{"prompt": "x", "label": "code"}', "too few"),
         (
             '{"prompt": "x", "label": null}',
@@ -156,7 +157,7 @@ def test_bad_labels_are_told_with_their_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, problem: str
 ):
     path = tmp_path / "labels.jsonl"
-    path.write_text(line, encoding="utf-8")
+    path.write_bytes(line.encode("utf-8", "surrogateescape"))
     assert problem in said(capsys, "--labels", str(path), code=2)
     with pytest.raises(ValueError, match=r"labels\.jsonl"):
         read_labelled(path)

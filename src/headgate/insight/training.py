@@ -88,13 +88,13 @@ def read_labelled(path: Path) -> list[Labelled]:
     """JSON lines; those with `"label": null` are left out. Raises ValueError with the line of what is wrong."""
     rows: list[Labelled] = []
     open_ = 0
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 row = msgspec.json.decode(line, type=_Line)
-            except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise ValueError(f"{path}:{number}: {error}") from error
             if row.label is None:
                 open_ += 1

@@ -364,6 +364,22 @@ def test_feedback_turns_a_choice_round_and_the_last_word_counts(stage):
     assert beliefs.answers("math", "strong") + beliefs.answers("math", "middle") == pytest.approx(8, abs=0.2)
 
 
+def test_a_word_on_what_is_not_over_is_told_so(stage):
+    stream = stage.client.chat.completions.with_raw_response.create(
+        model="auto", messages=[{"role": "user", "content": MATH}], stream=True
+    )
+    trace = stream.headers["x-headgate-trace"]
+    with stream.parse() as chunks:
+        next(iter(chunks))
+        for unknown in ("tr_nobodys", *([trace] if stage.gateway.house.trace(trace, None) is None else [])):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                stage.post("/v1/feedback", {"trace": unknown, "thumbs": "up"})
+            assert caught.value.code == 404
+            assert "of a request that is not over yet" in json.loads(caught.value.read())["error"]["message"]
+        list(chunks)
+    assert stage.post("/v1/feedback", {"trace": trace, "thumbs": "up"}) == {"status": "recorded"}
+
+
 def test_a_conversation_stays_with_its_model_while_the_task_does(stage):
     first = [{"role": "user", "content": "Compose a haiku about the first snow."}]
     assert stage.ask(first)["chosen"]["model"] == "strong"

@@ -66,7 +66,9 @@ async def feedback(plane: DataPlane, request: Request, responder: Responder, mat
         raise InvalidRequest("score must be between 0 and 1", param="score")
     found = await plane.house.find(given.trace, None if principal.admin else principal.key_id)
     if found is None:
-        raise NotFound("there is no such trace")
+        raise NotFound(
+            "there is no such trace: another key's, too old to be kept, or of a request that is not over yet"
+        )
     score = given.score if given.score is not None else float(given.thumbs == "up")
     await plane.house.keep_feedback(found[0], found[1], score, (given.comment or "")[:2000])
     await responder.reply(200, JSON, b'{"status":"recorded"}')
