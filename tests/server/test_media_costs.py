@@ -156,6 +156,16 @@ def test_how_long_a_wav_file_is_stands_in_its_head(stage, rate, width):
         assert cost == len(head) // 2 * 100
 
 
+def test_sound_that_comes_in_json_is_not_free(stage):
+    """Some providers take it so."""
+    stage.answer("/audio/transcriptions", {"text": "x"})
+    body = {"model": "hourly", "input_audio": {"data": "AAAA" * 5_000, "format": "mp3"}}
+    for more in ({}, {"input": ""}):
+        assert stage.ask("POST", "/v1/audio/transcriptions", body | more)[0] == 200
+        cost, estimated = booked(stage)
+        assert (cost, estimated) == (pytest.approx(20_000 // 2 * 100, rel=0.01), True)
+
+
 def test_where_tokens_are_paid_for_how_long_it_was_is_not_all(stage):
     """Nobody told any tokens: they are estimated, and those of sound cost what sound costs."""
     for answer, fields in (({"text": "x" * 80, "duration": 8.47}, {}), (b"x" * 80, {"response_format": "text"})):

@@ -44,12 +44,10 @@ class OpenAiAudio(Opaque):
         return "text" if asked and b"json" not in asked.lower() else "json"
 
     def _measure(self, peek: Peek, said: msgspec.Raw | None, content: memoryview) -> None:
-        if peek.wanted != "sound":
-            peek.media = Media(milliseconds=_longest(content))
-            return
+        """Whether there is something to be heard, in JSON too, or to be spoken: the model's price knows."""
         text = _text(said)
-        peek.media = Media(characters=len(text))
-        peek.max_tokens = SPOKEN * len(text.encode())
+        peek.media = Media(characters=len(text), milliseconds=_longest(content))
+        peek.max_tokens = SPOKEN * len(text.encode()) or None
 
     def _usage(self, raw: Mapping[str, Any]) -> Usage | None:
         """Tokens, or how long the sound was: `{"type": "duration", "seconds": 9}`, or verbose_json's `duration`, which some
