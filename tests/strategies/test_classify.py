@@ -129,6 +129,12 @@ def test_probabilities_sum_to_one_and_the_reasons_are_readable():
     assert task.label == "summary"
     assert sum(task.labels.values()) == pytest.approx(1, abs=1e-5)
     assert any("“summar…”" in signal for signal in task.signals)
+    for prompt in ("Analyze this financial report", "Solve x + 1 = 2", "Write a Python function that adds"):
+        found = classify(prompt)
+        assert any("“" in signal for signal in found.signals)
+        assert all("words like “" in signal for signal in found.signals if "“" in signal), (
+            "the example may not be in it"
+        )
     assert not any(notion in signal for signal in task.signals for notion in lexicon().notions), "codes are for us"
 
 

@@ -103,10 +103,11 @@ def notions_in(feature: str) -> frozenset[str]:
 
 @lru_cache(maxsize=REMEMBERED)
 def in_words(feature: str) -> str:
-    """A feature's name for people: `says ALGO` → `words like “array”`."""
+    """A feature's name for people: `says ALGO` → `words like “array”`, also beside others (`ALGO & one line`): the example
+    need not stand in the text."""
     examples = lexicon().examples
     spoken = _NOTION.sub(lambda found: f"“{examples[found[0]]}”" if found[0] in examples else found[0], feature)
-    return f"words like {spoken[5:]}" if spoken.startswith("says “") else spoken
+    return spoken.removeprefix("says ").replace("“", "words like “", 1) if "“" in spoken else spoken
 
 
 def notions_of(tokens: list[str]) -> list[str]:
