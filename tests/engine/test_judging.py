@@ -14,7 +14,7 @@ import pytest
 from headgate.config.errors import ConfigError
 from headgate.config.load import load_text
 from headgate.core.principal import Principal
-from headgate.core.records import RequestRecord
+from headgate.core.records import FeedbackRecord, RequestRecord
 from headgate.core.trace import Trace
 from headgate.engine.daily import Daily
 from headgate.engine.judging import Judging
@@ -136,6 +136,19 @@ def test_the_clients_own_word_stays(stage):
     stage.judge()
     assert trace.facts["feedback"]["score"] == 1
     assert stage.gateway.house.recent(1)[0][1].requested == "auto", "the judge was not even asked"
+
+
+def test_a_word_that_a_replica_was_told_stays_too(stage):
+    stage.say("1")
+    stage.ask()
+    trace, record = stage.served()
+    house = stage.gateway.house
+    house.archive = MemoryStore()
+    said = FeedbackRecord(trace=trace.id, at=record.at, score=1.0, key_id=record.key_id)
+    stage.loop.run(house.archive.put_feedback(said))
+    stage.judge()
+    assert stage.loop.run(house.archive.feedback(limit=9)) == [said]
+    assert stage.answers("deepseek-v4", "math") == 0
 
 
 def test_a_judge_that_speaks_in_tongues_or_fails_teaches_nothing(stage):

@@ -26,6 +26,9 @@ async def test_the_last_word_on_a_trace_counts_and_outlives_the_process(open_sto
     await store.put_feedback(said("tr_2", 1.0, at=NOON + 1))
     await store.put_feedback(said("tr_1", 0.9, task="code", model="claude", at=NOON + 2))
     assert [(f.trace, f.score) for f in await store.feedback(limit=9)] == [("tr_1", 0.9), ("tr_2", 1.0)]
+    assert not await store.put_feedback(said("tr_1", 0.0), replace=False)
+    assert await store.put_feedback(said("tr_3", 0.3, at=NOON - 1), replace=False)
+    assert [(f.trace, f.score) for f in await store.feedback(limit=9)] == [("tr_1", 0.9), ("tr_2", 1.0), ("tr_3", 0.3)]
     assert [f.trace for f in await store.feedback(limit=1)] == ["tr_1"]
     assert [f.trace for f in await store.feedback(limit=9, since=NOON + 2)] == ["tr_1"]
     await store.prune(NOON + DAY)  # nothing of that day is left

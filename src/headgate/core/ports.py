@@ -228,8 +228,9 @@ class Store(Protocol):
         ...
 
     # -- learning
-    async def put_feedback(self, record: FeedbackRecord) -> None:
-        """Replaces what was said of the same trace before."""
+    async def put_feedback(self, record: FeedbackRecord, *, replace: bool = True) -> bool:
+        """Replaces what was said of the same trace before; without `replace` it counts only where nothing was. Whether it
+        counts."""
         ...
 
     async def feedback(self, *, limit: int, since: float = 0.0) -> Sequence[FeedbackRecord]:

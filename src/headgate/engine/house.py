@@ -130,8 +130,9 @@ class House:
         self, trace: Trace, record: RequestRecord, score: float, comment: str, *, by: str | None = None
     ) -> None:
         """As `feedback`, and for other processes and later lives too. `by`: whose word it is, if not that of the request's
-        key; without it the word is a client's, and what was learned of it is in the store when this returns. Raises
-        StorageUnavailable: it may be said again."""
+        key: such a word never takes the place of another, also of one that a replica was told; without it the word is a
+        client's, and what was learned of it is in the store when this returns. Raises StorageUnavailable: it may be said
+        again."""
         keeper = self.keeper if by is None else None
         if keeper is not None:
             await keeper.ready()
@@ -145,7 +146,8 @@ class House:
                 model=record.model,
                 comment=comment if self._contents else "",
             )
-            await self.archive.put_feedback(said)
+            if not await self.archive.put_feedback(said, replace=by is None):
+                return
         self.feedback(trace, record, score, comment)
         if keeper is not None:
             await keeper.kept()

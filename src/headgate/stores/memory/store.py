@@ -264,8 +264,11 @@ class MemoryStore:
         return [found[group] for group in sorted(found)]
 
     # -- learning --------------------------------------------------------------------------------------------------------
-    async def put_feedback(self, record: FeedbackRecord) -> None:
+    async def put_feedback(self, record: FeedbackRecord, *, replace: bool = True) -> bool:
+        if not replace and record.trace in self._feedback:
+            return False
         self._feedback[record.trace] = record
+        return True
 
     async def feedback(self, *, limit: int, since: float = 0.0) -> Sequence[FeedbackRecord]:
         rows = [record for record in self._feedback.values() if record.at >= since]

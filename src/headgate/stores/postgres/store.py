@@ -223,13 +223,10 @@ class PostgresStore:
         return [(entry.intent, entry.outcome) for entry in entries]
 
     # -- learning ------------------------------------------------------------------------------------------------------
-    async def put_feedback(self, record: FeedbackRecord) -> None:
+    async def put_feedback(self, record: FeedbackRecord, *, replace: bool = True) -> bool:
         row = (books.clean(record.trace), record.at, record.score, msgspec.json.encode(record).decode())
-        sql = (
-            "INSERT INTO feedback VALUES ($1, $2, $3, $4) ON CONFLICT (trace)"
-            " DO UPDATE SET at = excluded.at, score = excluded.score, body = excluded.body"
-        )
-        await self._link.write(lambda c: c.execute(sql, *row))
+        sql = REPLACE_FEEDBACK if replace else FIRST_FEEDBACK
+        return await self._link.write(lambda c: c.fetchval(sql, *row)) is not None
 
     async def feedback(self, *, limit: int, since: float = 0.0) -> Sequence[FeedbackRecord]:
         sql = "SELECT body FROM feedback WHERE at >= $1 ORDER BY at DESC LIMIT $2"
@@ -274,3 +271,10 @@ async def _new_version(connection: Any, note: AuditRecord | None) -> None:
 async def _write_down(connection: Any, record: AuditRecord) -> None:
     body = msgspec.json.encode(record).decode()
     await connection.execute("INSERT INTO audits (at, body) VALUES ($1, $2)", record.at, body)
+
+
+REPLACE_FEEDBACK = (
+    "INSERT INTO feedback VALUES ($1, $2, $3, $4) ON CONFLICT (trace)"
+    " DO UPDATE SET at = excluded.at, score = excluded.score, body = excluded.body RETURNING trace"
+)
+FIRST_FEEDBACK = "INSERT INTO feedback VALUES ($1, $2, $3, $4) ON CONFLICT (trace) DO NOTHING RETURNING trace"

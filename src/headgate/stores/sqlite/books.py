@@ -219,9 +219,14 @@ def note_pruned(connection: sqlite3.Connection, before: float) -> None:
 
 
 # -- learning --------------------------------------------------------------------------------------------------------------
-def put_feedback(connection: sqlite3.Connection, record: FeedbackRecord) -> None:
+def put_feedback(connection: sqlite3.Connection, record: FeedbackRecord, *, replace: bool) -> bool:
     row = (record.trace, record.at, record.score, msgspec.json.encode(record).decode())
-    connection.execute("INSERT OR REPLACE INTO feedback (trace, at, score, body) VALUES (?, ?, ?, ?)", row)
+    done = connection.execute(REPLACE_FEEDBACK if replace else FIRST_FEEDBACK, row)
+    return done.rowcount > 0
+
+
+REPLACE_FEEDBACK = "INSERT OR REPLACE INTO feedback (trace, at, score, body) VALUES (?, ?, ?, ?)"
+FIRST_FEEDBACK = "INSERT OR IGNORE INTO feedback (trace, at, score, body) VALUES (?, ?, ?, ?)"
 
 
 def swap_learned(connection: sqlite3.Connection, row: LearnedRow, over: Sequence[str]) -> bool:

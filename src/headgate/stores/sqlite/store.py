@@ -196,8 +196,8 @@ class SqliteStore(SqliteReader):
 
         await self._writer.do(write)
 
-    async def put_feedback(self, record: FeedbackRecord) -> None:
-        await self._writer.do(lambda c: books.put_feedback(c, record))
+    async def put_feedback(self, record: FeedbackRecord, *, replace: bool = True) -> bool:
+        return await self._writer.do(lambda c: books.put_feedback(c, record, replace=replace))
 
     async def learned(self, *, settled: bool = False) -> Sequence[LearnedRow]:
         return await (self._writer.do(queries.learned) if settled else super().learned())
