@@ -193,3 +193,20 @@ def test_the_reason_and_the_task_show_one_figure():
     for thousandths in range(3000, 10_000, 7):
         task = Task("math", thousandths / 10_000, {}, ["digits"])
         assert because(task, None) == f"math ({shown(task)['confidence']:.2f}): digits"
+
+
+def test_a_compiled_route_has_read_what_it_needs_before_its_first_request():
+    """Reading model and lexicon takes tens of milliseconds, during which nobody else would be answered either."""
+    script = """
+from headgate.config.load import load_text
+from headgate.engine.compile import Compiler
+from headgate.strategies.route.learned import classify, model
+from headgate.strategies.route.lexicon import lexicon
+text = "models: {a: {provider: openai}, auto: {route: {otherwise: a, tasks: {code: a}}}}\\nproviders: {openai: {}}"
+env = {"OPENAI_API_KEY": "x"}
+Compiler(env).compile(load_text(text, "f.yaml", env).config)
+read = model.cache_info().misses, lexicon.cache_info().misses
+classify("Analyze this financial report")
+assert read == (model.cache_info().misses, lexicon.cache_info().misses) == (1, 1), read
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, env=os.environ)

@@ -34,7 +34,7 @@ from headgate.strategies.fallback import Fallback, Target
 from headgate.strategies.route import Hours, Learning, Route, Rule, Settings
 from headgate.strategies.route.asking import Asking
 from headgate.strategies.route.choose import Weights
-from headgate.strategies.route.classify import Classifier
+from headgate.strategies.route.classify import Asked, Classifier
 from headgate.strategies.route.embedder import load_embedder
 from headgate.strategies.route.keyword import Keyword
 from headgate.strategies.route.learned import Learned
@@ -77,9 +77,14 @@ def nano(amount: Any) -> int | None:
     return None if amount is None else per_mtok(amount)  # US$ -> nano-US$: the same factor
 
 
+FIRST = Asked(("Which task is this?",))
+"""Asked of every classifier as it is made, so that no request waits until model and lexicon are read."""
+
+
 def _route(name: str, section: RouteSection, memory: Memory) -> Strategy:
     keyword = section.classifier == "keyword"
     classifier: Classifier = Keyword(section.keywords) if keyword else _learned(name, section)
+    classifier.classify(FIRST)
     if section.classifier == "model" and section.model is not None:
         classifier = Asking(section.model, classifier, deadline=section.deadline)
     judge = section.learn.judge
