@@ -6,6 +6,7 @@ import pytest
 
 from headgate import Agent, Cascade, ConfigError, Ensemble, Fallback, Gateway, HeadgateError, Route
 from headgate.config.load import load_text
+from headgate.core.errors import InvalidRequest
 from headgate.core.events import Finished, TextDelta
 from headgate.engine.zero import config_from_environment
 from headgate.simulator.app import Simulator
@@ -53,6 +54,12 @@ async def test_errors_are_the_typed_ones(gateway):
     async with Gateway.from_environment({}) as empty:
         with pytest.raises(HeadgateError, match="set a provider key"):
             await empty.chat(model="reliable", messages=ASK)
+
+
+@pytest.mark.parametrize("content", ["\ud800 alone", object(), [{"type": "text", "text": {1j}}]])
+async def test_what_is_no_json_is_told_before_anything_is_asked(gateway, content):
+    with pytest.raises(InvalidRequest, match="cannot be written as JSON"):
+        await gateway.chat(model="auto", messages=[{"role": "user", "content": content}])
 
 
 async def test_no_canary_key_leaves_by_any_way(gateway):

@@ -15,7 +15,7 @@ from headgate.config.load import check_references, load_file
 from headgate.config.model import Config
 from headgate.core.answer import Answer as WireAnswer
 from headgate.core.chat import ToolCall, text_of
-from headgate.core.errors import HeadgateError
+from headgate.core.errors import HeadgateError, InvalidRequest
 from headgate.core.events import ChatAnswer, Event
 from headgate.core.ids import new_id
 from headgate.core.ports import Governor, Ledger
@@ -142,7 +142,10 @@ class Gateway:
     async def _open(self, request: dict[str, Any]) -> Exchange:
         from headgate.providers.registry import dialect_of
 
-        body = msgspec.json.encode(request)
+        try:
+            body = msgspec.json.encode(request)
+        except (UnicodeEncodeError, TypeError, msgspec.MsgspecError) as error:
+            raise InvalidRequest(f"the request cannot be written as JSON: {error}") from error
         inbound = Inbound(
             door="library", dialect=dialect_of("openai_chat"), body=body, headers={}, request_id=new_id("req")
         )
