@@ -361,6 +361,20 @@ def test_feedback_measures_the_verifier(stage):
         urllib.request.urlopen(urllib.request.Request(f"{stage.url}/v1/feedback", data=body), timeout=10).close()
     assert stage.accuracy("plain").total == pytest.approx(3, abs=0.1)
     assert stage.accuracy("plain").value == pytest.approx(1 / 3, abs=0.01)
+    for score in (0, 1, 1):  # on the last answer again: the last word counts, and once
+        body = json.dumps({"trace": details["trace"], "score": score}).encode()
+        urllib.request.urlopen(urllib.request.Request(f"{stage.url}/v1/feedback", data=body), timeout=10).close()
+    assert stage.accuracy("plain").total == pytest.approx(3, abs=0.1)
+    assert stage.accuracy("plain").value == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_words_on_an_answer_of_an_earlier_life_count_once_however_often_they_are_said():
+    """Each of them comes with a trace that was read from the store anew."""
+    accuracy = Accuracy()
+    for _ in range(30):
+        accuracy.tell("tr_1", False)
+    assert accuracy.total == 1.0
+    assert not accuracy.is_under(0.8, 20)
 
 
 def test_a_strong_answer_equal_to_the_rejected_one_counts_against_the_verifier(stage):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import msgspec
 
 DECAY = 0.995
 """Weight of each verdict after one more: half a voice after about 140."""
+TOLD = 4000
+"""Requests whose verdict's truth somebody told, that are remembered for another word."""
 PROBES = 20
 """While switched off, one request in so many still goes the cheap way, so that a better verifier is noticed."""
 
@@ -21,6 +24,20 @@ class Accuracy:
         self.right = 0.0
         self.total = 0.0
         self._mine = (0.0, 0.0)
+        self._told: OrderedDict[str, bool] = OrderedDict()
+
+    def tell(self, trace: str, right: bool) -> None:
+        """Somebody's word on the verdict of a request: the last one counts, however often it is said."""
+        before = self._told.get(trace)
+        if before is None:
+            self.note(right)
+        else:
+            self.right += right - before
+            self._mine = (self._mine[0] + right - before, self._mine[1])
+        self._told[trace] = right
+        self._told.move_to_end(trace)
+        if len(self._told) > TOLD:
+            self._told.popitem(last=False)
 
     def note(self, right: bool) -> None:
         self.right = self.right * DECAY + right

@@ -278,9 +278,8 @@ class Cascade:
         if found.get("entry") != self.name:
             return
         accepted = next((row for row in found.get("tries", ()) if row["accepted"]), None)
-        if accepted is not None and not found.get("told"):
-            found["told"] = True
-            self.accuracy.note(score >= GOOD)
+        if accepted is not None:
+            self.accuracy.tell(trace.id, score >= GOOD)
 
 
 def _form(answer: ChatAnswer) -> str | None:
