@@ -9,10 +9,9 @@ from headgate.core.strategy import ModelInfo
 
 def unfit(request: Request, model: ModelInfo) -> HeadgateError | None:
     """The error that says why not; None where it may be tried. Unknown features or windows filter nothing."""
-    if model.features:
-        missing = sorted(request.peek.needs - model.features)
-        if missing:
-            return UnsupportedFeature(f"{model.name} does not support {', '.join(missing)}", code="unsupported_feature")
+    if model.features and not request.peek.needs <= model.features:
+        missing = ", ".join(sorted(request.peek.needs - model.features))
+        return UnsupportedFeature(f"{model.name} does not support {missing}", code="unsupported_feature")
     if model.max_context is not None and request.peek.input_bound > 4 * model.max_context:
         # The bound is generous (bytes / 3): only where even a quarter of it cannot fit is it certain.
         return fault(

@@ -141,9 +141,8 @@ def test_hints_only_compare_models_with_each_other():
 def test_cost_and_latency_are_learned_relative_to_what_was_predicted():
     beliefs = Beliefs()
     for _ in range(50):
-        beliefs.cost("code", "long", 100, 300)
-        beliefs.cost("code", "short", 100, 50)
-        beliefs.latency("code", "long", 2.0)
+        beliefs.answered("code", "long", predicted=100, cost=300, seconds=2.0)
+        beliefs.answered("code", "short", predicted=100, cost=50)
     assert beliefs.cost_factor("code", "long") > 2.0 > 1.0 > beliefs.cost_factor("code", "short")
     assert beliefs.cost_factor("code", "new") > 1.0  # as the route's others, not as if it cost what was predicted
     assert beliefs.seconds("code", "long", None) == pytest.approx(2.0, rel=0.1)

@@ -145,19 +145,19 @@ class Beliefs:
             cell.score += change
             cell.excess += change
 
-    def cost(self, task: str, model: str, predicted: int, actual: int) -> None:
-        if predicted > 0 and actual > 0:
-            ratio = math.log(actual / predicted)
-            for cell in (self._route, *self._both(task, model)):
-                cell.costs += 1.0
-                cell.cost += ratio
-
-    def latency(self, task: str, model: str, seconds: float) -> None:
+    def answered(self, task: str, model: str, *, predicted: int = 0, cost: int = 0, seconds: float = 0.0) -> None:
+        """What an answer took: nano-US$ beside what was predicted, seconds to its first content; 0 where not known."""
+        cell, whole = self._both(task, model)
+        if predicted > 0 and cost > 0:
+            ratio = math.log(cost / predicted)
+            for one in (self._route, cell, whole):
+                one.costs += 1.0
+                one.cost += ratio
         if seconds > 0:
             length = math.log(seconds)
-            for cell in self._both(task, model):
-                cell.latencies += 1.0
-                cell.latency += length
+            for one in (cell, whole):
+                one.latencies += 1.0
+                one.latency += length
 
     def hint(self, task: str, model: str, *, bad: bool) -> None:
         """An implicit sign. Most answers get none, so only the difference to the route's average says anything."""
@@ -202,7 +202,10 @@ class Beliefs:
     def cost_factor(self, task: str, model: str) -> float:
         """What to multiply a predicted cost by."""
         usual = self._route.cost / (self._route.costs + LOCAL)  # else the models that were used would look cheap
-        return math.exp(self._shrunk(task, model, "costs", "cost", usual))
+        for cell in (self._models.get(model), self._cells.get((task, model))):
+            if cell is not None:
+                usual = (usual * LOCAL + cell.cost) / (LOCAL + cell.costs)
+        return math.exp(usual)
 
     def seconds(self, task: str, model: str, live: float | None) -> float | None:
         """Expected time to first content; None where nothing is known."""
@@ -211,7 +214,10 @@ class Beliefs:
             return None
         assert live is not None or whole is not None
         base = math.log(live) if live else whole.latency / whole.latencies  # type: ignore[union-attr]
-        return math.exp(self._shrunk(task, model, "latencies", "latency", base))
+        for cell in (whole, self._cells.get((task, model))):
+            if cell is not None:
+                base = (base * LOCAL + cell.latency) / (LOCAL + cell.latencies)
+        return math.exp(base)
 
     def answers(self, task: str, model: str) -> float:
         cell = self._cells.get((task, model))
@@ -220,12 +226,6 @@ class Beliefs:
     def table(self) -> Mapping[tuple[str, str], float]:
         """(task, model) → answers whose worth is known."""
         return {key: cell.answers for key, cell in self._cells.items() if cell.answers}
-
-    def _shrunk(self, task: str, model: str, count: str, total: str, base: float) -> float:
-        for cell in (self._models.get(model), self._cells.get((task, model))):
-            if cell is not None:
-                base = (base * LOCAL + getattr(cell, total)) / (LOCAL + getattr(cell, count))
-        return base
 
     def _both(self, task: str, model: str) -> tuple[_Cell, _Cell]:
         cell, whole = self._cells.get((task, model)), self._models.get(model)

@@ -150,10 +150,11 @@ class Learning:
             return
         request.model = record.model
         if served.outcome == "ok":
-            if served.cost is not None:
-                self._cost(request.task, record.model, request.predicted.get(record.model, 0), served.cost)
-            if served.ttft_ms is not None:
-                self._latency(request.task, record.model, served.ttft_ms / 1000)
+            predicted, cost = request.predicted.get(record.model, 0), served.cost or 0
+            for beliefs in (self.beliefs, self._mine):
+                beliefs.answered(
+                    request.task, record.model, predicted=predicted, cost=cost, seconds=(served.ttft_ms or 0.0) / 1000
+                )
         if implicit and record.error in (None, "client_left"):
             self._hint(request.task, record.model, bad=record.error == "client_left")
         if record.error is None:
@@ -210,14 +211,6 @@ class Learning:
     def _revise(self, task: str, model: str, change: float) -> None:
         for beliefs in (self.beliefs, self._mine):
             beliefs.revise(task, model, change)
-
-    def _cost(self, task: str, model: str, predicted: int, actual: int) -> None:
-        for beliefs in (self.beliefs, self._mine):
-            beliefs.cost(task, model, predicted, actual)
-
-    def _latency(self, task: str, model: str, seconds: float) -> None:
-        for beliefs in (self.beliefs, self._mine):
-            beliefs.latency(task, model, seconds)
 
     def _hint(self, task: str, model: str, *, bad: bool) -> None:
         for beliefs in (self.beliefs, self._mine):
