@@ -109,8 +109,9 @@ def upper_bound(input_tokens: int, output_tokens: int, price: Price, media: Medi
     """The most that a call of these sizes can cost, in nano-US$, rounded up."""
     if price.long is not None and price.long_context_from is not None and input_tokens > price.long_context_from:
         price = price.long
-    dearest_in = max(price.input, price.cache_write or 0, price.cache_write_1h or 0, price.audio_input or 0)
-    dearest_in = max(dearest_in, price.image_input or 0)
+    dearest_in = max(
+        price.input, price.cache_write or 0, price.cache_write_1h or 0, price.audio_input or 0, price.image_input or 0
+    )
     dearest_out = max(price.output, price.reasoning or 0, price.audio_output or 0, price.image_output or 0)
     beside = 0 if media is None else _beside_tokens(media, price)
     return price.request - (-(input_tokens * dearest_in + output_tokens * dearest_out + beside) // MTOK)

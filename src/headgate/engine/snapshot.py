@@ -208,9 +208,15 @@ def info_of(model: Model) -> ModelInfo:
     """A model as strategies may see it, with its live state."""
     deployments = model.deployments
     first = deployments[0] if deployments else None
-    waits = [deployment.vitals.health.ready_in() for deployment in deployments]
-    health = waits.count(0.0) / len(waits) if waits else 0.0
-    latencies = [seconds for deployment in deployments if (seconds := deployment.vitals.latency) is not None]
+    if first is not None and len(deployments) == 1:  # nearly all, with every request
+        recovers_in, latency = first.vitals.health.ready_in(), first.vitals.latency
+        health = 0.0 if recovers_in else 1.0
+    else:
+        waits = [deployment.vitals.health.ready_in() for deployment in deployments]
+        health = waits.count(0.0) / len(waits) if waits else 0.0
+        recovers_in = min(waits, default=0.0)
+        latencies = [seconds for deployment in deployments if (seconds := deployment.vitals.latency) is not None]
+        latency = min(latencies, default=None)
     return ModelInfo(
         name=model.name,
         provider=first.provider if first else "",
@@ -224,9 +230,9 @@ def info_of(model: Model) -> ModelInfo:
         usable=model.missing is None,
         reason=model.missing or (_why_cooling(deployments) if health == 0.0 else ""),
         health=health,
-        recovers_in=min(waits, default=0.0),
+        recovers_in=recovers_in,
         strength=model.strength,
-        latency=min(latencies, default=None),
+        latency=latency,
     )
 
 

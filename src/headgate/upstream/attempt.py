@@ -88,7 +88,7 @@ async def attempt(
     while True:
         envelope.check_time(life.clock.monotonic())
         deployment = await _next(life, model, request, envelope, policy, left, last)
-        if (late := _too_late_for(life, model, deployment, request, envelope)) is not None:
+        if life.trace.attempts and (late := _too_late_for(life, model, deployment, request, envelope)) is not None:
             last = last or late
             left.add(deployment.key)
             continue
@@ -133,8 +133,7 @@ def _too_late_for(
     """After a request's first attempt none starts that half of the deployment's last ones would not have had time for:
     another deployment may be quicker. (The first always does: one that has become faster must be able to show it.)"""
     usual = deployment.vitals.percentile(0.5, stream=request.stream) if life.trace.calls else None
-    left = envelope.remaining(life.clock.monotonic())
-    if usual is None or left >= usual:
+    if usual is None or (left := envelope.remaining(life.clock.monotonic())) >= usual:
         return None
     life.trace.decide("skip", deployment.name, because=f"{left:.2f} s are left, it usually takes {usual:.2f} s")
     return fault("timeout", f"{model.name} usually takes longer than what is left of the time", sent=False)
