@@ -133,7 +133,8 @@ def _too_late_for(
     """After a request's first attempt none starts that half of the deployment's last ones would not have had time for:
     another deployment may be quicker. (The first always does: one that has become faster must be able to show it.)"""
     usual = deployment.vitals.percentile(0.5, stream=request.stream) if life.trace.calls else None
-    if usual is None or (left := envelope.remaining(life.clock.monotonic())) >= usual:
+    left = envelope.remaining(life.clock.monotonic())
+    if usual is None or left >= usual:
         return None
     life.trace.decide("skip", deployment.name, because=f"{left:.2f} s are left, it usually takes {usual:.2f} s")
     return fault("timeout", f"{model.name} usually takes longer than what is left of the time", sent=False)
