@@ -62,7 +62,7 @@ PARTS = {
     # model → what the object has beside what all have, and what each part says of itself
     "gpt-5.5": {},
     "auto": {"task": {"label", "confidence", "labels", "signals"}},
-    "careful": {"ensemble": {"mode", "winner", "scores", "members"}},  # `agreement` is a vote's
+    "careful": {"ensemble": {"mode", "winner", "scores", "members"}},  # `agreement`: of short answers
     "agent": {"agent": {"run", "plan", "steps", "final_answer"}},
 }
 

@@ -35,6 +35,7 @@ models:
   chain: {fallback: [a, b]}
   after: {fallback: [plain, d]}
   around: {fallback: {order: [plain, d], move_on: [content_policy]}}
+  hung: {ensemble: {members: [{model: a, weight: 3, role: incumbent}, {model: b, weight: 4}, {model: c, weight: 3}]}}
   capped: {ensemble: {members: {a: 0.4, b: 0.35, c: 0.25}, judge: j, budget: {max_cost: 0.01}}}
 """
 HANG = [s.Hang()]
@@ -270,6 +271,45 @@ def test_a_vote_overrules_the_incumbent_only_with_enough_weight(model, said, win
         heard = await it.ask(model, **NUMBER)
         assert heard.details["ensemble"]["winner"] == winner, heard.details["ensemble"]["rule"]
         assert heard.headers["x-headgate-model"] == winner
+
+    virtually(main)
+
+
+@pytest.mark.parametrize(
+    ("model", "said", "judged", "winner", "agreement"),
+    [
+        ("plain", ("391", "390", "390"), "7", "a", 0.4),
+        ("plain", ("391", "The answer is 391.", "390"), "7", "a", 0.75),
+        ("judged", ("391", "391", "390"), "10", "c", 0.25),
+        ("dueled", ("390", "391", "391"), "10", "b", 0.6),
+        ("judged", ("391", "391", "It depends.\n\nMuch is to be said."), "10", "c", None),
+        ("plain", ("It depends.\n\nMuch is to be said.", "391", "391"), "7", "a", None),
+    ],
+)
+def test_agreement_is_the_weight_of_those_who_say_what_the_winner_says(model, said, judged, winner, agreement):
+    """Whatever chose it; not there where what it says cannot be compared. The judge prefers whatever the winner says."""
+    preferred = said["abc".index(winner)].partition("\n")[0]
+
+    def judge(call: Any) -> s.Script:
+        prompt = json.loads(call.body)["messages"][-1]["content"]
+        if model == "dueled":
+            return answer("A" if prompt.index(preferred) < prompt.index("Candidate B:") else "B")
+        return answer(judged if preferred in prompt else "3")
+
+    async def main() -> None:
+        it = gateway(**{name: answer(text) for name, text in zip("abc", said, strict=True)}, j=judge)
+        found = (await it.ask(model, **NUMBER)).details["ensemble"]
+        assert found["winner"] == winner, found["rule"]
+        assert found.get("agreement") == agreement
+
+    virtually(main)
+
+
+def test_agreement_on_a_call_is_on_the_one_that_is_returned():
+    async def main() -> None:
+        it = gateway(a=tool_call('"Rome"'), b=tool_call('"Oslo"'), c=tool_call('"Bern"'))
+        found = (await it.ask("hung", tools=[WEATHER])).details["ensemble"]
+        assert (found["winner"], found["agreement"]) == ("a", 0.3)
 
     virtually(main)
 

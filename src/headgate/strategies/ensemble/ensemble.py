@@ -21,7 +21,7 @@ from headgate.strategies.ensemble.canonical import as_json, canonical
 from headgate.strategies.ensemble.fuse import fuse
 from headgate.strategies.ensemble.judge import Judge
 from headgate.strategies.ensemble.panel import Member, Panel, incumbent_of, seat
-from headgate.strategies.ensemble.vote import DEFENDED, OVERRULE, agree, call_key, elect, elect_object
+from headgate.strategies.ensemble.vote import DEFENDED, OVERRULE, agree, call_key, elect, elect_object, share_of
 from headgate.strategies.failed import all_failed, all_refused
 from headgate.strategies.schema import breaks_schema
 
@@ -242,18 +242,20 @@ class Ensemble:
             return valid[0], "the only valid answer", 1.0
         if self.mode == "vote" and (found := self._vote(request, valid)) is not None:
             return found
-        winner, share, _ = agree(valid, lambda c: canonical(c.text))
-        share = None if winner is None else share
+        winner, rule = await self._judged(request, run, valid)
+        return winner, rule, share_of(winner, valid, lambda c: canonical(c.text))
+
+    async def _judged(self, request: Request, run: Run, valid: list[Candidate]) -> tuple[Candidate, str]:
         incumbent = next((c for c in valid if c.incumbent), max(valid, key=lambda c: c.weight))
         if self.judge is None:
-            return incumbent, "no judge: the highest weight", share
+            return incumbent, "no judge: the highest weight"
         await run.progress("judging")
         if self.pairwise:
-            return *await self._duels(self.judge, request, run, valid, incumbent), share
+            return await self._duels(self.judge, request, run, valid, incumbent)
         if not await self.judge.score(request, run, valid):
-            return incumbent, "the judge failed: weights stand in", share
+            return incumbent, "the judge failed: weights stand in"
         best = max(valid, key=lambda c: (-1.0 if c.score is None else c.score, c is incumbent, c.weight))
-        return best, f"highest score, {best.score:.2f}", share
+        return best, f"highest score, {best.score:.2f}"
 
     def _vote(self, request: Request, valid: list[Candidate]) -> Choice | None:
         merged = elect_object(valid, overrule=self.overrule)
@@ -312,7 +314,7 @@ def _call(valid: list[Candidate]) -> Choice:
     assert winner is not None
     own = next((c for c in valid if c.incumbent and c.calls), None)
     if share <= 0.5 and own is not None and len(weights) > 1:
-        return own, "no majority for one call: the incumbent's", share
+        return own, "no majority for one call: the incumbent's", share_of(own, valid, call_key)
     return winner, "the call that most weight agrees on", share
 
 

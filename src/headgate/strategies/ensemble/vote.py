@@ -50,6 +50,13 @@ def agree(candidates: Sequence[Candidate], key: Key) -> tuple[Candidate | None, 
     return first[best], weights[best] / sum(c.weight for c in candidates), dict(weights)
 
 
+def share_of(winner: Candidate, candidates: Sequence[Candidate], key: Key) -> float | None:
+    """Of all weight, those who say what the winner says; None where that has no key."""
+    if (own := key(winner)) is None:
+        return None
+    return sum(c.weight for c in candidates if key(c) == own) / sum(c.weight for c in candidates)
+
+
 class Vote(msgspec.Struct):
     """`share`: of all weight, for the winner. `against`: weight of the strongest other answer over that of the winner's
     where the incumbent was kept against it."""
