@@ -154,6 +154,54 @@ def test_every_kind_of_check_holds_a_result_back(check: dict[str, Any], bad: str
     virtually(main)
 
 
+def test_a_second_plan_keeps_what_the_first_one_has_reached():
+    """What passed is not done again, and the new steps may refer to it; what failed was tried twice."""
+
+    async def main() -> None:
+        first = [{"name": "dig", "model": "hand", "query": "Dig"},
+                 {"name": "fill", "model": "other", "query": "Fill $dig", "check": {"contains": "water"}}]  # fmt: skip
+        second = [{"name": "pour", "model": "hand", "query": "Pour into $dig"}]
+        it, plans = gateway(first, hand=(answer("a ditch"), answer("water")), other=answer("sand")), list[Any]()
+
+        def boss(call: Any) -> Any:
+            if b"You are a planner" in call.body:
+                plans.append(call.body)
+                return answer(json.dumps({"steps": second if len(plans) > 1 else first}))
+            return answer("Written.")
+
+        it.fake.on("boss", boss)
+        heard = await it.ask("agent")
+        found = {name: (step["status"], step["result"]) for name, step in by_id(heard).items()}
+        assert found == {"dig": ("passed", "a ditch"), "fill": ("replaced", "sand"), "pour": ("passed", "water")}
+        assert [message["content"] for [message] in prompts(it, "hand")] == ["Dig", "Pour into a ditch"]
+        assert len(it.fake.calls_of("other")) == 2
+        assert len(plans) == 2
+        assert heard.text == "Written."
+
+    virtually(main)
+
+
+def test_there_is_one_second_plan_and_then_an_answer_that_says_what_is_missing():
+    async def main() -> None:
+        steps = [{"name": f"try{n}", "model": "hand", "query": "Go", "check": {"contains": "yes"}} for n in range(4)]
+        it, plans = gateway([], hand=answer("no")), list[Any]()
+
+        def boss(call: Any) -> Any:
+            if b"You are a planner" in call.body:
+                plans.append(call.body)
+                return answer(json.dumps({"steps": [steps[len(plans) - 1]]}))
+            return answer("Written.")
+
+        it.fake.on("boss", boss)
+        heard = await it.ask("agent")
+        assert len(plans) == 2
+        assert len(it.fake.calls_of("hand")) == 4  # each step, and its one retry
+        assert heard.details["agent"]["missing"] == ["try1: contains"]
+        assert "ncomplete" in heard.text
+
+    virtually(main)
+
+
 ONE = [{"name": "one", "model": "hand", "query": "Go", "check": {"contains": "yes"}}]
 FIVE = [{"name": f"s{n}", "model": "hand", "query": "Go", "needs": [f"s{n - 1}"] if n else []} for n in range(5)]
 

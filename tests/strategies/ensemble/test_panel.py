@@ -336,7 +336,7 @@ def test_json_is_voted_by_leaf_and_its_reasoning_stays_with_its_answer():
     virtually(main)
 
 
-def test_ties_of_scores_keep_the_incumbent_and_one_that_the_judge_could_not_read_cannot_win():
+def test_ties_of_scores_keep_the_incumbent_and_the_judge_s_calls_are_told_and_paid_for():
     async def main() -> None:
         it = gateway(a=answer("One."), b=answer("Two."), c=answer("Three."), j=answer("7"))
         heard = await it.ask("judged")
@@ -348,6 +348,90 @@ def test_ties_of_scores_keep_the_incumbent_and_one_that_the_judge_could_not_read
             "cost_usd": "0.000045",
         }
         assert {m["cost_usd"] for m in members(heard).values()} == {"0.000015"}
+
+    virtually(main)
+
+
+@pytest.mark.parametrize(
+    ("replies", "winner", "score"),
+    [
+        ({"One.": "4", "Two.": "Certainly! I would say nine.", "Three.": "3"}, "b", 0.5),  # 0.5 is more than 0.4
+        ({"One.": "6", "Two.": "Certainly! I would say nine.", "Three.": "3"}, "a", 0.5),
+        ({"One.": "5", "Two.": "", "Three.": "3"}, "a", 0.5),  # a tie, which the incumbent keeps
+    ],
+)
+def test_a_reply_of_the_judge_that_cannot_be_read_counts_half_and_is_marked(replies, winner, score):
+    def judge(call: Any) -> s.Script:
+        prompt = json.loads(call.body)["messages"][-1]["content"]
+        return answer(next(reply for said, reply in replies.items() if said in prompt))
+
+    async def main() -> None:
+        it = gateway(a=answer("One."), b=answer("Two."), c=answer("Three."), j=judge)
+        heard = await it.ask("judged")
+        found = members(heard)
+        assert heard.details["ensemble"]["winner"] == winner
+        assert (found["b"]["score"], found["b"]["judge_unreadable"]) == (score, True)
+        assert "judge_unreadable" not in found["a"].keys() | found["c"].keys()
+
+    virtually(main)
+
+
+@pytest.mark.parametrize(
+    ("replies", "verdict", "unreadable", "winner"),
+    [
+        (("T", "T"), "tie", False, "a"),
+        (("B", "T"), "the orders disagree", False, "a"),  # better in one order only
+        (("B", "B"), "the orders disagree", False, "a"),  # whoever stands second
+        (("B", "Both are fine."), "no verdict", True, "a"),
+        (("B", "A"), "better", False, "b"),
+        (("A", "B"), "worse", False, "a"),
+    ],
+)
+def test_a_duel_that_both_orders_do_not_win_keeps_the_incumbent(replies, verdict, unreadable, winner):
+    """`replies`: with the incumbent as A, and as B."""
+
+    def judge(call: Any) -> s.Script:
+        prompt = json.loads(call.body)["messages"][-1]["content"]
+        return answer(replies[prompt.index("One.") > prompt.index("Candidate B:")])
+
+    async def main() -> None:
+        it = gateway(a=answer("One."), b=answer("Two."), c=s.reply_json(500, {"error": {"message": "x"}}), j=judge)
+        heard = await it.ask("dueled")
+        assert heard.details["ensemble"]["winner"] == winner
+        found = members(heard)["b"]
+        assert (found["verdict"], found.get("judge_unreadable", False)) == (verdict, unreadable)
+        assert len(it.fake.calls_of("j")) == 2
+
+    virtually(main)
+
+
+FORM = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object", "required": ["n"]}}}
+
+
+@pytest.mark.parametrize("model", ["plain", "judged", "dueled", "voted", "fused"])
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        (answer('{"m": 1}'), "breaks the schema"),
+        (answer("n is 1"), "breaks the schema"),
+        (answer(""), "empty"),
+        (REFUSAL, "refused"),
+        (cut('{"n": 1', 10), "truncated"),
+    ],
+)
+def test_what_the_rules_drop_is_never_judged_and_never_wins(model, said, outcome):
+    """Two of three are dropped, the incumbent with them: the third is all that there is, and nobody is asked about it."""
+
+    async def main() -> None:
+        it = gateway(a=said, b=said, c=answer('{"n": 1}'), j=answer("7"))
+        heard = await it.ask(model, response_format=FORM)
+        found = members(heard)
+        assert (heard.text, heard.details["ensemble"]["winner"]) == ('{"n": 1}', "c")
+        assert found["a"]["outcome"].startswith(outcome)
+        assert found["b"]["outcome"].startswith(outcome)
+        assert found["c"]["outcome"] == "valid"
+        assert len(it.fake.calls_of("j")) == 0
+        check(it)
 
     virtually(main)
 
