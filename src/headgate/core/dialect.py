@@ -92,6 +92,8 @@ class Peek(msgspec.Struct, kw_only=True):
     """To be answered at once, and made by the provider afterwards (Responses)."""
     wanted: Wanted = "json"
     """What the client asked for."""
+    media_type: str | None = None
+    """Of a body that is no JSON: a form's, with the boundary that it was read by."""
     media: Media | None = None
     """Of what is paid for beside tokens, as much as there may be of it at most."""
 

@@ -1,6 +1,8 @@
 """multipart/form-data as bytes (RFC 7578): small fields read, one field replaced. Linear in the body, bounded in parts.
 
-The boundary is taken from the body's own first line; a preamble, which nobody sends, is not accepted.
+The boundary is taken from the body's own first line, and the provider is told that one; a preamble, which nobody sends,
+is not accepted. What a parser of another hand may read otherwise is refused: the provider would be asked for what nobody
+has checked.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import re
 
 from headgate.core.errors import InvalidRequest
+from headgate.dialects.jsonio import FORBIDDEN
 
 LONGEST_BOUNDARY = 70
 """RFC 2046."""
@@ -15,9 +18,18 @@ MOST_PARTS = 100
 LONGEST_HEAD = 4096
 LONGEST_FIELD = 64 * 1024
 """Larger parts are files: never read here."""
-_ONCE = frozenset({"model", "n", "response_format"})
+_ONCE = frozenset({"model", "n", "response_format", "stream", *FORBIDDEN})
 """What we read must be what the provider reads."""
-_NAME = re.compile(rb'content-disposition\s*:\s*form-data\s*;(?:[^\r\n]*;)?\s*name="([^"\r\n]*)"', re.IGNORECASE)
+_BOUNDARY = re.compile(rb"--[0-9A-Za-z'()+_,./:=? -]*[0-9A-Za-z'()+_,./:=?-]")
+"""RFC 2046's characters."""
+_PLAIN = re.compile(r"[0-9A-Za-z'+_.-]+")
+"""Of them those that need no quotation marks in a header."""
+_BROKEN = re.compile(rb"^[ \t]|[\r\n]")
+"""A header's line that goes on, or ends in half a line's end."""
+_DISPOSITION = re.compile(rb"content-disposition[ \t]*:[ \t]*form-data((?:[ \t]*;[^\r\n]*)?)", re.IGNORECASE)
+_PARAMETER = re.compile(
+    rb'[ \t]*;[ \t]*(name|filename|filename\*)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))[ \t]*', re.IGNORECASE
+)
 
 
 def looks_like(body: bytes) -> bool:
@@ -28,10 +40,10 @@ def fields(body: bytes) -> tuple[dict[str, bytes], list[memoryview]]:
     """Fields by name, large ones left out, and the files. Raises InvalidRequest where it is no complete form."""
     found: dict[str, bytes] = {}
     files: list[memoryview] = []
-    for name, start, end, is_file in _parts(body):
-        if name in _ONCE and (name in found or is_file):
-            what = f"the form's {name} is a file" if is_file else f"the form has two {name} fields"
-            raise InvalidRequest(what, param=name)
+    for name, is_file, start, end in _parts(body):
+        if name in _ONCE and (name in found or is_file or end - start > LONGEST_FIELD):
+            what = f"has two {name} fields" if name in found else f"has a {name} that is a file, or as long as one"
+            raise InvalidRequest(f"the form {what}", param=name)
         if is_file:
             files.append(memoryview(body)[start:end])
         elif end - start <= LONGEST_FIELD:
@@ -39,9 +51,16 @@ def fields(body: bytes) -> tuple[dict[str, bytes], list[memoryview]]:
     return found, files
 
 
+def content_type(body: bytes) -> str:
+    """Of a form that `fields` has read."""
+    boundary = body[2 : body.find(b"\r\n")].decode("ascii")
+    told = boundary if _PLAIN.fullmatch(boundary) else f'"{boundary}"'
+    return f"multipart/form-data; boundary={told}"
+
+
 def with_field(body: bytes, name: str, value: str) -> bytes:
     """The form with one field's value replaced, or added in front where it has none."""
-    for found, start, end, _ in _parts(body):
+    for found, _, start, end in _parts(body):
         if found == name:
             return b"%b%b%b" % (body[:start], value.encode(), body[end:])
     line = body[: body.find(b"\r\n")]
@@ -53,13 +72,13 @@ def with_field(body: bytes, name: str, value: str) -> bytes:
     )
 
 
-def _parts(body: bytes) -> list[tuple[str, int, int, bool]]:
-    """(name, start and end of its content, whether it is a file) of every part."""
+def _parts(body: bytes) -> list[tuple[str, bool, int, int]]:
+    """(name, whether it is a file, start and end of its content) of every part."""
     line_end = body.find(b"\r\n", 0, LONGEST_BOUNDARY + 4)
-    if line_end < 3:
-        raise InvalidRequest("the form's boundary is missing or too long")
+    if line_end < 0 or _BOUNDARY.fullmatch(body, 0, line_end) is None:
+        raise InvalidRequest("the form's boundary is missing, too long or badly spelt")
     mark = b"\r\n" + body[:line_end]
-    found: list[tuple[str, int, int, bool]] = []
+    found: list[tuple[str, bool, int, int]] = []
     at = line_end
     while True:
         if len(found) >= MOST_PARTS:
@@ -74,10 +93,27 @@ def _parts(body: bytes) -> list[tuple[str, int, int, bool]]:
         end = body.find(mark, start)
         if end < 0:
             raise InvalidRequest("the form has no final boundary")
-        name = _NAME.search(head)
-        if name is None:
-            raise InvalidRequest("a part of the form has no name")
-        found.append((name[1].decode("utf-8", "replace"), start, end, b"filename" in head.lower()))
+        found.append((*_named(head), start, end))
         at = end + len(mark)
         if body[at : at + 2] == b"--":
             return found
+
+
+def _named(head: bytes) -> tuple[str, bool]:
+    """(name, whether it is a file) by a part's headers."""
+    lines = head.split(b"\r\n")[1:]
+    told = [line for line in lines if line[:19].lower() == b"content-disposition"]
+    found = _DISPOSITION.fullmatch(told[0]) if len(told) == 1 else None
+    if found is None or any(_BROKEN.search(line) for line in lines):
+        raise InvalidRequest("a part of the form has no name")
+    said: dict[bytes, bytes] = {}
+    rest, at = found[1], 0
+    while at < len(rest):
+        one = _PARAMETER.match(rest, at)
+        if one is None or (key := one[1].lower()) in said:
+            raise InvalidRequest("a part of the form has a content-disposition that can be read in several ways")
+        said[key] = one[3] if one[2] is None else one[2]
+        at = one.end()
+    if b"name" not in said or b"\\" in said[b"name"]:
+        raise InvalidRequest("a part of the form has no name, or one with a backslash")
+    return said[b"name"].decode("utf-8", "replace"), len(said) > 1

@@ -37,6 +37,8 @@ _PAGE = re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE)
 _OBJECT = re.compile(rb"\s*\{\s*[\"}]")
 """How a JSON object begins. Only what can be read to its end is one: sound without a header (PCM) may begin with any byte,
 and a transcript with any words."""
+_UNSAID = (b"", b"false", b"0", b"no", b"off")
+"""A form's `stream` that asks for none, whoever reads it."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -185,7 +187,7 @@ class Opaque:
         fields, files = multipart.fields(body)
         for name in FORBIDDEN & fields.keys():
             raise _forbidden(name)
-        streamed = self._streamed(fields.get("stream", b"").strip().lower() == b"true")
+        streamed = self._streamed(fields.get("stream", b"").strip().lower() not in _UNSAID)
         model = fields.get("model", b"").decode("utf-8", "replace").strip()
         text = sum(len(value) for value in fields.values())
         peek = Peek(
@@ -194,6 +196,7 @@ class Opaque:
             n=_choices(fields.get("n")),
             input_bound=input_bound(text, 1, len(files)),
             wanted=self._wanted(fields),
+            media_type=multipart.content_type(body),
         )
         self._measure(peek, None, files[0] if len(files) == 1 else memoryview(body))
         return peek

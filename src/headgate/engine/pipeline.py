@@ -180,7 +180,7 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
         dialect=inbound.dialect,
         body=inbound.body,
         peek=peek,
-        headers=inbound.forward,
+        headers=inbound.forward if peek.media_type is None else {**inbound.forward, "content-type": peek.media_type},
         options=options,
         array=inbound.array,
     )
