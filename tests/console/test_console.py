@@ -193,18 +193,22 @@ def test_a_model_that_cools_down_is_not_called_ready(page, stage):
             deployment.vitals.health = Health(house.clock)
 
 
-def test_every_page_has_a_json_twin(page, stage):
-    for path in (
-        "/overview.json",
-        "/requests.json",
-        "/models.json",
-        "/routes.json",
-        "/tasks.json",
-        "/experiments.json",
-    ):
-        answer = page.request.get(stage.admin.url + path)
-        assert answer.status == 200
-        assert answer.json()
+def test_every_page_has_a_json_twin(page, stage, browser):
+    """All that the navigation leads to, and a request's own page; for those who are signed in."""
+    paths = page.eval_on_selector_all("nav a", "all => all.map(one => one.pathname)")
+    assert len(paths) >= 11
+    client = openai.OpenAI(base_url=f"{stage.gateway.url}/v1", api_key="any", max_retries=0)
+    client.chat.completions.create(model="gpt-5.5", messages=[{"role": "user", "content": "hi"}])
+    page.goto(stage.admin.url + "/requests")
+    paths.append(page.locator("tbody a").first.get_attribute("href"))
+    stranger = browser.new_context()
+    for path in paths:
+        twin = stage.admin.url + ("/overview.json" if path == "/" else f"{path}.json")
+        answer = page.request.get(twin)
+        assert (answer.status, answer.headers["content-type"]) == (200, "application/json"), path
+        assert answer.json(), path
+        assert stranger.request.get(twin).status == 401, path
+    stranger.close()
 
 
 def test_the_literal_test_of_the_mission_in_the_console(page, stage):

@@ -35,6 +35,7 @@ models:
   poor: {{agent: {{planner: claude-4.7, models: [gpt-5.5], budget: {{max_cost: 0.15}}}}}}
   planner: {{agent: {{planner: claude-4.7, models: [gpt-5.5], autonomy: plan_only}}}}
   clerk: {{agent: {{planner: claude-4.7, models: [gpt-5.5], tools: [time, git]}}}}
+  crew: {{agent: {{planner: claude-4.7, validator: gpt-5.5, models: [claude-4.7, gpt-5.5], tools: [files, python, time, git]}}}}
   web: {{agent: {{planner: claude-4.7, models: [gpt-5.5], tools: [web], budget: {{step: {{deadline: 2s}}}}}}}}
   math: {{agent: {{planner: claude-4.7, models: [gpt-5.5, gemini-3.0], tools: [gone, python]}}}}
 tools:
@@ -197,6 +198,46 @@ def test_mission_the_official_time_and_git_servers(stage):
     steps = {step["id"]: step for step in details["agent"]["steps"]}
     assert "21:00" in steps["when"]["result"]
     assert "Open the sluice" in steps["log"]["result"]
+
+
+def test_mission_all_tools_in_one_plan(stage):
+    """Each step's result reaches whom it is for, and the trace says all of it; the books are the trace's."""
+    arguments = {"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}
+    steps = [
+        {"name": "list", "tool": "list_files", "args": {}, "check": {"contains": "report.txt"}},
+        {"name": "read", "tool": "read_file", "args": {"path": "report.txt"}, "needs": ["list"]},
+        {"name": "sum", "tool": "python", "args": {"code": SUM}, "check": {"python": "int(result) == 300000"}},
+        {"name": "when", "tool": "convert_time", "args": arguments},
+        {"name": "log", "tool": "git_log", "args": {"repo_path": _repo(stage)}},
+        {"name": "tell", "model": "gpt-5.5", "query": "Tell of $sum, then of $when, then of $log"},
+    ]
+    stage.loop.call(stage.sim.log.clear)
+    stage.script(PLANNER, plan(*steps), where="system")
+    stage.script("Tell of", "All told.", where="user")
+    stage.script(WRITER, "A profit of 300000.", where="user")
+    text, details = stage.ask("Report, please", model="crew")
+    trace, record = stage.gateway.house.recent(1)[0]
+    assert text == details["agent"]["final_answer"] == "A profit of 300000."
+    assert [(step["id"], step["status"]) for step in trace.facts["agent"]["steps"]] == [
+        (step["name"], "passed") for step in steps
+    ]
+    results = {step["id"]: step["result"] for step in trace.facts["agent"]["steps"]}
+    [told] = [body for body in _bodies(stage, "Tell of") if WRITER not in body]
+    for part in ("300000", "21:00", "Open the sluice"):
+        assert part in told
+    assert results["tell"] == "All told."
+    [written] = _bodies(stage, WRITER)
+    for part in ("300000", "21:00", "Open the sluice", "All told."):
+        assert part in written
+    roles = [attempt.role for attempt in trace.attempts]
+    assert (roles.count("planner"), roles.count("step"), roles.count("writer")) == (1, 1, 1)
+    assert (record.status, record.cost) == (200, sum(attempt.cost or 0 for attempt in trace.attempts))
+
+
+def _bodies(stage: Stage, words: str) -> list[str]:
+    """What the providers were asked that holds these words."""
+    calls = stage.loop.call(lambda: [served.call.body.decode() for served in stage.sim.log])
+    return [body for body in calls if words in body and PLANNER not in body and "You are a validator" not in body]
 
 
 def _repo(stage: Stage) -> str:
