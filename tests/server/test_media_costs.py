@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import wave
 from collections.abc import Iterator
 from typing import Any
@@ -154,6 +155,27 @@ def test_how_long_a_wav_file_is_stands_in_its_head(stage, rate, width):
     for head in (b"RIFF", b"RIFF" + bytes(60), written.getvalue()[:22] + bytes(40)):  # half a head, and none
         cost, _ = heard(stage, "hourly", b"x", sound=head, response_format="text")
         assert cost == len(head) // 2 * 100
+
+
+@pytest.mark.parametrize(
+    ("further", "size", "is_plain"), [(1, 40, True), (3, 40, True), (0x55, 40, False), (1, 18, False)]
+)
+def test_an_extensible_head_tells_further_on_whether_it_is_plain_sound(stage, further, size, is_plain):
+    """Else a minute of MP3 (0x55) would pass for the blink of an eye that its head makes of it."""
+    plain = struct.pack("<HHIIHH", 0xFFFE, 8, 192_000, 192_000 * 64, 64, 64)
+    rest = struct.pack("<HHIH14s", 22, 64, 0, further, bytes.fromhex("000000001000800000aa00389b71"))
+    head = b"RIFF" + bytes(4) + b"WAVEfmt " + struct.pack("<I", size) + plain + rest
+    sound = head + bytes(120_000)
+    cost, _ = heard(stage, "hourly", b"x", sound=sound, response_format="text")
+    assert cost == (10 if is_plain else len(sound) // 2) * 100
+
+
+def test_a_long_prompt_in_a_form_is_not_free(stage):
+    """Too long a field to be read is text all the same."""
+    for size in (60_000, 70_000):
+        cost, estimated = heard(stage, "hearer", b"x", prompt="y" * size, response_format="text")
+        assert estimated
+        assert cost >= size // 3 * 2_500
 
 
 def test_sound_that_comes_in_json_is_not_free(stage):

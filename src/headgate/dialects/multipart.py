@@ -36,19 +36,23 @@ def looks_like(body: bytes) -> bool:
     return body.startswith(b"--")
 
 
-def fields(body: bytes) -> tuple[dict[str, bytes], list[memoryview]]:
-    """Fields by name, large ones left out, and the files. Raises InvalidRequest where it is no complete form."""
+def fields(body: bytes) -> tuple[dict[str, bytes], list[memoryview], int]:
+    """Fields by name, large ones left out, the files, and how many bytes the fields have with the large ones. Raises
+    InvalidRequest where it is no complete form."""
     found: dict[str, bytes] = {}
     files: list[memoryview] = []
+    size = 0
     for name, is_file, start, end in _parts(body):
         if name in _ONCE and (name in found or is_file or end - start > LONGEST_FIELD):
             what = f"has two {name} fields" if name in found else f"has a {name} that is a file, or as long as one"
             raise InvalidRequest(f"the form {what}", param=name)
         if is_file:
             files.append(memoryview(body)[start:end])
-        elif end - start <= LONGEST_FIELD:
+            continue
+        size += end - start
+        if end - start <= LONGEST_FIELD:
             found[name] = body[start:end]
-    return found, files
+    return found, files, size
 
 
 def content_type(body: bytes) -> str:

@@ -184,17 +184,16 @@ class Opaque:
 
     # -- inside --------------------------------------------------------------------------------------------------
     def _peek_form(self, body: bytes) -> Peek:
-        fields, files = multipart.fields(body)
+        fields, files, size = multipart.fields(body)
         for name in FORBIDDEN & fields.keys():
             raise _forbidden(name)
         streamed = self._streamed(fields.get("stream", b"").strip().lower() not in _UNSAID)
         model = fields.get("model", b"").decode("utf-8", "replace").strip()
-        text = sum(len(value) for value in fields.values())
         peek = Peek(
             model=self._named(model or None),
             stream=streamed,
             n=_choices(fields.get("n")),
-            input_bound=input_bound(text, 1, len(files)),
+            input_bound=input_bound(size, 1, len(files)),
             wanted=self._wanted(fields),
             media_type=multipart.content_type(body),
         )

@@ -21,8 +21,10 @@ SLOWEST = 2
 """Bytes per millisecond of sound, at least: speech in 16 kbit/s."""
 _WAV = struct.Struct("<4s4x8s4xHHI6xH")
 """RIFF, WAVE and its first chunk: format, channels, samples a second, bits of a sample (RFC 2361; Microsoft's RIFF)."""
-_PCM = frozenset({1, 3, 0xFFFE})
-"""Whole numbers, floating-point ones, and either in the extensible form."""
+_PCM, _EXTENSIBLE = frozenset({1, 3}), 0xFFFE
+"""Whole numbers and floating-point ones; WAVE_FORMAT_EXTENSIBLE, which says further on what it is."""
+_FURTHER = struct.Struct("<16xI24xH")
+"""The size of the first chunk, and the format in it."""
 _LONGEST = 365 * 24 * 3600 * 1000
 
 
@@ -65,6 +67,9 @@ def _longest(sound: memoryview) -> int:
     """Milliseconds at most: of PCM in a WAV file as its header says, by which whoever decodes it goes."""
     if len(sound) >= _WAV.size:
         riff, wave, kind, channels, rate, bits = _WAV.unpack_from(sound)
+        if kind == _EXTENSIBLE and len(sound) >= _FURTHER.size:
+            size, further = _FURTHER.unpack_from(sound)
+            kind = further if size >= 40 else kind
         if (riff, wave) == (b"RIFF", b"WAVEfmt ") and kind in _PCM and (per_second := channels * rate * bits // 8):
             return math.ceil(len(sound) * 1000 / per_second)
     return len(sound) // SLOWEST
