@@ -9,22 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from cli.test_cli import run
-from headgate.simulator.app import Simulator
-from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
-from support.sim import INSTANT
+from support.gateway import SimulatedGateway
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    loop = Loop()
-    sim = Simulator(INSTANT)
-    urls = loop.run(sim.start(0))
-    gateway = loop.call(lambda: RunningGateway(EXAMPLE.read_text(encoding="utf-8"), urls, env=ENV))
-    loop.run(gateway.start())
-    yield gateway.url
-    loop.run(gateway.stop())
-    loop.run(sim.aclose())
-    loop.close()
+    with SimulatedGateway() as found:
+        yield found.url
 
 
 MONEY = r"\$\d+\.\d+"

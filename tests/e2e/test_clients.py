@@ -10,24 +10,15 @@ from pathlib import Path
 import pytest
 
 from headgate.cli.connect import launch
-from headgate.simulator.app import Simulator
-from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
-from support.sim import INSTANT
+from support.gateway import SimulatedGateway
 
 NODE = Path(__file__).parents[1] / "node"
 
 
 @pytest.fixture(scope="module")
 def url():
-    loop = Loop()
-    sim = Simulator(INSTANT)
-    urls = loop.run(sim.start(0))
-    gateway = loop.call(lambda: RunningGateway(EXAMPLE.read_text(encoding="utf-8"), urls, env=ENV))
-    loop.run(gateway.start())
-    yield gateway.url
-    loop.run(gateway.stop())
-    loop.run(sim.aclose())
-    loop.close()
+    with SimulatedGateway() as found:
+        yield found.url
 
 
 @pytest.fixture(scope="module")

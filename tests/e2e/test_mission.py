@@ -10,9 +10,7 @@ from collections.abc import Iterator
 import pytest
 from openai import OpenAI
 
-from headgate.simulator.app import Simulator
-from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
-from support.sim import INSTANT
+from support.gateway import SimulatedGateway
 
 MODELS = ("claude-4.7", "gpt-5.5", "gemini-3.0", "llama-4", "deepseek-v4", "reliable", "auto", "careful", "agent")
 ASKED = [{"role": "user", "content": "What is 12 * 12?"}]
@@ -20,15 +18,8 @@ ASKED = [{"role": "user", "content": "What is 12 * 12?"}]
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    loop = Loop()
-    sim = Simulator(INSTANT)
-    urls = loop.run(sim.start(0))
-    gateway = loop.call(lambda: RunningGateway(EXAMPLE.read_text(encoding="utf-8"), urls, env=ENV))
-    loop.run(gateway.start())
-    yield gateway.url
-    loop.run(gateway.stop())
-    loop.run(sim.aclose())
-    loop.close()
+    with SimulatedGateway() as found:
+        yield found.url
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ nothing counts twice, whichever way it went."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -19,19 +19,10 @@ from headgate.stores.postgres import PostgresStore, books
 from headgate.stores.sqlite import SqliteStore
 from headgate.strategies.route.learning import Learning
 from support.clock import FakeClock
-from support.postgres import Server, programs
+from support.postgres import Server, needs_postgres
 from support.replica import Replica
 
-needs_postgres = pytest.mark.skipif(programs() is None, reason="no PostgreSQL: sh scripts/database.sh")
 BOTH_WAYS = pytest.mark.parametrize("happens", [True, False], ids=["committed", "not committed"])
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Server]:
-    server = Server()
-    server.start()
-    yield server
-    server.remove()
 
 
 class Lossy(PostgresStore):

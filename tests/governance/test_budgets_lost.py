@@ -4,7 +4,7 @@ is held twice, and none lies idle for long, whichever way it went."""
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,21 +18,12 @@ from headgate.stores.postgres import PostgresStore
 from support.books import NOON, intent, outcome
 from support.clock import FakeClock
 from support.cutting import Cut, Cutter
-from support.postgres import Server, programs
+from support.postgres import Server, needs_postgres
 
-needs_postgres = pytest.mark.skipif(programs() is None, reason="no PostgreSQL: sh scripts/database.sh")
 LIMIT = 10_000
 SLICE = LIMIT // 20
 GRANT, RETURN = b"INSERT INTO leases", b"UPDATE leases SET amount = greatest(amount - $4"
 BOTH_WAYS = pytest.mark.parametrize("cut", ["before", "after"])
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Server]:
-    server = Server()
-    server.start()
-    yield server
-    server.remove()
 
 
 class One:

@@ -6,9 +6,7 @@ import pytest
 
 from support.chaos.world import Zygote
 from support.fleet import Stores
-from support.postgres import Server, programs
-
-needs_postgres = pytest.mark.skipif(programs() is None, reason="no PostgreSQL: sh scripts/database.sh")
+from support.postgres import Server, needs_postgres
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ is made, shown once, and works."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,17 +13,9 @@ from headgate.governance.governor import KeyedGovernor
 from headgate.server.first_key import FirstKey
 from headgate.stores.postgres import PostgresStore
 from support.cutting import Cut, Cutter
-from support.postgres import Server, programs
+from support.postgres import Server, needs_postgres
 
-pytestmark = pytest.mark.skipif(programs() is None, reason="no PostgreSQL: sh scripts/database.sh")
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Server]:
-    server = Server()
-    server.start()
-    yield server
-    server.remove()
+pytestmark = needs_postgres
 
 
 class Replica:

@@ -12,9 +12,7 @@ import anthropic
 import openai
 import pytest
 
-from headgate.simulator.app import Simulator
-from support.gateway import ENV, EXAMPLE, Loop, RunningGateway
-from support.sim import INSTANT
+from support.gateway import RunningGateway, SimulatedGateway
 
 BEHIND = """
 providers:
@@ -30,28 +28,21 @@ ASKED: Any = [{"role": "user", "content": "What is 12 * 12?"}]
 class Stage:
     """Our gateway before the simulated models, and another one before that gateway."""
 
-    def __init__(self) -> None:
-        self.loop = Loop()
-        self.sim = Simulator(INSTANT)
-        urls = self.loop.run(self.sim.start(0))
-        text = EXAMPLE.read_text(encoding="utf-8")
-        self.near = self.loop.call(lambda: RunningGateway(text, urls, env=ENV))
-        self.loop.run(self.near.start())
-        self.gateway = self.loop.call(lambda: RunningGateway(BEHIND, {"other": f"{self.near.url}/v1"}, env=ENV))
+    def __init__(self, near: SimulatedGateway) -> None:
+        self.loop, self.near = near.loop, near
+        self.gateway = self.loop.call(lambda: RunningGateway(BEHIND, {"other": f"{near.url}/v1"}))
         self.loop.run(self.gateway.start())
 
     def close(self) -> None:
         self.loop.run(self.gateway.stop())
-        self.loop.run(self.near.stop())
-        self.loop.run(self.sim.aclose())
-        self.loop.close()
 
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    found = Stage()
-    yield found
-    found.close()
+    with SimulatedGateway() as near:
+        found = Stage(near)
+        yield found
+        found.close()
 
 
 def test_what_existing_clients_send_is_served_by_what_it_stands_for(stage):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -11,18 +11,9 @@ from headgate.core.ports import Store
 from headgate.stores.memory import MemoryStore
 from headgate.stores.postgres import PostgresStore
 from headgate.stores.sqlite import SqliteStore
-from support.postgres import Server, programs
+from support.postgres import Server, needs_postgres
 
 OpenStore = Callable[[], Awaitable[Store]]
-needs_postgres = pytest.mark.skipif(programs() is None, reason="no PostgreSQL: sh scripts/database.sh")
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Server]:
-    server = Server()
-    server.start()
-    yield server
-    server.remove()
 
 
 @pytest.fixture(params=["sqlite", "memory", pytest.param("postgres", marks=needs_postgres)])

@@ -16,9 +16,9 @@ from headgate.stores.migrations import Step, steps
 from headgate.stores.postgres import PostgresStore, books
 from headgate.stores.postgres.link import migrate
 from support.books import NOON, intent, outcome, record
-from support.postgres import Server, programs
+from support.postgres import Server, needs_postgres
 
-pytestmark = pytest.mark.skipif(programs() is None, reason="no PostgreSQL: sh scripts/database.sh")
+pytestmark = needs_postgres
 DAY = 86400.0
 
 

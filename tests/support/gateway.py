@@ -20,6 +20,8 @@ from headgate.server.app import DataPlane
 from headgate.server.frontends.h1 import H1FrontEnd
 from headgate.server.frontends.sockets import bind
 from headgate.server.http import HttpLimits
+from headgate.simulator.app import Simulator
+from support.sim import INSTANT
 
 ENV = {
     name: f"canary-{name.lower()}-5f0c1e"
@@ -63,6 +65,30 @@ class Loop:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(5)
         self.loop.close()
+
+
+class SimulatedGateway:
+    """Simulated models behind a gateway, in a thread; with the demo's configuration where none is given."""
+
+    def __init__(self, text: str | None = None) -> None:
+        self.loop = Loop()
+        self.sim = Simulator(INSTANT)
+        urls = self.loop.run(self.sim.start(0))
+        text = EXAMPLE.read_text(encoding="utf-8") if text is None else text
+        self.gateway = self.loop.call(lambda: RunningGateway(text, urls))
+        self.loop.run(self.gateway.start())
+        self.url: str = self.gateway.url
+
+    def close(self) -> None:
+        self.loop.run(self.gateway.stop())
+        self.loop.run(self.sim.aclose())
+        self.loop.close()
+
+    def __enter__(self) -> SimulatedGateway:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class RunningGateway:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 HERE = Path(__file__).parents[2]
 PLACES = (
@@ -28,6 +29,9 @@ def programs() -> Path | None:
     found = shutil.which("initdb")
     places = [*PLACES, *([Path(found).parent] if found else [])]
     return next((place for place in places if (place / "initdb").exists()), None)
+
+
+needs_postgres = pytest.mark.skipif(programs() is None, reason="no PostgreSQL: sh scripts/database.sh")
 
 
 class Server:

@@ -167,9 +167,10 @@ def _flat(prices: Any, *, tier: bool) -> Price:
         amount = _tier(value) if tier else _base(value)
         return None if amount is None else per_mtok(amount)
 
+    taken, given = at("input_mtok") or 0, at("output_mtok")
     return Price(
-        input=at("input_mtok") or 0,
-        output=_or(at("output_mtok"), at("input_mtok") or 0),
+        input=taken,
+        output=taken if given is None else given,
         cached_input=at("cache_read_mtok"),
         cache_write=at("cache_write_mtok"),
         audio_input=at("input_audio_mtok"),
@@ -180,10 +181,6 @@ def _flat(prices: Any, *, tier: bool) -> Price:
         audio_hour=at("input_audio_hours"),
         version=price_version(),
     )
-
-
-def _or(value: int | None, base: int) -> int:
-    return base if value is None else value
 
 
 def _base(value: Any) -> Decimal | None:

@@ -102,24 +102,11 @@ def _input(price) -> str:
 def _prices(price) -> dict[str, Any] | None:
     """All that are known, US$ per million tokens as text (`image`: per picture, `characters`: per million of them,
     `audio_hour`: per hour); `version`: where they are from, and of when."""
+    from headgate.core.money import OPTIONAL
+
     if price is None:
         return None
-    kinds = (
-        "input",
-        "cached_input",
-        "cache_write",
-        "cache_write_1h",
-        "output",
-        "reasoning",
-        "audio_input",
-        "audio_output",
-        "image_input",
-        "image_output",
-        "image",
-        "characters",
-        "audio_hour",
-    )
-    known = {kind: amount for kind in kinds if (amount := getattr(price, kind)) is not None}
+    known = {kind: amount for kind in ("input", "output", *OPTIONAL) if (amount := getattr(price, kind)) is not None}
     return {**{kind: f"{amount / 1e9:g}" for kind, amount in known.items()}, "version": price.version}
 
 

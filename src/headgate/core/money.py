@@ -127,13 +127,13 @@ def stamped(price: Price) -> Price:
 
 
 def _amounts(price: Price) -> str:
-    fields = {name: getattr(price, name) for name in ("input", "output", *_OPTIONAL)}
+    fields = {name: getattr(price, name) for name in ("input", "output", *OPTIONAL)}
     if price.request:
         fields["request"] = price.request
     return ", ".join(f"{name} {(Decimal(a) / NANO).normalize():f}" for name, a in fields.items() if a is not None)
 
 
-_OPTIONAL = (
+OPTIONAL = (
     "cached_input",
     "cache_write",
     "cache_write_1h",
@@ -146,6 +146,7 @@ _OPTIONAL = (
     "characters",
     "audio_hour",
 )
+"""Prices that a model may have beside those of input and output."""
 
 
 def dollars(nano: int, places: int = 6) -> str:

@@ -5,7 +5,7 @@ Only engine/gateway.py and server/app.py choose implementations."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import NotRequired, Protocol, TypedDict, Unpack
 
 from headgate.core.fleet import About, Claim, Draw, Drawn, Member, Notice, Pulse, Seated, Seating
 from headgate.core.principal import Principal
@@ -115,6 +115,24 @@ class Governor(Protocol):
         ...
 
 
+class LeaseTerms(TypedDict):
+    """What a holder asks of a lease, in nano-US$: `want` more of what `limit` leaves, for as long as `expires` says.
+
+    `owed`: the part of `want` that the holder has spent already, beyond its lease. As far as that is booked, and so
+    counted as spent, it is granted and held by nobody.
+
+    `turn`: a number that the holder gives to this question, above all that it gave before, 0 for none. Whoever did not hear
+    the answer asks again with the same one, before it asks anything else of this lease: what was granted then is granted
+    once. So with `release`."""
+
+    limit: int
+    want: int
+    holder: str
+    expires: float
+    turn: NotRequired[int]
+    owed: NotRequired[int]
+
+
 class Store(Protocol):
     """What a database must do (stores/sqlite, stores/postgres): off the hot path, always. All methods may raise
     StorageUnavailable; then nothing of the call has happened.
@@ -139,31 +157,13 @@ class Store(Protocol):
         spent until their holder asks again. Returns how many attempts."""
         ...
 
-    async def lease(
-        self,
-        scope: str,
-        since: str,
-        *,
-        limit: int,
-        want: int,
-        holder: str,
-        expires: float,
-        turn: int = 0,
-        owed: int = 0,
-    ) -> Lease:
+    async def lease(self, scope: str, since: str, **terms: Unpack[LeaseTerms]) -> Lease:
         """Atomically: spent + all leases + granted <= limit. Grants `want`, or what is left of it, and sets the lease's
-        `expires` (`want=0` only renews).
-
-        `owed`: the part of `want` that the holder has spent already, beyond its lease. As far as that is booked, and so
-        counted as spent, it is granted and held by nobody.
-
-        `turn`: a number that the holder gives to this question, above all that it gave before, 0 for none. Whoever did not
-        hear the answer asks again with the same one, before it asks anything else of this lease: what was granted
-        then is granted once. So with `release`."""
+        `expires` (`want=0` only renews)."""
         ...
 
     async def release(self, scope: str, since: str, *, holder: str, amount: int, turn: int = 0) -> None:
-        """Gives back a part of a lease that was not used."""
+        """Gives back a part of a lease that was not used. `turn`: as of LeaseTerms."""
         ...
 
     async def end_holder(self, holder: str, *, charge: bool) -> int:

@@ -30,7 +30,7 @@ SHARE, LONGEST = 0.05, 1.0
 seconds between them."""
 
 
-class Asked(NamedTuple):
+class Unanswered(NamedTuple):
     """A write whose end is not known: the row that was to be ours, and those of the dead that it was to replace."""
 
     row: LearnedRow
@@ -50,7 +50,7 @@ class Keeper:
         self._clock = clock
         self._written: set[str] = set()
         """Entries of which the store has a row of ours."""
-        self._unsure: dict[str, Asked] = {}
+        self._unsure: dict[str, Unanswered] = {}
         """By entry: under way, or lost in the commit, or given up by whoever waited for it."""
         self._saved_at = -1e9
         self._took = 0.0
@@ -104,7 +104,7 @@ class Keeper:
         """Puts our row in the place of our last one and of those of the dead. Until that is known to be done or not, it is
         unsure, also where whoever waits is cancelled."""
         mine = [self._holder] if row.entry in self._written else []
-        self._unsure[row.entry] = Asked(row, dead)
+        self._unsure[row.entry] = Unanswered(row, dead)
         try:
             done = await self._store.swap_learned(row, over=[*mine, *(one.holder for one in dead)])
         except HeadgateError as error:
@@ -127,18 +127,18 @@ class Keeper:
         for entry in self._unsure.keys() & known.keys():
             self._settle_one(self._unsure.pop(entry), known[entry], rows[entry])
 
-    def _settle_one(self, asked: Asked, knowledge: Knowledge, rows: Sequence[LearnedRow]) -> None:
-        entry = asked.row.entry
+    def _settle_one(self, unanswered: Unanswered, knowledge: Knowledge, rows: Sequence[LearnedRow]) -> None:
+        entry = unanswered.row.entry
         others = [row for row in rows if row.holder != self._holder]
         if len(others) < len(rows):  # a row of ours is there: this one, or that of before
             self._written.add(entry)
-            if asked.dead and asked.row in rows:
-                knowledge.adopt([row.body for row in asked.dead])
+            if unanswered.dead and unanswered.row in rows:
+                knowledge.adopt([row.body for row in unanswered.dead])
                 knowledge.hear([row.body for row in others if _is_readable(row, knowledge)])
             return
         # Nobody takes over a row before it is DEAD seconds old: a first one that is away sooner was never there.
-        is_old = self._clock.time() - asked.row.at > DEAD
-        may_be_taken = is_old and others and not any(row in rows for row in asked.dead)
+        is_old = self._clock.time() - unanswered.row.at > DEAD
+        may_be_taken = is_old and others and not any(row in rows for row in unanswered.dead)
         if entry in self._written or may_be_taken:
             self._written.discard(entry)
             knowledge.forget()

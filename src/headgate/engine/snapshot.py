@@ -104,18 +104,15 @@ class Snapshot:
         return self._seen_direct[name]
 
     def info(self, name: str) -> ModelInfo | None:
-        """Of a physical model; the same object as long as nothing of it has changed."""
+        """Of a physical model; with one deployment the same object as long as nothing of it has changed."""
         if (model := self.model(name)) is None:
             return None
-        known, deployments = self._infos.get(name), model.deployments
-        if known is not None and len(deployments) == 1:  # nearly all, several times a request
-            vitals = deployments[0].vitals
-            if known.latency == vitals.latency and known.health and not vitals.health.ready_in():
-                return known
-        info = info_of(model)
-        if name in self._models:  # the others' names are the clients' to choose
-            self._infos[name] = info
-        return info
+        if len(model.deployments) != 1 or name not in self._models:  # the others' names are the clients' to choose
+            return info_of(model)
+        known, vitals = self._infos.get(name), model.deployments[0].vitals
+        if known is None or known.latency != vitals.latency or not known.health or vitals.health.ready_in():
+            known = self._infos[name] = info_of(model)
+        return known
 
     def strategy(self, name: str) -> Strategy:
         if (entry := self.entries.get(name)) is not None:

@@ -94,10 +94,8 @@ class KeyedGovernor:
         keys, teams = await self._store.keys(), await self._store.teams()
         if look < self._loaded:  # one that began later has ended before: this one may not know what that one was for
             return False
-        before, self._version = (
-            self._version,
-            version,
-        )  # read before the keys: a change in between is seen at the next look
+        before = self._version
+        self._version = version  # read before the keys: a change in between is seen at the next look
         try:
             self._load(keys, teams)
         except BaseException:

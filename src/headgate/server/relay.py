@@ -199,7 +199,7 @@ class _Writer:
             return ()
         collector = Collector()
         if any(getattr(event, "choice", 0) for event in self._notable):
-            collector.feed(Finished("stop"))  # theirs is not the first
+            collector.feed(Finished("stop"))  # of the first answer: no other must be taken for it
         for event in self._notable:
             collector.feed(event)
         return self._dialect.render_answer(collector.answer(), _view(self._exchange)).lossy

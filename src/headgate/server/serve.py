@@ -207,7 +207,10 @@ class Process:
     async def _make_first_key(self) -> None:
         try:
             secret = await self._first.make()
-        except Exception:  # noqa: BLE001 - whatever one try finds: the governor, which asks the same store, tells
+        except HeadgateError:
+            return  # the governor, which asks the same store, says that it is away
+        except Exception as error:  # noqa: BLE001 - a defect here must not end what is served
+            self._log_event("first_key_failed", {"error": repr(error)})
             return
         if secret is not None:
             await self._show_first_key(secret)

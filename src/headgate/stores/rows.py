@@ -281,7 +281,7 @@ def matches(record: RequestRecord, where: Mapping[str, str]) -> bool:
     return True
 
 
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
 
 
 def teams_of(bodies: Iterable[str | bytes]) -> list[TeamRecord]:
@@ -289,7 +289,7 @@ def teams_of(bodies: Iterable[str | bytes]) -> list[TeamRecord]:
     missing."""
     found: list[TeamRecord] = []
     for body in bodies:
-        with contextlib.suppress(*UNREADABLE):
+        with contextlib.suppress(*_UNREADABLE):
             found.append(msgspec.json.decode(body, type=TeamRecord))
     return found
 
@@ -297,7 +297,7 @@ def teams_of(bodies: Iterable[str | bytes]) -> list[TeamRecord]:
 def key_of(id: str, body: str | bytes) -> KeyRecord:
     """One whose row cannot be read, or speaks of another key, is a key all the same, with a hash that no secret has:
     refused, shown as damaged, and not in the way of the others."""
-    with contextlib.suppress(*UNREADABLE):
+    with contextlib.suppress(*_UNREADABLE):
         found = msgspec.json.decode(body, type=KeyRecord)
         if found.id == id:
             return found

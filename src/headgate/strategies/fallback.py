@@ -146,9 +146,8 @@ class Fallback:
         )
 
     async def answer(self, request: Request, run: Run, plan: Plan) -> Answer:
-        if len(plan.order) < len(self.order):
-            for name in [target.name for target in self.order if target.name not in plan.order]:
-                run.decide("skip", name, because=plan.reasons[name])
+        for name in (target.name for target in self.order if target.name not in plan.order):
+            run.decide("skip", name, because=plan.reasons[name])
         for name in self._passed_over(plan):
             run.decide("skip", name, because=plan.reasons[name])
         if not plan.order:

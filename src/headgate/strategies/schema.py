@@ -35,11 +35,8 @@ def misfit_of_events(request: ChatRequest, said: list[Event]) -> str | None:
     return breaks_schema(request, collector.answer())
 
 
-_JSON = frozenset({"json_schema", "json_object"})
-
-
 def asks_for_json(request: Request) -> bool:
-    return not _JSON.isdisjoint(request.peek.needs)
+    return bool(request.peek.needs & {"json_schema", "json_object"})
 
 
 def misfit_of(request: ChatRequest, text: str) -> str | None:

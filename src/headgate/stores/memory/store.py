@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 from itertools import product
+from typing import Unpack
 
 import msgspec
 
+from headgate.core.ports import LeaseTerms
 from headgate.core.records import (
     AttemptIntent,
     AttemptOutcome,
@@ -106,28 +108,19 @@ class MemoryStore:
             self._usage[cell] = [a + b for a, b in zip(self._usage.get(cell, [0] * len(sums)), sums, strict=True)]
 
     # -- leases ----------------------------------------------------------------------------------------------------------
-    async def lease(
-        self,
-        scope: str,
-        since: str,
-        *,
-        limit: int,
-        want: int,
-        holder: str,
-        expires: float,
-        turn: int = 0,
-        owed: int = 0,
-    ) -> Lease:
+    async def lease(self, scope: str, since: str, **terms: Unpack[LeaseTerms]) -> Lease:
+        turn = terms.get("turn", 0)
         slices = self._leases.setdefault((scope, since), {})
-        mine = slices.setdefault(holder, _Slice())
+        mine = slices.setdefault(terms["holder"], _Slice())
         mine.charged = False  # an overdue holder that asks again is alive
-        mine.expires = expires
+        mine.expires = terms["expires"]
         spent = sum(amount for (counted, day), amount in self._spent.items() if counted == scope and day >= since)
         spent += sum(one.amount for one in slices.values() if one.charged)
         leased = sum(one.amount for one in slices.values() if not one.charged)
         if turn and mine.turn == turn:
             return Lease(granted=mine.turned, spent=spent, leased=leased)
-        held, granted, mine.beyond = granted_of(limit - spent - leased, want, owed, mine.beyond)
+        room, want, owed = terms["limit"] - spent - leased, terms["want"], terms.get("owed", 0)
+        held, granted, mine.beyond = granted_of(room, want, owed, mine.beyond)
         mine.amount += held
         if turn:
             mine.turn, mine.turned = turn, granted

@@ -197,7 +197,7 @@ async def lease(
     want: int,
     holder: str,
     expires: float,
-    turn: int,
+    turn: int = 0,
     owed: int = 0,
 ) -> Lease:
     """Grants of one window come one after the other, also after one whose client is gone; batches that are booked meanwhile

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
+from typing import Any, Unpack
 
 import asyncpg
 import msgspec
 
 from headgate.core.errors import StorageUnavailable
+from headgate.core.ports import LeaseTerms
 from headgate.core.records import (
     AttemptIntent,
     AttemptOutcome,
@@ -32,6 +33,11 @@ from headgate.stores.postgres import books
 from headgate.stores.postgres.link import Link
 from headgate.stores.rows import REQUEST_COLUMNS, entry_of, key_of, request_of, teams_of
 
+_REPLACE_FEEDBACK = (
+    "INSERT INTO feedback VALUES ($1, $2, $3, $4) ON CONFLICT (trace)"
+    " DO UPDATE SET at = excluded.at, score = excluded.score, body = excluded.body RETURNING trace"
+)
+_FIRST_FEEDBACK = "INSERT INTO feedback VALUES ($1, $2, $3, $4) ON CONFLICT (trace) DO NOTHING RETURNING trace"
 POSTGRES = asking.Dialect(
     mark=lambda n: f"${n}",
     tags_of=" CROSS JOIN LATERAL json_array_elements_text(u.tags::json) AS t(value)",
@@ -85,23 +91,8 @@ class PostgresStore:
             if found < books.SWEPT_AT_ONCE:
                 return total
 
-    async def lease(
-        self,
-        scope: str,
-        since: str,
-        *,
-        limit: int,
-        want: int,
-        holder: str,
-        expires: float,
-        turn: int = 0,
-        owed: int = 0,
-    ) -> Lease:
-        return await self._link.write(
-            lambda c: books.lease(
-                c, scope, since, limit=limit, want=want, holder=holder, expires=expires, turn=turn, owed=owed
-            )
-        )
+    async def lease(self, scope: str, since: str, **terms: Unpack[LeaseTerms]) -> Lease:
+        return await self._link.write(lambda c: books.lease(c, scope, since, **terms))
 
     async def release(self, scope: str, since: str, *, holder: str, amount: int, turn: int = 0) -> None:
         await self._link.write(lambda c: books.release(c, scope, since, holder, amount, turn))
@@ -225,7 +216,7 @@ class PostgresStore:
     # -- learning ------------------------------------------------------------------------------------------------------
     async def put_feedback(self, record: FeedbackRecord, *, replace: bool = True) -> bool:
         row = (books.clean(record.trace), record.at, record.score, msgspec.json.encode(record).decode())
-        sql = REPLACE_FEEDBACK if replace else FIRST_FEEDBACK
+        sql = _REPLACE_FEEDBACK if replace else _FIRST_FEEDBACK
         return await self._link.write(lambda c: c.fetchval(sql, *row)) is not None
 
     async def feedback(self, *, limit: int, since: float = 0.0) -> Sequence[FeedbackRecord]:
@@ -271,10 +262,3 @@ async def _new_version(connection: Any, note: AuditRecord | None) -> None:
 async def _write_down(connection: Any, record: AuditRecord) -> None:
     body = msgspec.json.encode(record).decode()
     await connection.execute("INSERT INTO audits (at, body) VALUES ($1, $2)", record.at, body)
-
-
-REPLACE_FEEDBACK = (
-    "INSERT INTO feedback VALUES ($1, $2, $3, $4) ON CONFLICT (trace)"
-    " DO UPDATE SET at = excluded.at, score = excluded.score, body = excluded.body RETURNING trace"
-)
-FIRST_FEEDBACK = "INSERT INTO feedback VALUES ($1, $2, $3, $4) ON CONFLICT (trace) DO NOTHING RETURNING trace"

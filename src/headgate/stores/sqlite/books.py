@@ -125,8 +125,8 @@ def lease(
     want: int,
     holder: str,
     expires: float,
-    turn: int,
-    owed: int,
+    turn: int = 0,
+    owed: int = 0,
 ) -> Lease:
     (spent,) = connection.execute(
         "SELECT coalesce(sum(amount), 0) FROM spent WHERE scope = ? AND day >= ?", (scope, since)
@@ -221,12 +221,12 @@ def note_pruned(connection: sqlite3.Connection, before: float) -> None:
 # -- learning --------------------------------------------------------------------------------------------------------------
 def put_feedback(connection: sqlite3.Connection, record: FeedbackRecord, *, replace: bool) -> bool:
     row = (record.trace, record.at, record.score, msgspec.json.encode(record).decode())
-    done = connection.execute(REPLACE_FEEDBACK if replace else FIRST_FEEDBACK, row)
+    done = connection.execute(_REPLACE_FEEDBACK if replace else _FIRST_FEEDBACK, row)
     return done.rowcount > 0
 
 
-REPLACE_FEEDBACK = "INSERT OR REPLACE INTO feedback (trace, at, score, body) VALUES (?, ?, ?, ?)"
-FIRST_FEEDBACK = "INSERT OR IGNORE INTO feedback (trace, at, score, body) VALUES (?, ?, ?, ?)"
+_REPLACE_FEEDBACK = "INSERT OR REPLACE INTO feedback (trace, at, score, body) VALUES (?, ?, ?, ?)"
+_FIRST_FEEDBACK = "INSERT OR IGNORE INTO feedback (trace, at, score, body) VALUES (?, ?, ?, ?)"
 
 
 def swap_learned(connection: sqlite3.Connection, row: LearnedRow, over: Sequence[str]) -> bool:

@@ -6,9 +6,11 @@ import asyncio
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import msgspec
 
+from headgate.core.ports import LeaseTerms
 from headgate.core.records import (
     AttemptIntent,
     AttemptOutcome,
@@ -124,23 +126,8 @@ class SqliteStore(SqliteReader):
             total += found
         return total + found
 
-    async def lease(
-        self,
-        scope: str,
-        since: str,
-        *,
-        limit: int,
-        want: int,
-        holder: str,
-        expires: float,
-        turn: int = 0,
-        owed: int = 0,
-    ) -> Lease:
-        return await self._writer.do(
-            lambda c: books.lease(
-                c, scope, since, limit=limit, want=want, holder=holder, expires=expires, turn=turn, owed=owed
-            )
-        )
+    async def lease(self, scope: str, since: str, **terms: Unpack[LeaseTerms]) -> Lease:
+        return await self._writer.do(lambda c: books.lease(c, scope, since, **terms))
 
     async def release(self, scope: str, since: str, *, holder: str, amount: int, turn: int = 0) -> None:
         await self._writer.do(lambda c: books.release(c, scope, since, holder=holder, amount=amount, turn=turn))

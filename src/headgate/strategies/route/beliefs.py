@@ -202,10 +202,7 @@ class Beliefs:
     def cost_factor(self, task: str, model: str) -> float:
         """What to multiply a predicted cost by."""
         usual = self._route.cost / (self._route.costs + LOCAL)  # else the models that were used would look cheap
-        for cell in (self._models.get(model), self._cells.get((task, model))):
-            if cell is not None:
-                usual = (usual * LOCAL + cell.cost) / (LOCAL + cell.costs)
-        return math.exp(usual)
+        return math.exp(self._shrunk(task, model, "costs", "cost", usual))
 
     def seconds(self, task: str, model: str, live: float | None) -> float | None:
         """Expected time to first content; None where nothing is known."""
@@ -214,10 +211,7 @@ class Beliefs:
             return None
         assert live is not None or whole is not None
         base = math.log(live) if live else whole.latency / whole.latencies  # type: ignore[union-attr]
-        for cell in (whole, self._cells.get((task, model))):
-            if cell is not None:
-                base = (base * LOCAL + cell.latency) / (LOCAL + cell.latencies)
-        return math.exp(base)
+        return math.exp(self._shrunk(task, model, "latencies", "latency", base))
 
     def answers(self, task: str, model: str) -> float:
         cell = self._cells.get((task, model))
@@ -226,6 +220,12 @@ class Beliefs:
     def table(self) -> Mapping[tuple[str, str], float]:
         """(task, model) → answers whose worth is known."""
         return {key: cell.answers for key, cell in self._cells.items() if cell.answers}
+
+    def _shrunk(self, task: str, model: str, count: str, total: str, base: float) -> float:
+        for cell in (self._models.get(model), self._cells.get((task, model))):
+            if cell is not None:
+                base = (base * LOCAL + getattr(cell, total)) / (LOCAL + getattr(cell, count))
+        return base
 
     def _both(self, task: str, model: str) -> tuple[_Cell, _Cell]:
         cell, whole = self._cells.get((task, model)), self._models.get(model)

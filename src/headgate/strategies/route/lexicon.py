@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from functools import cache, lru_cache
 from importlib import resources
-from typing import Any
 
 import msgspec
 
@@ -114,56 +113,44 @@ def in_words(feature: str) -> str:
 def notions_of(tokens: list[str]) -> list[str]:
     """The notions that the words mean, in the order of the text; the longest form wins."""
     found: list[str] = []
-    said, count = 0, len(tokens)
-    for at, meant in enumerate(map(_MEANT.__getitem__, tokens)):
+    said = 0
+    for at, meant in enumerate(map(_ALONE.__getitem__, tokens)):
         if at < said:
             continue  # within a phrase
-        if meant.__class__ is tuple:
+        if meant is None:
+            said = at + _in_company(tokens, at, found)
+        elif meant:
             found += meant
-        elif meant is None:
-            _running(tokens[at], lexicon(), found)
-        elif at + 1 < count and tokens[at + 1] in meant.following:
-            said = at + _phrase(tokens, at, meant, found)
-        else:
-            found += meant.alone
     return [notion for notion in found if notion != SILENT] if SILENT in found else found
 
 
-class _Leads(msgspec.Struct, frozen=True):
-    """The first word of phrases: the words that follow it there, and what it means by itself."""
+class _Alone(dict[str, tuple[str, ...] | None]):
+    """What a word means whatever follows it; None where that has to be looked at. Forgets all where it holds too many: a
+    plain table is looked up in twice as fast as one that knows which of its words was asked for last."""
 
-    following: set[str]
-    alone: tuple[str, ...]
-
-
-class _Meant(dict[str, Any]):
-    """What a word means whatever follows it; of the first word of phrases a `_Leads`; None of running Chinese or Japanese.
-    Forgets all where it holds too many: a plain table is looked up in twice as fast as one that knows which of its words
-    was asked for last."""
-
-    def __missing__(self, token: str) -> tuple[str, ...] | _Leads | None:
+    def __missing__(self, token: str) -> tuple[str, ...] | None:
         if len(self) >= REMEMBERED:
             self.clear()
-        following = lexicon().leading.get(token)
-        if following is not None:
-            meant = _Leads(following, meant_by(token))
-        else:
-            meant = None if token > "\u0400" and _CJK.match(token) else meant_by(token)
-        self[token] = meant
+        meant = self[token] = None if token in lexicon().leading or _CJK.match(token) else meant_by(token)
         return meant
 
 
-_MEANT = _Meant()
+_ALONE = _Alone()
 
 
-def _phrase(tokens: list[str], at: int, leads: _Leads, found: list[str]) -> int:
+def _in_company(tokens: list[str], at: int, found: list[str]) -> int:
     """Finds what the words from here on mean together; how many of them are read with that."""
-    words = lexicon().words
-    for size in range(min(LONGEST_PHRASE, len(tokens) - at), 1, -1):
-        if (hit := words.get("_".join(tokens[at : at + size]))) is not None:
-            found += hit
-            return size
-    found += leads.alone
+    book, token = lexicon(), tokens[at]
+    following = book.leading.get(token)
+    if following is None:
+        _running(token, book, found)
+        return 1
+    if at + 1 < len(tokens) and tokens[at + 1] in following:
+        for size in range(min(LONGEST_PHRASE, len(tokens) - at), 1, -1):
+            if (hit := book.words.get("_".join(tokens[at : at + size]))) is not None:
+                found += hit
+                return size
+    found += meant_by(token)
     return 1
 
 
@@ -179,6 +166,7 @@ def _running(run: str, book: Lexicon, found: list[str]) -> None:
         at += 1
 
 
+@lru_cache(maxsize=4096)
 def meant_by(token: str) -> tuple[str, ...]:
     """The notions of one word by itself."""
     book = lexicon()
