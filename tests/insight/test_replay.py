@@ -176,6 +176,16 @@ async def test_a_key_that_is_confined_to_a_zone_stays_in_it():
     ]
 
 
+async def test_what_a_file_refuses_a_key_is_no_choice_of_its():
+    here = {"callers": callers_of([KeyRecord(id="k1", hash="", hint="", name="ci", created=1.0, zone="house")])}
+    text = FILE.replace("cost_per_1k: 0.001}", "cost_per_1k: 0.001, zone: house}")
+    rows = await log_of([request("tr_1", None, "weak", requested="weak")])
+    assert replay(rows, side(text, **here), side(text, **here)).compared == 1
+    found = replay(rows, side(text, **here), side(**here))
+    assert (found.compared, found.changes) == (0, [])
+    assert next(iter(found.unknowable)).startswith("This key is confined to models of the zone 'house'")
+
+
 async def test_what_the_log_does_not_keep_is_said():
     rows = await log_of([request("tr_1", None, "strong", requested="both"), request("tr_2", "math", "strong", SHARES)])
     gone = replay(

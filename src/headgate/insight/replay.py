@@ -28,7 +28,7 @@ from headgate.core.request import Options, Request
 from headgate.core.strategy import Aside, Beside, ModelInfo, Plan, Strategy
 from headgate.core.trace import Trace
 from headgate.engine.compile import Compiler
-from headgate.engine.snapshot import info_of, seen_by
+from headgate.engine.snapshot import check_allowed, info_of, seen_by
 from headgate.governance.keys import principal_of
 from headgate.insight.estimate import Estimate, Seen, difference
 from headgate.insight.log import Logged
@@ -151,6 +151,7 @@ class Side:
         configuration has no answer for the request; Unknowable where the prompt itself would be needed."""
         run = _Run(self, row)
         resolved = self.snapshot.resolve(row.record.requested)
+        check_allowed(run.principal, resolved.name, self.snapshot)
         return self._first_of(resolved.name, _request(row, resolved.prefer), row, run)
 
     def chosen(self, row: Logged) -> str | None:
