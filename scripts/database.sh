@@ -13,4 +13,4 @@ if [ "$run" != no ] && command -v apt-get >/dev/null; then
   [ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" | $run tee /etc/postgresql-common/createcluster.conf >/dev/null
   $run apt-get update -q && DEBIAN_FRONTEND=noninteractive $run apt-get install -qy --no-install-recommends postgresql && exit 0
 fi
-uv pip install --quiet --target .tools/postgres pgserver==0.1.4
+.venv/bin/python -m uv pip install --quiet --target .tools/postgres pgserver==0.1.4

@@ -5,11 +5,14 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 if [ ! -x .venv/bin/python ]; then
   echo "setting up .venv: once, a minute or so"
-  if ! "$python" -m venv .venv 2>/dev/null; then
-    rm -rf .venv  # Debian ships Python without ensurepip: fetch what venv needs
-    if [ "$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy python3-venv; else
-      echo "python3-venv is missing: run 'sudo apt-get install python3-venv' and try again" >&2; exit 1; fi
-    "$python" -m venv .venv
+  if ! "$python" -m venv .venv >/dev/null 2>&1; then
+    rm -rf .venv  # Debian ships Python without ensurepip
+    if ! { "$python" -m venv --without-pip .venv && .venv/bin/python scripts/get_pip.py; }; then
+      rm -rf .venv
+      if [ "$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy python3-venv; else
+        echo "neither pip nor python3-venv can be had: run 'sudo apt-get install python3-venv' and try again" >&2; exit 1; fi
+      "$python" -m venv .venv
+    fi
   fi
 fi
 .venv/bin/python -c 'import uv' 2>/dev/null || .venv/bin/python -m pip install -q "uv>=0.9"
