@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from headgate.core.errors import StorageUnavailable
 from headgate.core.records import LearnedRow
 from headgate.engine.keeping import DEAD, LONGEST
 from headgate.stores.memory import MemoryStore
+from headgate.strategies.cascade.accuracy import Accuracy
 from headgate.strategies.route.learning import Conversation, Learning
 from headgate.strategies.route.neighbours import features, pressed, vector
 from support.clock import FakeClock
@@ -165,3 +167,41 @@ class Counting(MemoryStore):
 async def _told_and_kept(replica: Replica, number: int) -> None:
     replica.learning.told_late(f"told {number}", "code", "claude", 1.0, PRIOR)
     await replica.keeper.kept()
+
+
+async def test_the_last_word_on_a_verdict_counts_once_whichever_life_or_replica_it_is_told(clock) -> None:
+    store = MemoryStore()
+    one, two = Replica(store, "h1", clock), Replica(store, "h2", clock)
+    one.accuracy.tell("tr_1", True)
+    for replica in (one, two):
+        await replica.keeper.tend()
+    two.accuracy.tell("tr_1", False)
+    for replica in (two, one, two):
+        await replica.keeper.tend()
+    assert [replica.accuracy.view() for replica in (one, two)] == [{"accuracy": 0.0, "measured": 1.0}] * 2
+    one.accuracy.tell("tr_1", True)
+    await one.keeper.tend()
+    await one.keeper.end()
+    await two.keeper.end()
+    later = Replica(store, "h3", clock)
+    await later.keeper.tend()
+    later.accuracy.tell("tr_1", True)
+    assert later.accuracy.view() == {"accuracy": 1.0, "measured": 1.0}
+    later.accuracy.tell("tr_2", False)
+    assert later.accuracy.view() == {"accuracy": 0.499, "measured": 2.0}
+
+
+def test_an_accuracy_from_before_words_were_kept_is_read() -> None:
+    accuracy = Accuracy()
+    accuracy.adopt([msgspec.msgpack.encode((3.0, 4.0))])
+    assert accuracy.view() == {"accuracy": 0.75, "measured": 4.0}
+
+
+def test_an_accuracy_is_a_share_also_where_an_old_word_is_taken_back() -> None:
+    for old, new in ((True, False), (False, True)):
+        accuracy = Accuracy()
+        accuracy.tell(f"tr_{old}", old)
+        for _ in range(900):
+            accuracy.note(new)
+        accuracy.tell(f"tr_{old}", new)
+        assert accuracy.view()["accuracy"] == float(new)

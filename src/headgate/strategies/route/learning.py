@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -19,6 +18,7 @@ from headgate.strategies.route.beliefs import ASSUMED, MEASURED, SUITED, UNSUITE
 from headgate.strategies.route.neighbours import READ, Features, Neighbours, features, pressed, unpressed, vector
 from headgate.strategies.route.reports import reports_failure
 from headgate.strategies.single import LIKELY_OUTPUT
+from headgate.strategies.words import Said, Words
 
 # Capabilities (as the configuration and the catalogue name them) that speak for a task.
 SUITS: dict[str, frozenset[str]] = {
@@ -37,8 +37,6 @@ ANY = "*"
 CONVERSATIONS, REQUESTS = 20_000, 4_000
 NEAR_KEPT, CONVERSATIONS_KEPT, KEPT_FOR = 500, 1000, 3600.0
 """Of prompts and of conversations (from the last so many seconds) that a store keeps per process."""
-WORDS_KEPT = 1000
-"""Words on answers that a store keeps per process beside what was learned of them: another one replaces its own."""
 AGAIN = 600.0
 """Seconds within which the same question in the same conversation is a regeneration."""
 
@@ -71,36 +69,27 @@ class Open(msgspec.Struct):
     """What its neighbours hear; the neighbours hold the same dictionary."""
 
 
-class Word(NamedTuple):
-    """What was said of an answer, as the how-manieth word on it: the last one counts, wherever it was said."""
-
-    score: float
-    number: int
-
-
 class Pack(msgspec.Struct, frozen=True, array_like=True):
-    """What a store keeps of a `Learning`. `near`: pressed vectors and the worth of prompts, the newest last. `words`:
-    traces and what was said of them, a part of `beliefs`, the newest last."""
+    """What a store keeps of a `Learning`. `near`: pressed vectors and the worth of prompts, the newest last. `words`: what
+    was said, a part of `beliefs`."""
 
     beliefs: Packed
     near: list[tuple[bytes, dict[str, float]]]
     conversations: list[tuple[str, Conversation]]
-    words: list[tuple[str, Word]] = []
+    words: Said = []
 
 
 class Learning:
     """Of one route; outlives reloads, and restarts where there is a store. Implements core.strategy.Knowledge.
 
-    `beliefs`, `neighbours`: of all processes, as far as they have been heard; `_mine`, `_near`: this one's own part.
-    `_words`, `_heard`: trace → what was said of it last, here and elsewhere."""
+    `beliefs`, `neighbours`: of all processes, as far as they have been heard; `_mine`, `_near`: this one's own part."""
 
     def __init__(self) -> None:
         self.beliefs = Beliefs()
         self.neighbours = Neighbours()
         self._mine = Beliefs()
         self._near: deque[tuple[bytes, dict[str, float]]] = deque(maxlen=NEAR_KEPT)
-        self._words: OrderedDict[str, Word] = OrderedDict()
-        self._heard: dict[str, Word] = {}
+        self._words = Words()
         self.conversations: OrderedDict[str, Conversation] = OrderedDict()
         self._open: OrderedDict[str, Open] = OrderedDict()
 
@@ -172,9 +161,9 @@ class Learning:
         request = self._open.get(trace)
         if request is None or request.model is None or request.model not in known:
             return
-        model, prior, before = request.model, known[request.model], self._before(trace)
+        model, prior, before = request.model, known[request.model], self._words.before(trace)
         if before is not None and model in request.worth:
-            request.worth[model] += score - before.score
+            request.worth[model] += score - before
         elif before is None and near and request.seen is not None:
             believed = self.beliefs.quality(request.task, model, prior).mean
             request.worth = {model: score - believed}
@@ -186,19 +175,13 @@ class Learning:
         """Of a request that another process served, or this one before its restart; a second word replaces the first."""
         self._word(trace, task, model, score, prior)
 
-    def _before(self, trace: str) -> Word | None:
-        return _last(self._words.get(trace), self._heard.get(trace))
-
     def _word(self, trace: str, task: str, model: str, score: float, prior: Prior) -> None:
-        before = self._before(trace)
+        before = self._words.before(trace)
         if before is None:
             self._score(task, model, score, prior)
         else:
-            self._revise(task, model, score - before.score)
-        self._words[trace] = Word(score, 1 if before is None else before.number + 1)
-        self._words.move_to_end(trace)
-        while len(self._words) > REQUESTS:
-            self._words.popitem(last=False)
+            self._revise(task, model, score - before)
+        self._words.say(trace, score)
 
     def knows(self, trace: str) -> bool:
         return trace in self._open
@@ -223,25 +206,22 @@ class Learning:
     def merged(self, packs: Sequence[bytes]) -> bytes:
         beliefs, near = Beliefs(), list[tuple[bytes, dict[str, float]]]()
         conversations: dict[str, Conversation] = {}
-        words: dict[str, Word] = {}
-        for pack in map(_unpacked, packs):
+        found = [_unpacked(pack) for pack in packs]
+        for pack in found:
             beliefs.add(pack.beliefs)
             near += pack.near
             conversations.update(pack.conversations)
-            _add_words(words, pack.words)
         beliefs.add(self._mine.pack())
         conversations.update(self.conversations)
         newest = max((one.at for one in conversations.values()), default=0.0)
         kept = [(name, one) for name, one in conversations.items() if one.at > newest - KEPT_FOR]
         kept.sort(key=lambda row: row[1].at)
-        said = {trace: word for trace, word in words.items() if trace not in self._words} | self._words
-        _add_words(said, words.items())
         return msgspec.msgpack.encode(
             Pack(
                 beliefs.pack(),
                 [*near, *self._near][-NEAR_KEPT:],
                 kept[-CONVERSATIONS_KEPT:],
-                list(said.items())[-WORDS_KEPT:],
+                self._words.merged(pack.words for pack in found),
             )
         )
 
@@ -251,21 +231,17 @@ class Learning:
             self.beliefs.add(pack.beliefs)
             for row in pack.near:
                 self._near.append(row)
-            for trace, word in reversed(pack.words):
-                if trace not in self._words:
-                    self._words[trace] = word
-                    self._words.move_to_end(trace, last=False)  # older than this process's own
-            _add_words(self._words, pack.words)
+            self._words.adopt(pack.words)
             self._hear(pack)
 
     def hear(self, packs: Sequence[bytes]) -> None:
         found = [_unpacked(pack) for pack in packs]
-        beliefs, self.neighbours, self._heard = Beliefs(), Neighbours(), {}
+        beliefs, self.neighbours = Beliefs(), Neighbours()
         beliefs.add(self._mine.pack())
         for pack in found:
             beliefs.add(pack.beliefs)
-            _add_words(self._heard, pack.words)
             self._hear(pack)
+        self._words.hear([pack.words for pack in found])
         for data, worth in self._near:
             self.neighbours.add_vector(unpressed(data), worth)
         self.beliefs = beliefs
@@ -273,8 +249,7 @@ class Learning:
     def forget(self) -> None:
         self._mine = Beliefs()
         self._near.clear()
-        _add_words(self._heard, self._words.items())
-        self._words.clear()
+        self._words.forget()
 
     def _hear(self, pack: Pack) -> None:
         for data, worth in pack.near:
@@ -283,16 +258,6 @@ class Learning:
             mine = self.conversations.get(name)
             if mine is None or mine.at < one.at:
                 self.conversations[name] = one
-
-
-def _last(one: Word | None, other: Word | None) -> Word | None:
-    return max((word for word in (one, other) if word is not None), key=lambda word: word.number, default=None)
-
-
-def _add_words(words: dict[str, Word], more: Iterable[tuple[str, Word]]) -> None:
-    """Of two on the same answer the last one stays."""
-    for trace, word in more:
-        words[trace] = _last(words.get(trace), word) or word
 
 
 def _misfits(trace: Trace) -> list[str]:
