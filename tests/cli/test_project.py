@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 VERBS = {"demo", "serve", "test", "conformance", "soak", "lint", "type", "bench", "docs", "fmt"}
@@ -39,3 +42,18 @@ def test_licence_python_and_types():
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")[:200]
     assert (ROOT / "uv.lock").is_file()
     assert files("headgate").joinpath("py.typed").is_file()
+
+
+def test_a_pip_that_is_not_the_expected_one_is_not_run(tmp_path, monkeypatch, capsys):
+    """What a Python without ensurepip is given comes from the network; it is known by its hash."""
+    spec = importlib.util.spec_from_file_location("get_pip", ROOT / "scripts" / "get_pip.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(script.subprocess, "run", lambda *args, **more: pytest.fail("it was run"))
+    (tmp_path / script.WHEEL).write_bytes(b"PK another")
+    for name, said in ((script.WHEEL, "not the pip that was expected"), ("nothing", "could not be fetched")):
+        monkeypatch.setattr(script, "URL", (tmp_path / name).as_uri())
+        assert script.main() == 1
+        assert said in capsys.readouterr().err
