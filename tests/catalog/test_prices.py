@@ -1,5 +1,9 @@
 """What the price catalogue knows, in our units."""
 
+import json
+from datetime import date
+from importlib.resources import files
+
 import pytest
 
 from headgate.catalog.catalog import lookup
@@ -38,3 +42,12 @@ def test_output_that_has_no_price_is_never_free():
 )
 def test_units_that_are_not_counted_are_no_price(provider, model):
     assert lookup(provider, model).price is None
+
+
+def test_the_vendored_snapshot_is_dated_and_has_no_prices_of_its_own():
+    data = json.loads((files("headgate.catalog") / "data" / "models.json").read_text(encoding="utf-8"))
+    assert date(2026, 1, 1) <= date.fromisoformat(data["date"]) <= date.today()
+    assert not any("price" in key for row in data["models"] for key in row)
+    for row in data["models"]:
+        if row["features"]:
+            assert set(row["features"]) <= (lookup(row["provider"], row["match"]).features or set()), row

@@ -80,6 +80,26 @@ def test_models_show_prices_and_what_is_unknown(tmp_path):
     assert rows[0]["state"] == "ready", "a server of one's own may need no key"
 
 
+def test_models_show_what_the_catalogue_knows_and_what_the_file_says_instead(tmp_path):
+    file = tmp_path / "m.yaml"
+    known = "provider: anthropic, upstream: claude-sonnet-4-5"
+    own = "features: [tools], capabilities: [code], max_context: 1_000, price: {input: 7, output: 9}"
+    file.write_text(f"providers: {{anthropic: {{}}}}\nmodels:\n  known: {{{known}}}\n  told: {{{known}, {own}}}\n")
+    env = {"ANTHROPIC_API_KEY": "x"}
+    first, told = json.loads(run("models", "--config", str(file), "--json", env=env)[1])
+    assert (first["context"], first["input"], first["output"]) == (200_000, "3", "15")
+    assert {"tools", "vision", "json_schema", "documents", "reasoning"} <= set(first["features"].split(","))
+    assert {"reasoning", "code"} <= set(first["capabilities"].split(","))
+    assert first["prices"]["version"].startswith("genai-prices ")
+    assert (told["context"], told["input"], told["output"]) == (1_000, "7", "9")
+    assert (told["features"], told["capabilities"]) == ("tools", "code")
+    assert told["prices"] == {"input": "7", "output": "9", "version": "config"}
+    shown = run("models", "--config", str(file), env={**env, "COLUMNS": "300"})[1]
+    [line] = [line for line in shown.splitlines() if line.lstrip().startswith("known ")]
+    for word in ("200000", "vision", "reasoning,code", "ready"):
+        assert word in line
+
+
 def test_a_model_that_is_not_paid_by_the_token_does_not_look_free(tmp_path):
     file = tmp_path / "m.yaml"
     file.write_text("providers: {openai: {}}\nmodels: {whisper-1: {provider: openai}, tts-1: {provider: openai}}\n")

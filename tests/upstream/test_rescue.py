@@ -142,6 +142,40 @@ def test_a_continued_stream_names_the_model_that_speaks_now():
     virtually(main)
 
 
+def test_both_halves_of_a_rescued_stream_are_on_the_books_and_told_of():
+    """What the first one had said is estimated and paid for; the second one is sent it and tells what that was."""
+
+    async def main() -> None:
+        text = CONFIG.format(rescue="continue").replace(
+            "upstream: one}", "upstream: one, price: {input: 1, output: 2}}"
+        )
+        it = VirtualGateway(text.replace("upstream: two}", "upstream: two, price: {input: 3, output: 4}}"))
+        it.fake.on("one", streamed("Half an ", "answ", ending=s.Reset()))
+        it.fake.on("two", streamed("er.", " Done."))
+        heard = await it.ask("chain", stream=True)
+        assert heard.finished
+        broken, whole = (it.ledger.outcomes[intent.id] for intent in it.ledger.intents)
+        assert (broken.outcome, broken.usage.estimated, whole.outcome, whole.usage.estimated) == (
+            "failed", True, "ok", False,
+        )  # fmt: skip
+        assert broken.usage.input > 0
+        assert broken.usage.output > 0
+        assert broken.cost == (broken.usage.input + 2 * broken.usage.output) * 1000  # nano-US$
+        assert whole.cost == (3 * 10 + 4 * 5) * 1000
+        [record] = it.ledger.requests
+        assert (record.attempts, record.cost) == (2, broken.cost + whole.cost)
+        attempts = heard.details["attempts"]
+        assert [(one["model"], one["outcome"], one.get("role")) for one in attempts] == [
+            ("first", "failed", None), ("second", "ok", "rescue"),
+        ]  # fmt: skip
+        assert [one["usage"]["output"] for one in attempts] == [broken.usage.output, 5]
+        trace = it.house.trace(heard.details["trace"], None)
+        assert trace is not None
+        assert [one.chosen for one in trace[0].decisions if one.kind == "rescue"] == ["second"]
+
+    virtually(main)
+
+
 def test_a_continuation_that_breaks_is_continued():
     async def main() -> None:
         it = gateway("continue")
