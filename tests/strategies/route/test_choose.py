@@ -23,10 +23,11 @@ from headgate.engine.compile import Compiler
 from headgate.simulator.app import Simulator
 from headgate.strategies.route.beliefs import ASSUMED, MEASURED, Beliefs, Beta, Prior
 from headgate.strategies.route.choose import Candidate, Limits, Weights, explore, rank
-from headgate.strategies.route.learning import WORDS_KEPT, Conversation, Learning, prior_of
+from headgate.strategies.route.learning import Conversation, Learning, prior_of
 from headgate.strategies.route.neighbours import Neighbours, features
 from headgate.strategies.route.route import Route
 from headgate.strategies.route.rules import Hours, Rule
+from headgate.strategies.words import KEPT
 from support.gateway import ENV, Loop, RunningGateway
 from support.sim import INSTANT
 
@@ -469,12 +470,12 @@ def test_of_words_that_went_to_and_fro_the_last_one_counts():
 
 def test_of_words_the_newest_are_kept():
     learning = Learning()
-    for number in range(WORDS_KEPT + 5):
+    for number in range(KEPT + 5):
         learning.told_late(f"tr_{number}", "math", "m", 1.0, Prior(0.5, ASSUMED))
     heir = Learning()
     heir.adopt([learning.pack()])
     before = believed(heir)[0]
-    heir.told_late(f"tr_{WORDS_KEPT}", "math", "m", 0.5, Prior(0.5, ASSUMED))
+    heir.told_late(f"tr_{KEPT}", "math", "m", 0.5, Prior(0.5, ASSUMED))
     assert believed(heir)[0] == before
     heir.told_late("tr_0", "math", "m", 0.5, Prior(0.5, ASSUMED))  # forgotten: it counts as one more
     assert believed(heir)[0] != before
