@@ -33,10 +33,11 @@ def served(tmp_path):
     found.close()
 
 
-def status_of(url: str, model: str) -> int:
-    """-1 where the connection was refused or cut."""
+def status_of(url: str, model: str, *, stream: bool = False) -> int:
+    """-1 where the connection was refused or cut, or a stream ended without its end."""
     try:
-        return ask(url, model, stream=False)[0]
+        status, _, body = ask(url, model, stream=stream)
+        return -1 if stream and status == 200 and not body.endswith(b"data: [DONE]\n\n") else status
     except (OSError, HTTPException):
         return -1
 
@@ -55,10 +56,11 @@ def answers_again(served: ServedGateway, model: str) -> bool:
     return False
 
 
-def test_31_a_stopped_process_keeps_its_deadlines_and_blames_nobody(served):
+@pytest.mark.parametrize("stream", [False, True])
+def test_31_a_stopped_process_keeps_its_deadlines_and_blames_nobody(served, stream):
     served.loop.run(served.sim.break_model("claude-4.7", "hang"))
     with ThreadPoolExecutor(8) as threads:
-        asked = [threads.submit(status_of, served.url, "slow") for _ in range(8)]
+        asked = [threads.submit(status_of, served.url, "slow", stream=stream) for _ in range(8)]
         time.sleep(0.7)
         os.kill(served.process.pid, signal.SIGSTOP)
         time.sleep(3.0)  # longer than the 2 s that each call may take
@@ -72,11 +74,12 @@ def test_31_a_stopped_process_keeps_its_deadlines_and_blames_nobody(served):
     # and the same silence of a process that did run does count
     served.loop.run(served.sim.break_model("claude-4.7", "hang"))
     with ThreadPoolExecutor(8) as threads:
-        assert set(threads.map(lambda _: status_of(served.url, "slow"), range(8))) == {504}
+        assert set(threads.map(lambda _: status_of(served.url, "slow", stream=stream), range(8))) == {504}
     assert health(served, "slow")["state"] == "open"
 
 
-def test_32_without_file_descriptors_it_sheds_and_recovers(served):
+@pytest.mark.parametrize("stream", [False, True])
+def test_32_without_file_descriptors_it_sheds_and_recovers(served, stream):
     def free(limit: int) -> int:
         """Numbers below the limit that are not taken: the limit is one of numbers, and those in use have gaps."""
         return limit - sum(int(number) < limit for number in os.listdir(f"/proc/{served.process.pid}/fd"))
@@ -90,16 +93,17 @@ def test_32_without_file_descriptors_it_sheds_and_recovers(served):
     with ThreadPoolExecutor() as threads:
         for held in range(1, 6):  # again where a connection was just being closed: its descriptor came free too
             leave(20)
-            threads.submit(status_of, served.url, "claude-4.7")  # so that no idle connection to the provider is left
+            # so that no idle connection to the provider is left
+            threads.submit(status_of, served.url, "claude-4.7", stream=stream)
             while len(served.sim.served("claude-4.7")) < held:
                 time.sleep(0.01)
             leave(1)  # who asks is accepted with it, and none is left to ask the provider with
-            if refused := status_of(served.url, "gpt-5.5") == 503:
+            if refused := status_of(served.url, "gpt-5.5", stream=stream) == 503:
                 break
     assert refused
     leave(12)
     with ThreadPoolExecutor(40) as threads:
-        statuses = set(threads.map(lambda _: status_of(served.url, "claude-4.7"), range(40)))
+        statuses = set(threads.map(lambda _: status_of(served.url, "claude-4.7", stream=stream), range(40)))
     assert 200 in statuses
     assert statuses <= {200, 503, -1}
     assert served.process.poll() is None

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from faults.test_virtual import DISORDERLY
 from headgate.net.transport.h1 import H1Transport
 from headgate.net.transport.names import Address, CachingResolver
 from headgate.net.transport.protocol import DnsFailed, Limits
@@ -175,6 +176,22 @@ def test_14_to_16_cut_within_the_answer(wires, stream, ending):
 
 
 @STREAMS
+def test_12_fields_that_nobody_knows_pass_through(wires, stream):
+    whole = json.loads(next(step.data for step in answer("Said.") if isinstance(step, s.Body)))
+    whole["x_new"] = {"a": [1, None]}
+    piece = chunk({"content": "Said.", "x_delta": 1}).replace(b'"object"', b'"x_new": {"a": [1, null]}, "object"')
+    frames = map(s.Body, [piece, chunk({}, "stop"), USAGE, DONE])
+    wires.says("one", either(s.reply_json(200, whole), [SSE_HEAD, *frames, s.End()]))
+    for model in ("first", "chain"):
+        status, headers, body = wires.ask(model, stream=stream)
+        assert (status, headers["x-headgate-model"], text_of(body, stream)) == (200, "first", "Said.")
+        assert json.loads(body.partition(b"\n\n")[0][6:] if stream else body)["x_new"] == {"a": [1, None]}
+        if stream:
+            assert piece in body
+    is_well_again(wires, stream)
+
+
+@STREAMS
 def test_13_a_slow_first_byte_is_abandoned(wires, stream):
     slow = [s.Pause(3), *answer("Late.")]
     wires.says("one", slow)
@@ -236,6 +253,28 @@ def test_18_what_is_no_event_is_an_error_of_the_provider(wires, bad):
     wires.says("one", [SSE_HEAD, s.Body(bad), s.Body(chunk({"content": "x"}, "stop")), s.Body(DONE), s.End()])
     status, _, body = wires.ask("chain", stream=True)
     assert (status, text_of(body, True)) == (200, "Spared.")
+    is_well_again(wires, True)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("name", DISORDERLY)
+def test_19_deltas_out_of_order_pass_in_their_own_format_and_end_cleanly_in_another(wires, name, path):
+    frames = [*DISORDERLY[name], chunk({}, "tool_calls"), USAGE, DONE]
+    wires.says("one", [SSE_HEAD, *map(s.Body, frames), s.End()])
+    connection = HTTPConnection(urlsplit(wires.gateway.url).netloc, timeout=20)
+    asked = {"model": "first", "messages": ASK, "stream": True, "max_tokens": 50}
+    connection.request("POST", path, json.dumps(asked), {"content-type": "application/json"})
+    heard = connection.getresponse()
+    body = heard.read()
+    connection.close()
+    if path == "/v1/chat/completions":
+        assert heard.status == 200
+        assert all(frame in body for frame in DISORDERLY[name])
+        assert body.endswith(DONE)
+    elif heard.status == 200:
+        assert (body.count(b"event: message_stop"), body.count(b'"type":"error"')) in ((1, 0), (0, 1)), body
+    else:
+        assert (heard.status, json.loads(body)["type"]) == (502, "error")
     is_well_again(wires, True)
 
 
