@@ -45,6 +45,17 @@ def misfit(schema: Mapping[str, Any], value: Any) -> str | None:
     return None if error is None else f"{error.json_path}: {error.message[:200]}"
 
 
+def deeper(value: Any, levels: int) -> bool:
+    """Are there more than `levels` of objects and arrays in each other?"""
+    inside = [value]
+    for _ in range(levels + 1):
+        found = [one for one in inside if isinstance(one, dict | list)]
+        if not found:
+            return False
+        inside = [inner for one in found for inner in (one.values() if isinstance(one, dict) else one)]
+    return True
+
+
 @lru_cache(maxsize=256)
 def _checker(schema: bytes) -> Any:
     """Compiled once per schema; jsonschema is only loaded where somebody asks for JSON."""

@@ -46,7 +46,7 @@ def misfit_of(request: ChatRequest, text: str) -> str | None:
         return None
     try:
         value = msgspec.json.decode(text.encode())
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return "not JSON"
     if output.kind == "json_object":
         return None if isinstance(value, dict) else "not a JSON object"
@@ -66,7 +66,7 @@ def breaks_tools(request: ChatRequest, calls: Sequence[ToolCall]) -> str | None:
             continue
         try:
             value = msgspec.json.decode(call.arguments.encode())
-        except (msgspec.DecodeError, UnicodeEncodeError):
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
             return f"arguments of {call.name} are not JSON"
         if (problem := misfit(tool.schema, value)) is not None:
             return f"arguments of {call.name}: {problem}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ class Python:
         self._timeout = timeout
         self._memory = memory
         self._pool: Any = None
+        self._starting = asyncio.Lock()
 
     async def tools(self) -> Sequence[Tool]:
         return [_Run(self)]
@@ -28,18 +30,27 @@ class Python:
         """What was printed, then the value of the last expression. Raises ToolFailed."""
         import pydantic_monty as monty
 
-        if self._pool is None:
-            self._pool = monty.AsyncMonty(max_processes=2)
-            await self._pool.__aenter__()
         printed = monty.CollectString()
         limits: Any = {"max_feed_duration_secs": self._timeout, "max_memory": self._memory}
         try:
-            async with self._pool.checkout(limits=limits) as session:
+            pool = await self._started()
+            async with pool.checkout(limits=limits) as session:
                 value = await session.feed_run(code, inputs=dict(inputs or {}), print_callback=printed)
-        except monty.MontyError as error:
+        except (monty.MontyError, OSError, RuntimeError) as error:  # no process to be had; or closed meanwhile
             raise ToolFailed(f"python: {str(error)[:500]}") from error
         shown = getattr(printed, "output", "") or ""
         return shown + ("" if value is None else str(value))
+
+    async def _started(self) -> Any:
+        """The pool; of several that want it first one starts it and the others wait."""
+        import pydantic_monty as monty
+
+        async with self._starting:
+            if self._pool is None:
+                pool = monty.AsyncMonty(max_processes=2)
+                await pool.__aenter__()
+                self._pool = pool
+            return self._pool
 
 
 class _Run:

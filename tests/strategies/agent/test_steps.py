@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -198,6 +199,89 @@ def test_there_is_one_second_plan_and_then_an_answer_that_says_what_is_missing()
         assert len(it.fake.calls_of("hand")) == 4  # each step, and its one retry
         assert heard.details["agent"]["missing"] == ["try1: contains"]
         assert "ncomplete" in heard.text
+
+    virtually(main)
+
+
+def test_a_second_plan_has_the_steps_that_the_first_one_left():
+    """`max_steps` is of the whole run: a plan of three and then one of two are more than four."""
+
+    async def main() -> None:
+        first = [{"name": f"s{n}", "model": "hand", "query": "Go", "check": {"contains": "yes"}} for n in range(3)]
+        second = [{"name": f"t{n}", "model": "hand", "query": "Go"} for n in range(2)]
+        for most, missing in ((4, 3), (5, 0), (3, 3)):
+            it, plans = gateway([], f"{USUAL}, budget: {{max_steps: {most}}}", hand=answer("no")), list[str]()
+
+            def boss(call: Any, plans: list[str] = plans) -> Any:
+                if b"You are a planner" in call.body:
+                    plans.append(json.loads(call.body)["messages"][0]["content"])
+                    return answer(json.dumps({"steps": second if len(plans) > 1 else first}))
+                return answer("Written.")
+
+            it.fake.on("boss", boss)
+            heard = await it.ask("agent")
+            assert len(heard.details["agent"].get("missing", [])) == missing
+            assert sum(step["tries"] > 0 for step in heard.details["agent"]["steps"]) <= most
+            assert f"At most {most} steps" in plans[0]
+            assert all(f"At most {most - 3} steps" in said for said in plans[1:])
+            assert len(plans) == (1 if most == 3 else 2 if most == 5 else 3)  # one that is too long is repaired once
+
+    virtually(main)
+
+
+@pytest.mark.parametrize(
+    "query", ["Explain ```x = {1}``` please", "```json\n{}\n```", 'Say "{" and then ```sh\nls\n``` and "}"']
+)
+def test_a_query_may_hold_a_code_fence(query: str):
+    async def main() -> None:
+        for form in ("{}", "Here it is:\n```json\n{}\n```", "Thus: {}\nThat is all."):
+            it, said = gateway([]), form.replace("{}", json.dumps({"steps": [{"name": "one", "query": query}]}))
+            it.fake.on("boss", answer(said), answer("Done."))
+            assert by_id(await it.ask("agent"))["one"]["status"] == "passed"
+            assert prompts(it, "boss")[1][-1]["content"] == query
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("levels", [60, 900, 5000])
+@pytest.mark.parametrize("place", ['"tool": "read_file", "args"', '"query": "Go", "check": {"schema"'])
+def test_a_plan_without_end_is_none(place: str, levels: int):
+    async def main() -> None:
+        deep = '{"items": ' * levels + "{}" + "}" * levels
+        it = gateway([], f"{USUAL}, tools: [files]")
+        ends = "}" if "check" in place else ""
+        it.fake.on("boss", answer(f'{{"steps": [{{"name": "one", {place}: {deep}{ends}}}]}}'))
+        heard = await it.ask("agent")
+        assert heard.status == 200
+        assert re.search("nested too deeply|recursion depth", heard.details["agent"]["fallback"])
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("check", [{"python": "int(result) > 1"}, {"schema": {"type": "integer"}}])
+def test_checks_of_steps_that_end_at_once_are_made_at_once(check: dict[str, Any]):
+    """The first ones find a sandbox that has not been started yet."""
+
+    async def main() -> None:
+        it = gateway(
+            [{"name": f"s{n}", "model": "hand", "query": "Go", "check": check} for n in range(4)], hand=answer("2")
+        )
+        heard = await it.ask("agent")
+        assert [(step["status"], step["tries"]) for step in by_id(heard).values()] == [("passed", 1)] * 4
+        await it.house.snapshot.aclose()
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("check", [{"python": "len(result) > 1"}, {"schema": {"type": "object"}}])
+@pytest.mark.parametrize("said", [r"\ud800", '{"a":' * 5000 + "1" + "}" * 5000], ids=["half a pair", "deep"])
+def test_a_result_that_cannot_be_checked_has_not_passed_or_is_only_looked_at(check: dict[str, Any], said: str):
+    async def main() -> None:
+        it = gateway([{"name": "one", "model": "hand", "query": "Go", "check": check}], hand=answer(said))
+        heard = await it.ask("agent")
+        assert heard.status == 200
+        assert by_id(heard)["one"]["status"] in ("passed", "failed")
+        await it.house.snapshot.aclose()
 
     virtually(main)
 

@@ -134,6 +134,28 @@ def test_half_a_surrogate_pair_in_an_answer_breaks_no_vote(text):
     virtually(main)
 
 
+@pytest.mark.parametrize("levels", [150, 900, 990, 5000])
+@pytest.mark.parametrize("model", ["voted", "scored", "dueled"])
+def test_json_without_end_costs_its_own_answer_at_most(model: str, levels: int):
+    """What can be parsed and what can be walked through are not the same depth. The others answer."""
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object", "required": ["n"]}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+    async def main() -> None:
+        it = VirtualGateway(CONFIG + "  voted: {ensemble: {members: {a: 0.4, b: 0.35, c: 0.3}, mode: vote}}\n")
+        it.fake.on("a", answer('{"m":' * levels + "1" + "}" * levels))
+        it.fake.on("b", answer('{"n": 2}'))
+        it.fake.on("c", answer('{"n": 2}'))
+        it.fake.on("j", answer("7" if model == "scored" else "T"))
+        heard = await it.ask(model, response_format=form)
+        assert heard.text == '{"n": 2}'
+        assert (await it.ask(model)).status == 200
+        assert (await it.ask(model, tools=[tool])).status == 200
+        assert not it.errors
+
+    virtually(main)
+
+
 def test_a_fence_holds_whatever_is_put_into_it():
     luck = random.Random(7)
     for text in INJECTIONS:

@@ -197,7 +197,7 @@ class Executor:
         try:
             text = await ask_text(run, self._team, validator, asked, role="validator")
             verdict = msgspec.json.decode(text[text.find("{") : text.rfind("}") + 1].encode())
-        except (HeadgateError, msgspec.DecodeError, UnicodeEncodeError):
+        except (HeadgateError, msgspec.DecodeError, UnicodeEncodeError, RecursionError):
             verdict = None
         if not isinstance(verdict, dict) or not isinstance(verdict.get("passed"), bool):
             # A validator that fails is no reason to throw a result away; the trace says so.
@@ -248,7 +248,7 @@ def _last_words(content: ChatRequest) -> str:
 def _breaks(schema: Mapping[str, Any], text: str) -> str | None:
     try:
         value = msgspec.json.decode(text.strip().encode())
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return "the result is not JSON"
     problem = misfit(schema, value)
     return None if problem is None else f"the result breaks its schema: {problem}"

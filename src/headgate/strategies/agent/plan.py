@@ -18,9 +18,13 @@ from typing import Any
 
 import msgspec
 
+from headgate.core.fits import deeper
+
 REFERENCE = re.compile(r"\$([A-Za-z_][\w-]*)")
 _NAME = re.compile(r"[A-Za-z_][\w-]*")
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+DEEPEST = 50
+"""Levels of objects and arrays in a step's arguments or schema. All that walks through them does so by recursion."""
 
 
 class BadPlan(Exception):
@@ -89,12 +93,7 @@ class _WirePlan(msgspec.Struct):
 
 def parse_plan(text: str) -> Plan:
     """Raises BadPlan."""
-    fenced = _FENCE.search(text)
-    body = fenced[1] if fenced else text[text.find("{") : text.rfind("}") + 1]
-    try:
-        wire = msgspec.json.decode(body.encode(), type=_WirePlan)
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        raise BadPlan(f"not a plan: {str(error)[:200]}") from error
+    wire = _wire_of(text)
     steps = [
         Step(
             name=(s.name or s.id or f"s{number}").strip(),
@@ -111,6 +110,17 @@ def parse_plan(text: str) -> Plan:
     return Plan(steps)
 
 
+def _wire_of(text: str) -> _WirePlan:
+    """The object in a planner's words: all of it, or what a code fence holds (a query may hold fences too)."""
+    problem: Exception | None = None
+    for said in (text, *_FENCE.findall(text)):
+        try:
+            return msgspec.json.decode(said[said.find("{") : said.rfind("}") + 1].encode(), type=_WirePlan)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+            problem = error if problem is None or isinstance(error, msgspec.ValidationError) else problem
+    raise BadPlan(f"not a plan: {str(problem)[:200]}") from problem
+
+
 def check_plan(
     plan: Plan,
     *,
@@ -121,7 +131,10 @@ def check_plan(
     kept: Collection[str] = (),
 ) -> None:
     """Acyclic, references resolve (to steps of this plan or of one before, `kept`), tools, models and capabilities known
-    and allowed, checks that can be made, not too long. Raises BadPlan with all reasons."""
+    and allowed, checks that can be made, not too long or deep. Raises BadPlan with all reasons."""
+    for step in plan.steps:
+        if deeper(step.args, DEEPEST) or (step.check is not None and deeper(step.check.schema, DEEPEST)):
+            raise BadPlan(f"{step.name}: it is nested too deeply")
     problems: list[str] = []
     names = [step.name for step in plan.steps]
     if not names:

@@ -54,10 +54,14 @@ class Planner:
         self._validator = validator
         self._most = most
 
-    async def plan(self, *, report: str = "", kept: Mapping[str, str] | None = None) -> Plan:
-        """A plan that may run. `report`: what has happened so far, in our own words; `kept`: results that it may refer to.
-        Raises BadPlan; BudgetExceeded and the like where no plan could help."""
-        messages = [Message(role="system", content=[Text(text=self._system())]), *plain(self._spoken())]
+    async def plan(self, *, report: str = "", kept: Mapping[str, str] | None = None, used: int = 0) -> Plan:
+        """A plan that may run. `report`: what has happened so far, in our own words; `kept`: results that it may refer to;
+        `used`: how many of the run's steps are gone. Raises BadPlan; BudgetExceeded and the like where no plan could
+        help."""
+        most = self._most - used
+        if most < 1:
+            raise BadPlan(f"the run has used all of its {self._most} steps")
+        messages = [Message(role="system", content=[Text(text=self._system(most))]), *plain(self._spoken())]
         if report:
             messages.append(Message(role="user", content=[Text(text=report)]))
         problem = ""
@@ -70,7 +74,7 @@ class Planner:
                     models=self._team.names,
                     capabilities=self._team.capabilities(),
                     tools=self._tools,
-                    max_steps=self._most,
+                    max_steps=most,
                     kept=kept or {},
                 )
                 self._assign(plan)
@@ -93,9 +97,9 @@ class Planner:
         except HeadgateError as error:
             raise BadPlan(f"the planner failed: {error.message}") from error
 
-    def _system(self) -> str:
+    def _system(self, most: int) -> str:
         offered = "; ".join(_described(tool) for tool in self._tools.values()) or "none"
-        text = PLAN.format(most=self._most, models=self._team.described(), tools=offered)
+        text = PLAN.format(most=most, models=self._team.described(), tools=offered)
         rules = "\n".join(text_of(m.content) for m in self._request.content().messages if _is_rule(m))
         return f"{text}\n\nThe application's own instructions:\n{rules}" if rules else text
 

@@ -68,7 +68,8 @@ class Work:
         )
         report += "stand need no new step and may be referred to."
         try:
-            more = await self._planner.plan(report=report, kept=results)
+            used = sum(outcome.tries > 0 for outcome in self.outcomes)
+            more = await self._planner.plan(report=report, kept=results, used=used)
         except (BadPlan, HeadgateError) as error:
             self._run.decide("replan", None, because=f"no second plan: {error}")
             return

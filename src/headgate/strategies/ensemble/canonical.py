@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from headgate.core.fits import deeper
+
 _NUMBER = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?|-?\.\d+")
 _CHOICE = re.compile(
     r"\W*(?:(?:so|therefore|the|correct|right|best|final|answer|option|choice|is)\b\W+)*\(?([A-E])\)?\W*", re.IGNORECASE
@@ -27,6 +29,8 @@ PROSE = frozenset(
 )  # fmt: skip
 """Names of leaves that tell how an answer was found. They are never equal, and say nothing of whether the answer is."""
 LONGEST_LEAF = 200
+DEEPEST = 100
+"""Levels of JSON that are compared."""
 LONGEST_LITERAL = 4000
 
 
@@ -55,15 +59,18 @@ def canonical(text: str) -> str | None:
 
 
 def json_in(text: str) -> tuple[bool, Any]:
-    """(True, value) where the text is a JSON object or array, bare or in the last fence; else (False, None)."""
+    """(True, value) where the text is a JSON object or array, bare or in the last fence; else (False, None), as for what
+    is nested too deeply to be walked through."""
     bare = text.strip()
     fenced = _FENCE.findall(bare) if "```" in bare else None
     for body in (bare, fenced[-1].strip() if fenced else ""):
         if body.startswith(("{", "[")):
             try:
-                return True, _lenient(body)
+                value = _lenient(body)
             except (ValueError, RecursionError):
                 continue
+            if not deeper(value, DEEPEST):
+                return True, value
     return False, None
 
 

@@ -29,7 +29,7 @@ def call_key(candidate: Candidate) -> str | None:
 def _arguments(text: str) -> str:
     try:
         return msgspec.json.encode(msgspec.json.decode(text.encode()), order="deterministic").decode()
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return text
 
 
