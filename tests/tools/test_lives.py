@@ -21,6 +21,7 @@ from headgate.tools.broker import ToolFailed
 from headgate.tools.mcp import Mcp
 from headgate.tools.python import Python
 from support.gateway import ENV, RunningGateway
+from support.served import Served
 from support.virtual import MESSAGES, answer
 
 SERVER = Path(__file__).with_name("slow_server.py")
@@ -44,9 +45,9 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-def children() -> set[int]:
-    """Processes that this one has begun."""
-    tasks = Path("/proc/self/task").glob("*/children")
+def children(of: int | str = "self") -> set[int]:
+    """Processes that this one, or another, has begun."""
+    tasks = Path(f"/proc/{of}/task").glob("*/children")
     return {int(number) for task in tasks for number in task.read_text().split()}
 
 
@@ -162,6 +163,76 @@ tools:
     await until(lambda: not any(map(lives, started)))
     await it.house.transport.aclose()
     await fake.aclose()
+
+
+@pytest.mark.parametrize("kind", ["server", "sandbox"])
+async def test_what_is_retired_ends_with_its_last_call(tmp_path: Path, kind: str):
+    before = children()
+    server, sandbox = slow(tmp_path), Python(timeout=600.0, memory=64 * 2**20)
+    shared = server if kind == "server" else sandbox
+
+    async def call(seconds: float) -> str:
+        if kind == "server":
+            return await server.call("wait", {"seconds": seconds})
+        return await sandbox.run(FOREVER if seconds > 100 else "6 * 7")
+
+    await call(0.0)
+    first = children() - before
+    assert first
+    long = asyncio.create_task(call(600.0))
+    await asyncio.sleep(0.3)
+    await shared.retire()
+    assert await call(0.0) in ("done", "42")  # a run that goes on calls again
+    assert all(map(lives, first)) or kind == "sandbox"
+    long.cancel()
+    await asyncio.wait([long])
+    await until(lambda: not any(map(lives, children() - before)))
+    assert await call(0.0) in ("done", "42")
+    await until(lambda: not any(map(lives, children() - before)))
+
+
+async def test_a_reload_leaves_no_tools_of_the_configuration_before(tmp_path: Path):
+    steps = [
+        {"name": "a", "tool": "wait", "args": {"seconds": 0}},
+        {"name": "b", "tool": "python", "args": {"code": "1"}},
+    ]
+    slowly = [
+        {"name": "a", "tool": "wait", "args": {"seconds": 4}},
+        {"name": "b", "tool": "python", "args": {"code": "len('$a')"}},
+    ]
+    fake = FakeUpstream()
+    url = await fake.start()
+    file = tmp_path / "headgate.yaml"
+    file.write_text(f"""
+providers: {{openai: {{base_url: "{url}/v1"}}}}
+models:
+  planner: {{provider: openai, upstream: planner, price: {{input: 1, output: 1}}}}
+  agent: {{agent: {{planner: planner, models: [planner], tools: [slow, python]}}}}
+tools:
+  python: {{}}
+  mcp: {{slow: {{command: ["{sys.executable}", "{SERVER}", "{tmp_path}"], allow: [wait]}}}}
+""")
+    served = await asyncio.to_thread(Served, file, tmp_path / "data")
+    pid, began, details = served.process.pid, tmp_path / "began", {"details": True}
+    try:
+        fake.on("planner", answer(json.dumps({"steps": steps})), answer("Written."))
+        assert (await asyncio.to_thread(served.chat, None, "agent"))[0] == 200
+        first = children(pid)
+        assert len(first) >= 2  # the server, and the sandbox's workers
+        began.unlink()
+        fake.on("planner", answer(json.dumps({"steps": slowly})), answer("Written."))
+        under_way = asyncio.create_task(asyncio.to_thread(served.chat, None, "agent", headgate=details))
+        await until(began.exists)
+        served.process.send_signal(signal.SIGHUP)
+        await until(lambda: "reloaded" in served.log())
+        assert not under_way.done()
+        status, _, said = await under_way
+        assert (status, said["choices"][0]["message"]["content"]) == (200, "Written.")
+        assert [step["result"] for step in said["headgate"]["agent"]["steps"]] == ["done", "4"]
+        await until(lambda: not any(map(lives, first | children(pid))))
+    finally:
+        await asyncio.to_thread(served.stop)
+        await fake.aclose()
 
 
 async def test_what_may_write_is_done_once_though_its_server_dies_of_it(tmp_path: Path):

@@ -20,6 +20,11 @@ class Closable(Protocol):
     async def aclose(self) -> None: ...
 
 
+@runtime_checkable
+class Retirable(Protocol):
+    async def retire(self) -> None: ...
+
+
 SUFFIXES = ("cheap", "fast", "best")
 ASKING: Mapping[str, str] = {
     **{door: door for door in DOORS},
@@ -120,6 +125,13 @@ class Snapshot:
         if self.model(name) is not None:
             return Single(name)
         raise ModelNotFound(f"The model {name[:100]!r} does not exist or is not offered here.", param="model")
+
+    async def retire(self) -> None:
+        """After a reload: tool servers and sandboxes end with the last call of the requests that still have this
+        snapshot. What runs in the background goes on."""
+        for entry in self.entries.values():
+            if isinstance(entry, Retirable):
+                await entry.retire()
 
     async def aclose(self) -> None:
         """Ends what strategies keep open: tool servers, sandboxes, what runs in the background."""

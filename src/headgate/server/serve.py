@@ -23,6 +23,7 @@ from headgate.engine.compile import Compiler
 from headgate.engine.house import House
 from headgate.engine.judging import Judging
 from headgate.engine.keeping import Keeper
+from headgate.engine.snapshot import Snapshot
 from headgate.governance.desk import Desk
 from headgate.governance.governor import POLL, KeyedGovernor
 from headgate.governance.rules import rules_of
@@ -137,6 +138,7 @@ class Process:
         self._stamp = self._file_stamp()
         self.port = 0
         self.reload_error: str | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self.admin = AdminPlane(
             self.house,
@@ -323,11 +325,17 @@ class Process:
             self.log.write("reload_failed", SYSTEM.time(), problems=[str(problem) for problem in error.problems])
             return self.reload_error
         self.config = config
+        self._retire(self.house.snapshot)
         self.house.snapshot = snapshot
         self.governor.configure(rules_of(config))
         self.reload_error = None
         self.log.write("reloaded", SYSTEM.time(), config=snapshot.hash)
         return None
+
+    def _retire(self, snapshot: Snapshot) -> None:
+        task = asyncio.get_running_loop().create_task(snapshot.retire())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     async def _watch(self) -> None:
         while True:

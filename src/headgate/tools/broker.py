@@ -37,6 +37,10 @@ class ToolSource(Protocol):
     """Where tools come from; opened when first asked for."""
 
     async def tools(self) -> Sequence[Tool]: ...
+    async def retire(self) -> None:
+        """Ends what is open once no call uses it any more."""
+        ...
+
     async def aclose(self) -> None: ...
 
 
@@ -61,6 +65,10 @@ class Broker:
             except ToolFailed as error:
                 unreachable[name] = error.message
         return out, unreachable
+
+    async def retire(self) -> None:
+        for source in self._sources.values():
+            await source.retire()
 
     async def aclose(self) -> None:
         for source in self._sources.values():

@@ -24,6 +24,9 @@ class Files:
     async def tools(self) -> Sequence[Tool]:
         return [_Read(self), _List(self)]
 
+    async def retire(self) -> None:
+        return None
+
     async def aclose(self) -> None:
         return None
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from headgate.tools.broker import Tool, ToolFailed
+from headgate.tools.lifetime import Lifetime
 
 CONNECT_TIME = 30.0
 LEAVE_TIME = 5.0
@@ -25,10 +26,12 @@ class Mcp:
         self._allow = frozenset(allow)
         self._env = dict(env)
         self._session: _Session | None = None
+        self._life = Lifetime(self.aclose)
 
     async def tools(self) -> Sequence[Tool]:
         """Those on the allow-list that do not themselves say that they write: hints may only make our policy stricter."""
-        listed = await self._ask(lambda client: client.list_tools())
+        async with self._life.used():
+            listed = await self._ask(lambda client: client.list_tools())
         return [
             _Remote(self, tool.name, tool.description or "", tool.input_schema, only_reads=_only_reads(tool))
             for tool in listed.tools
@@ -38,9 +41,10 @@ class Mcp:
     async def call(self, name: str, arguments: Mapping[str, Any], *, only_reads: bool = False) -> str:
         """`only_reads`: the tool says so of itself, and may be called twice. Any other is called once, after the server has
         shown that it is there."""
-        if not only_reads:
-            await self._ask(lambda client: client.list_tools(cache_mode="refresh"))
-        result = await self._ask(lambda client: client.call_tool(name, dict(arguments)), twice=only_reads)
+        async with self._life.used():
+            if not only_reads:
+                await self._ask(lambda client: client.list_tools(cache_mode="refresh"))
+            result = await self._ask(lambda client: client.call_tool(name, dict(arguments)), twice=only_reads)
         text = "\n".join(getattr(part, "text", "") for part in result.content)
         if result.is_error:
             raise ToolFailed(f"{self._name}.{name}: {text[:500]}")
@@ -94,6 +98,9 @@ class Mcp:
         if self._session is session:
             self._session = None
         await session.close()
+
+    async def retire(self) -> None:
+        await self._life.retire()
 
     async def aclose(self) -> None:
         if self._session is not None:

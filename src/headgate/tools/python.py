@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headgate.tools.broker import Tool, ToolFailed
+from headgate.tools.lifetime import Lifetime
 
 
 class Python:
@@ -17,9 +18,13 @@ class Python:
         self._memory = memory
         self._pool: Any = None
         self._starting = asyncio.Lock()
+        self._life = Lifetime(self.aclose)
 
     async def tools(self) -> Sequence[Tool]:
         return [_Run(self)]
+
+    async def retire(self) -> None:
+        await self._life.retire()
 
     async def aclose(self) -> None:
         pool, self._pool = self._pool, None
@@ -33,8 +38,7 @@ class Python:
         printed = monty.CollectString()
         limits: Any = {"max_feed_duration_secs": self._timeout, "max_memory": self._memory}
         try:
-            pool = await self._started()
-            async with pool.checkout(limits=limits) as session:
+            async with self._life.used(), (await self._started()).checkout(limits=limits) as session:
                 value = await session.feed_run(code, inputs=dict(inputs or {}), print_callback=printed)
         except (monty.MontyError, OSError, RuntimeError) as error:  # no process to be had; or closed meanwhile
             raise ToolFailed(f"python: {str(error)[:500]}") from error

@@ -71,6 +71,11 @@ class Agent:
         out = [Ref(self.planner, "planner")] + [Ref(name, "step") for name in self.models]
         return [*out, Ref(self.validator, "validator")] if self.validator else out
 
+    async def retire(self) -> None:
+        """Ends tool servers and sandbox as soon as the runs that are under way no longer call them."""
+        await self.broker.retire()
+        await self.sandbox.retire()
+
     async def aclose(self) -> None:
         await self.broker.aclose()
         await self.sandbox.aclose()

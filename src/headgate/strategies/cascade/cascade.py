@@ -70,6 +70,9 @@ class Cascade:
                 out.append(Ref(name, "judge"))
         return out
 
+    async def retire(self) -> None:
+        await self.verifier.retire()
+
     async def aclose(self) -> None:
         await self.verifier.aclose()
 

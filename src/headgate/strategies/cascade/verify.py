@@ -103,6 +103,10 @@ class Verifier:
         bar = accept.judge
         self._judge = Judge(bar.model, timeout=bar.timeout) if bar is not None else None
 
+    async def retire(self) -> None:
+        if self._sandbox is not None:
+            await self._sandbox.retire()
+
     async def aclose(self) -> None:
         if self._sandbox is not None:
             await self._sandbox.aclose()
