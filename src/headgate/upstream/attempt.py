@@ -115,7 +115,7 @@ async def attempt(
                 life.silent.add(deployment.key)
         except Overloaded as error:
             last = error
-        if isinstance(last, UpstreamFault) and _may_retry(last, deployment, model, left, retries):
+        if isinstance(last, UpstreamFault) and _may_retry(last, deployment, model, left, retries, request.options.pin):
             pause = delay(last, policy.retries - retries, life.rng)
             if pause < envelope.remaining(life.clock.monotonic()) and deployment.vitals.retries.spend():
                 retries -= 1
@@ -140,7 +140,9 @@ def _too_late_for(
     return fault("timeout", f"{model.name} usually takes longer than what is left of the time", sent=False)
 
 
-def _may_retry(error: UpstreamFault, deployment: Deployment, model: Model, left: set[str], retries: int) -> bool:
+def _may_retry(
+    error: UpstreamFault, deployment: Deployment, model: Model, left: set[str], retries: int, pin: str | None
+) -> bool:
     """The same deployment again? Not where another one is well, nor before a time that it has named, be that a long one,
     nor when its breaker has opened meanwhile: what it is spared by that must not come back as retries."""
     if retries <= 0 or error.kind not in RETRY_SAME or not error.retryable:
@@ -152,6 +154,8 @@ def _may_retry(error: UpstreamFault, deployment: Deployment, model: Model, left:
             return False
     elif error.retry_after > LONGEST_NAMED_WAIT:
         return False
+    if pin is not None:
+        return True  # no other holds what it refers to
     others = any(d.key not in left and d is not deployment and d.vitals.health.well for d in model.deployments)
     return not others
 
@@ -172,6 +176,8 @@ async def _next(
         )
         if deployment is not None:
             break
+        if request.options.pin is not None:
+            raise last or fault("unavailable", f"{model.name} has lost the deployment that this refers to", sent=False)
         first, wait = _cooling(life, model, policy, left, last)
         if wait <= 0 or not policy.wait:
             deployment, why = first, "all are cooling; it recovers first"
@@ -222,9 +228,8 @@ async def once(
     """One call to one deployment."""
     endpoint = deployment.endpoint(request.dialect.name)
     http = rendered(life, model, deployment, endpoint, request)
-    remaining = envelope.remaining(life.clock.monotonic())
     if not deployment.vitals.gate.try_enter():
-        await _queued(life, model, deployment, remaining)
+        await _queued(life, model, deployment, envelope.remaining(life.clock.monotonic()))
     ticket = _admitted(model, deployment, policy)
     hold: Grant | None = None
     try:
@@ -240,7 +245,11 @@ async def once(
     http.extra = (*http.extra, (NAMED, account.view.id))
     call = Call(life, model, deployment, endpoint, request, account, ticket)
     await _recorded(life, call)
-    total = min(remaining, policy.timeout or deployment.timeouts.total, deployment.timeouts.total)
+    remaining = envelope.remaining(life.clock.monotonic())
+    total = min(policy.timeout or deployment.timeouts.total, deployment.timeouts.total)
+    if remaining <= total:
+        total = remaining
+        call.ends = life.clock.monotonic() + remaining
     try:
         return await _exchange(life, call, http, total, remaining, policy)
     except UpstreamFault as error:
@@ -273,13 +282,16 @@ async def _queued(life: Life, model: Model, deployment: Deployment, remaining: f
 
 
 def _admitted(model: Model, deployment: Deployment, policy: Policy) -> Ticket:
-    """The breaker's leave. Raises a fault, and gives the slot back, where somebody probes right now."""
+    """The breaker's leave. Raises a fault, and gives the slot back, where somebody probes right now, or the provider has
+    named a time to wait (since it was chosen: to others, while this request stood in the queue)."""
     health = deployment.vitals.health
     if (ticket := health.admit()) is not None:
         return ticket
-    if policy.panic:
+    if policy.panic and not health.told_to_wait:
         return health.beside()
     deployment.vitals.gate.leave()
+    if health.told_to_wait:
+        raise _cools(model, deployment, health.ready_in())
     raise fault("unavailable", f"{model.name} is being probed", sent=False)
 
 

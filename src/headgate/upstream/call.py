@@ -10,9 +10,16 @@ from headgate.upstream.deployment import Deployment, Endpoint, Model
 from headgate.upstream.health import Ticket
 from headgate.upstream.life import Life
 
+CLOSE = 0.05
+"""Seconds by which timers and the clock may differ on when a request's time is over."""
+LONG = 2.0
+"""Times the 95th percentile of a deployment's answers of the kind: who waited that long in vain may blame it."""
+
 
 class Call:
-    __slots__ = ("_ended", "_life", "account", "deployment", "endpoint", "model", "request", "response", "ticket")
+    __slots__ = (
+        "_ended", "_life", "account", "deployment", "endpoint", "ends", "model", "request", "response", "ticket",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -32,6 +39,8 @@ class Call:
         self.account = account
         self.ticket = ticket
         self.response: HttpResponse | None = None
+        self.ends: float | None = None
+        """When the request's own time is over, by the clock, where that comes before the deployment's limits."""
         self._ended = False
         deployment.vitals.outstanding += 1
 
@@ -91,7 +100,7 @@ class Call:
     def _blame(self, error: UpstreamFault) -> None:
         vitals = self.deployment.vitals
         self.deployment.hide(error)
-        if self._is_ours(error):
+        if self._is_ours(error) or self._was_hurried(error):
             vitals.health.abandoned(self.ticket)
             return
         vitals.health.failed(error, self.ticket)
@@ -101,3 +110,15 @@ class Call:
     def _is_ours(self, error: UpstreamFault) -> bool:
         """Silence and broken connections of a time in which this process did not run say nothing of the provider."""
         return error.upstream_status is None and self._life.pulse.slept_since(self.account.started)
+
+    def _was_hurried(self, error: UpstreamFault) -> bool:
+        """The request's own time is over, and it was short: a client that gives its requests a second must not open the
+        breaker of a provider that takes two, for everybody. A wait that is long for any request counts as silence."""
+        now = self._life.clock.monotonic()
+        if error.kind != "timeout" or self.ends is None or now < self.ends - CLOSE:
+            return False
+        if self.account.first_content is not None:
+            return True  # it spoke to the last
+        vitals, stream = self.deployment.vitals, self.request.stream
+        usual, longest = vitals.p95(stream=stream), self.deployment.timeouts.first_token
+        return now - self.account.started < (longest if usual is None else min(longest, LONG * usual))
