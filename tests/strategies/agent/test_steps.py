@@ -11,10 +11,11 @@ import pytest
 from headgate.core.envelope import Envelope
 from headgate.core.errors import HeadgateError
 from headgate.core.strategy import ModelInfo, Plan
+from headgate.simulator import script as s
 from headgate.strategies.agent.team import Team
 from headgate.tools.broker import ToolFailed
 from headgate.tools.files import Files
-from support.virtual import VirtualGateway, answer, virtually
+from support.virtual import VirtualGateway, answer, either, streamed, virtually
 
 CONFIG = """
 providers: {{openai: {{base_url: "http://one/v1"}}}}
@@ -282,6 +283,34 @@ def test_a_result_that_cannot_be_checked_has_not_passed_or_is_only_looked_at(che
         assert heard.status == 200
         assert by_id(heard)["one"]["status"] in ("passed", "failed")
         await it.house.snapshot.aclose()
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("end", ["written", "no plan", "plan only", "no writer"])
+def test_usage_is_the_sum_of_all_calls_however_the_run_ends(end: str, stream: bool):
+    async def main() -> None:
+        it = gateway([], f"{USUAL}, autonomy: {'plan_only' if end == 'plan only' else 'read_only'}")
+        said = (
+            "No plan." if end == "no plan" else json.dumps({"steps": [{"name": "one", "model": "hand", "query": "Go"}]})
+        )
+        down = s.reply_json(500, {"error": {"message": "down"}})
+
+        def model(call: Any) -> Any:
+            if b"You are a planner" in call.body:
+                return answer(said)
+            if end == "no writer" and b"was worked on in steps" in call.body:
+                return down
+            return either(answer("Written."), streamed("Writ", "ten."))(call)
+
+        for name in ("boss", "hand", "other"):
+            it.fake.on(name, model)
+        heard = await it.ask("agent", stream=stream, stream_options={"include_usage": True} if stream else None)
+        usage = next(c["usage"] for c in heard.chunks if c.get("usage")) if stream else heard.json()["usage"]
+        calls = [attempt for attempt in heard.details["attempts"] if attempt["outcome"] == "ok"]
+        assert len(calls) == {"written": 3, "no plan": 3, "plan only": 1, "no writer": 2}[end]
+        assert usage["total_tokens"] == 15 * len(calls)
 
     virtually(main)
 

@@ -22,6 +22,7 @@ from headgate.strategies.agent.planner import Planner
 from headgate.strategies.agent.team import Team
 from headgate.strategies.agent.work import Work, said, shown
 from headgate.strategies.resuming import ask
+from headgate.strategies.summed import Summed, used_by
 from headgate.tools.broker import Broker, Tool
 from headgate.tools.python import Python
 
@@ -131,14 +132,14 @@ class Agent:
             reason = str(error)
             run.decide("agent", self.planner, because=f"no plan ({reason[:200]}): a plain answer instead")
             facts |= {"plan": None, "fallback": reason[:500]}
-            answer = await self._plainly(request, run, team)
+            answer = Summed(await self._plainly(request, run, team), run)
             return PlainAnswer(answer, patience) if request.stream else answer
         names = ", ".join(step.name for step in steps.steps)
         run.decide("agent", self.planner, because=f"planned {len(steps.steps)} steps: {names}")
         facts |= {"plan": shown(steps), "steps": []}
         if self.plan_only:
             listed = "\n".join(f"- {step['id']}: {step['what']}" for step in facts["plan"]["steps"])
-            return said(f"The plan:\n{listed}", self.planner)
+            return said(f"The plan:\n{listed}", self.planner, used_by(run))
         work = Work(request, run, plan=steps, team=team, writer=self.planner, planner=planner)
 
         def executor(tell: Callable[[Outcome], Awaitable[None]]) -> Executor:

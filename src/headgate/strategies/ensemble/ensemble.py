@@ -15,7 +15,6 @@ from headgate.core.events import ChatAnswer
 from headgate.core.money import dollars
 from headgate.core.request import Request
 from headgate.core.strategy import Plan, Ref, Run
-from headgate.core.usage import Usage
 from headgate.strategies.ensemble.candidates import AS_ASKED, Candidate, apply_rules, refused
 from headgate.strategies.ensemble.canonical import as_json, canonical
 from headgate.strategies.ensemble.fuse import fuse
@@ -24,6 +23,7 @@ from headgate.strategies.ensemble.panel import Member, Panel, incumbent_of, seat
 from headgate.strategies.ensemble.vote import DEFENDED, OVERRULE, agree, call_key, elect, elect_object, share_of
 from headgate.strategies.failed import all_failed, all_refused
 from headgate.strategies.schema import breaks_schema
+from headgate.strategies.summed import used_by
 
 ENOUGH = 2
 """Valid answers after which stragglers get only the grace."""
@@ -164,7 +164,7 @@ class Ensemble:
         self._tell(inner, candidates, winner, rule, agreement)
         if self.mode == "fuse" and not winner.calls and len(valid) > 1:
             await run.progress("fusing")
-            fused = await fuse(self._bounded(request), inner, self.incumbent.name, valid, lambda: _usage(run))
+            fused = await fuse(self._bounded(request), inner, self.incumbent.name, valid)
             if fused is not None:
                 return fused
         return _complete(run, winner)
@@ -321,15 +321,10 @@ def _call(valid: list[Candidate]) -> Choice:
 def _complete(run: Run, winner: Candidate) -> Answer:
     """The winner's answer; its usage is the sum of all calls, so that the client sees what was spent."""
     assert winner.answer is not None
-    usage = _usage(run) or winner.answer.usage
+    usage = used_by(run) or winner.answer.usage
     answer = msgspec.structs.replace(winner.answer, usage=usage, extensions={})
     model, provider, deployment = winner.served or (winner.model, "", "")
     return CompleteAnswer(answer, model=model, provider=provider, deployment=deployment)
-
-
-def _usage(run: Run) -> Usage | None:
-    used = [attempt.usage for attempt in run.trace.attempts if attempt.usage is not None]
-    return sum(used[1:], used[0]) if used else None
 
 
 def _with_text(winner: Candidate, text: str) -> ChatAnswer:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import msgspec
-
-from headgate.core.answer import Answer, Passing, Piece
+from headgate.core.answer import Answer
 from headgate.core.chat import Message, Text, ToolChoice
 from headgate.core.errors import HeadgateError
-from headgate.core.events import ChatAnswer, Event, Used
 from headgate.core.request import Request
 from headgate.core.strategy import Run
-from headgate.core.usage import Usage
 from headgate.strategies.ensemble.candidates import Candidate, apply_rules
 from headgate.strategies.ensemble.cost import Cost, planned, unseen
 from headgate.strategies.ensemble.fence import LONGEST, fenced, mark_of
 from headgate.strategies.resuming import stood_in
+from headgate.strategies.summed import Summed
 
 FROM = 3
 TEXT = (
@@ -44,11 +41,9 @@ def cost(request: Request, run: Run, writer: str, candidates: int) -> Cost:
     return planned(run, writer, longest, likely)
 
 
-async def fuse(
-    request: Request, run: Run, writer: str, valid: Sequence[Candidate], total: Callable[[], Usage | None]
-) -> Answer | None:
+async def fuse(request: Request, run: Run, writer: str, valid: Sequence[Candidate]) -> Answer | None:
     """None where the writer fails before it has said anything, or (unless it streams) where the rules drop what it wrote:
-    then the best candidate stands. `total`: the usage of all calls of the request so far, which the answer shows."""
+    then the best candidate stands."""
     top = sorted(valid, key=lambda c: (-(c.score or 0.0), not c.incumbent, -c.weight))[:FROM]
     try:
         asked = fuser_request(request, run, [c.text for c in top])
@@ -62,7 +57,7 @@ async def fuse(
         return None
     run.decide("fuse", answer.model, because=f"written from {len(top)} candidates")
     others = list(dict.fromkeys(c.model for c in top if c.model != writer))
-    return Summed(stood_in(answer, asked, run, others), total)
+    return Summed(stood_in(answer, asked, run, others), run)
 
 
 async def _dropped(answer: Answer, request: Request) -> str | None:
@@ -72,33 +67,3 @@ async def _dropped(answer: Answer, request: Request) -> str | None:
         return error.code
     apply_rules(written, request.content())
     return written.out
-
-
-class Summed(Passing):
-    """An answer whose usage is that of all calls that led to it."""
-
-    def __init__(self, inner: Answer, total: Callable[[], Usage | None]) -> None:
-        super().__init__(inner)
-        self._total = total
-
-    async def pull(self, dialect: str | None = None) -> Piece | None:
-        """Always events: the provider's own bytes would tell its own usage only."""
-        piece = await self._inner.pull()
-        if isinstance(piece, bytes) or piece is None:
-            return piece
-        return [self._with_total(event) for event in piece]
-
-    def _with_total(self, event: Event) -> Event:
-        if not isinstance(event, Used):
-            return event
-        return msgspec.structs.replace(event, usage=self._total() or event.usage)
-
-    def said(self) -> list[Event]:
-        return [self._with_total(event) for event in self._inner.said()]
-
-    async def body(self, dialect: str) -> bytes | None:
-        return None
-
-    async def read(self) -> ChatAnswer:
-        answer = await self._inner.read()
-        return msgspec.structs.replace(answer, usage=self._total() or answer.usage, extensions={})
