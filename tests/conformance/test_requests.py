@@ -49,7 +49,14 @@ REFUSED = {
     "response_format": "JSON schema",
     "modalities": "other fields",
 }
-MEDIA = {"video": "video", "audio": "audio", "file": "documents", "URL": "images by URL", "document": "documents"}
+MEDIA = {
+    "video": "video",
+    "audio": "audio",
+    "file": "documents",
+    "URL": "images by URL",
+    "document": "documents",
+    "last message": "documents",  # one that is nothing else than Mistral's link to one
+}
 
 
 def requests(fmt: str) -> Iterator[tuple[str, dict[str, Any], ChatRequest]]:

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from headgate.core.asked import SYSTEM
 from headgate.core.chat import ChatRequest, Message, Part, Text, Tool, ToolCall
 from headgate.core.errors import UnsupportedFeature
 from headgate.core.events import ChatAnswer, Event, Finished, ToolCallDelta, ToolCallStarted
@@ -30,10 +31,14 @@ LONGEST_NAME = 64
 _NAMESPACE = "namespace"
 
 
-def asks_something(turns: Sequence[Any]) -> None:
-    """Raises UnsupportedFeature where nothing is left to ask: formats that have no empty turns cannot say nothing."""
+def asks_something(turns: Sequence[dict[str, Any]], messages: Sequence[Message]) -> None:
+    """Raises UnsupportedFeature where of `messages`, or of the last one, nothing is left to say: these formats have no
+    empty turns, and the answer before it would be gone on with."""
     if not turns:
         raise UnsupportedFeature("this model must be asked something: every message is empty", param="messages")
+    last = next((message.role for message in reversed(messages) if message.role not in SYSTEM), None)
+    if last == "user" and turns[-1]["role"] != "user":
+        raise UnsupportedFeature("nothing of the last message can be said to this model", param="messages")
 
 
 def without_sampling(

@@ -306,6 +306,10 @@ CANNOT: dict[str, tuple[ChatRequest, str]] = {
     "nothing at all": (chat(user(Text(text=""))), "messages"),
     "an empty instruction": (chat(Message(role="system", content=[Text(text=" ")])), "messages"),
     "white space alone": (chat(user(Text(text=" "), Text(text="\n"))), "messages"),
+    "nothing at last": (
+        chat(user(Text(text="hi")), Message(role="assistant", content=[Text(text="Hello")]), user(Text(text=" "))),
+        "messages",
+    ),
     "blank stop": (chat(stop=["\n\n"]), "stop"),
     "vendor tool": (chat(tools=[Tool(name="file_search", vendor={"type": "file_search"})]), "tools"),
     "a choice without tools": (chat(tool_choice=ToolChoice(mode="required")), "tool_choice"),

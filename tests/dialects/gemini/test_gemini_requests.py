@@ -178,6 +178,14 @@ def test_a_conversation_that_says_nothing_is_refused_before_anything_is_sent() -
         rendered(Request(model="m", messages=[Message(role="user", content=[])]))
 
 
+def test_a_last_turn_that_says_nothing_does_not_have_the_answer_before_it_continued() -> None:
+    before = [Message(role="user", content=[Text(text="hi")]), Message(role="assistant", content=[Text(text="Hello")])]
+    with pytest.raises(UnsupportedFeature, match="nothing of the last message"):
+        rendered(Request(model="m", messages=[*before, Message(role="user", content=[Text(text="")])]))
+    prefilled, _ = rendered(Request(model="m", messages=before))
+    assert [turn["role"] for turn in prefilled["contents"]] == ["user", "model"]
+
+
 def test_a_file_of_another_provider_is_refused_before_anything_is_sent() -> None:
     messages = [Message(role="user", content=[Document(source=Source(file_id="file-1"))])]
     with pytest.raises(UnsupportedFeature):

@@ -74,7 +74,7 @@ class RequestRenderer:
             turns = [{"role": "user", "content": last}]
             self.lossy.append("system_position")
         if not self._own:
-            asks_something(turns)
+            asks_something(turns, self._request.messages)
         if (words := blocks.system(system)) is not None:
             out["system"] = words
         out["messages"] = turns

@@ -82,7 +82,7 @@ class RequestRenderer:
             turns.append({"role": "user", "parts": self._parts(system.pop())})  # the format insists on a turn
             self.lossy.append("system_position")
         if not self._own:
-            asks_something(turns)
+            asks_something(turns, self._request.messages)
         out["contents"] = turns[0] if self._notes.get("single") and len(turns) == 1 else turns
         if system:
             out["systemInstruction"] = self._system(system)
