@@ -602,6 +602,43 @@ def test_in_a_turn_with_tools_the_agreed_call_is_returned_whole_and_nothing_else
     virtually(main)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_cannot_serve_the_request_takes_nobody_s_seat(stream):
+    """Not for want of tools or of room; under a budget for one the next by weight has it."""
+    small = CONFIG.replace("upstream: a,", "upstream: a, features: [json_schema], max_context: 1000,")
+    tight = "budget: {max_cost: 0.0007}"
+    small += f"  tight: {{ensemble: {{members: {{a: 0.4, b: 0.35, c: 0.25}}, {tight}}}}}\n"
+
+    async def main() -> None:
+        it = VirtualGateway(small)
+        for name in "bc":
+            it.fake.on(name, either(answer("It rains."), streamed("It ", "rains.")))
+        for model, asked in (("plain", ["b", "c"]), ("tight", ["b"])):
+            for more in ({"tools": [WEATHER]}, {"messages": [{"role": "user", "content": "x" * 30_000}]}):
+                if model == "tight" and "messages" in more:
+                    continue
+                heard = await it.ask(model, stream=stream, max_tokens=500, **more)
+                assert heard.text == "It rains."
+                assert sorted(a["model"] for a in heard.details["attempts"]) == asked
+                [skip] = [d for d in it.house.recent(1)[0][0].decisions if d.kind == "skip" and d.chosen == "a"]
+                assert "a does not support tools" in skip.because or "a's context" in skip.because
+        assert not it.fake.calls_of("a")
+        check(it)
+
+    virtually(main)
+
+
+def test_where_no_member_can_serve_it_that_is_the_client_s_error_and_nobody_is_asked():
+    async def main() -> None:
+        it = VirtualGateway(CONFIG.replace("max_output: 1000}", "max_output: 1000, features: [json_schema]}"))
+        heard = await it.ask("plain", tools=[WEATHER])
+        assert (heard.status, heard.error["code"]) == (400, "unsupported_feature")
+        assert not it.fake.calls
+        assert (await it.ask("after", tools=[WEATHER])).status == 400
+
+    virtually(main)
+
+
 def test_a_member_that_is_over_its_cap_in_a_judged_panel_costs_no_more_than_the_cap():
     async def main() -> None:
         it = gateway(a=answer("One."), b=answer("Two."), c=answer("Three."), j=answer("7"))

@@ -14,6 +14,7 @@ from headgate.core.strategy import Plan, Run
 from headgate.strategies.ensemble import fuse
 from headgate.strategies.ensemble.cost import Cost, total
 from headgate.strategies.ensemble.judge import Judge
+from headgate.strategies.fit import unfit
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -67,12 +68,17 @@ def seat(
     fuses: bool,
     limit: int | None,
 ) -> Panel:
-    """All who can be asked; then the lightest leave until the worst case fits `limit` (nano-US$) or one is left."""
-    panel = Panel([], [], {}, Cost(0, 0))
+    """All who can serve it; then the lightest leave until the worst case fits `limit` (nano-US$) or one is left. Raises the
+    client's error where nobody is there who could, for what the request asks for."""
+    panel, unfits = Panel([], [], {}, Cost(0, 0)), list[HeadgateError]()
     for member in sorted(members, key=lambda m: (m is not incumbent, -m.weight)):
         info = run.model(member.name)
         if info is not None and not info.usable:
             panel.reasons[member.name] = info.reason
+            continue
+        if info is not None and (problem := unfit(request, info)) is not None:
+            panel.reasons[member.name] = problem.message
+            unfits.append(problem)
             continue
         try:
             panel.plans.append(run.plan(member.name, request))
@@ -82,6 +88,9 @@ def seat(
         panel.seats.append(member)
         role = "incumbent" if member is incumbent else "member"
         panel.reasons[member.name] = f"{role} with weight {member.weight:g}"
+
+    if not panel.seats and unfits:
+        raise unfits[0]
 
     def extra() -> Cost:
         count = len(panel.seats)
