@@ -95,6 +95,56 @@ def test_a_refusal_is_routed_around_only_where_the_chain_asks_for_it(stream):
     virtually(main)
 
 
+def _breaks_with(code: str) -> list[s.Step]:
+    """Some words, and then an error of the provider's own within the stream."""
+    told = {"error": {"message": "no more of this", "code": code, "type": "invalid_request_error"}}
+    frame = b"data: " + json.dumps(told).encode() + b"\n\n"
+    return [SSE_HEAD, s.Body(chunk({"content": "Half an "})), s.Pause(0.1), s.Body(frame), s.End()]
+
+
+@pytest.mark.parametrize(
+    ("move_on", "said", "rescued"),
+    [
+        ("", _breaks_with("content_policy_violation"), False),  # a refusal is the provider's answer, in the middle too
+        ("content_policy", _breaks_with("content_policy_violation"), True),
+        ("", streamed("Half an ", ending=s.Reset()), True),
+        ("timeout", streamed("Half an ", ending=s.Reset()), False),
+        ("timeout", streamed("Half an ", ending=s.Hang()), True),
+        ("unavailable", streamed("Half an ", ending=s.Hang()), False),
+    ],
+)
+def test_a_stream_that_breaks_moves_on_from_what_the_chain_moves_on_from(move_on, said, rescued):
+    listed = f", move_on: [{move_on}]" if move_on else ""
+    text = CONFIG + f"  mine: {{fallback: {{order: [second, third]{listed}}}}}\n"
+
+    async def main() -> None:
+        it = VirtualGateway(text)
+        it.fake.on("two", said)
+        it.fake.on("three", streamed("answer."))
+        heard = await it.ask("mine", stream=True)
+        assert asked(it) == (["two", "three"] if rescued else ["two"])
+        assert (heard.text, heard.finished) == ("Half an answer." if rescued else "Half an ", rescued)
+        assert (heard.error is None) is rescued
+        it.ledger.check()
+
+    virtually(main)
+
+
+def test_a_stream_that_ran_out_of_context_is_continued_only_where_there_is_more():
+    text = CONFIG + "  mine: {fallback: [second, first, third, fourth]}\n"
+    text = text.replace("upstream: three}", "upstream: three, max_context: 100_000}")
+    text = text.replace("  chain:", "  fourth: {provider: openai, upstream: four, max_context: 200_000}\n  chain:")
+
+    async def main() -> None:
+        it = VirtualGateway(text)
+        it.fake.on("two", _breaks_with("context_length_exceeded"))
+        it.fake.on("*", streamed("answer."))
+        heard = await it.ask("mine", stream=True)
+        assert (heard.text, heard.finished, asked(it)) == ("Half an answer.", True, ["two", "four"])
+
+    virtually(main)
+
+
 def test_a_bad_request_is_the_clients_own_unless_the_chain_says_otherwise():
     async def main() -> None:
         it = gateway(one=NO)

@@ -135,3 +135,98 @@ def test_whatever_the_balance_a_deployment_that_fails_is_left(balance):
         assert (moved.chosen, moved.over, moved.because) == ("openai/two", ["openai/one"], "openai/one: overloaded")
 
     virtually(main)
+
+
+def spares(balance: str, weights: tuple[float, float], *, affinity: bool) -> VirtualGateway:
+    text = CONFIG.replace("weight: 1", f"weight: {weights[1]}").replace("weight: 3", f"weight: {weights[0]}")
+    return VirtualGateway(text.format(balance=balance, affinity=str(affinity).lower()), seed=7)
+
+
+@pytest.mark.parametrize("affinity", [True, False])
+@pytest.mark.parametrize("balance", ["weighted", "least_outstanding", "latency", "rate_limit"])
+def test_whatever_the_balance_one_that_weighs_nothing_is_a_spare(balance, affinity):
+    used_up = {"x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": "1"}
+
+    async def main() -> None:
+        it = spares(balance, (1, 0), affinity=affinity)
+        it.fake.on("one", lambda call: s.with_headers(answer(after=2), used_up))
+        it.fake.on("two", answer("spare"))
+
+        async def ask(number: int) -> str:
+            return (await it.ask("m", messages=[{"role": "user", "content": f"talk {number}"}])).text
+
+        await asyncio.gather(*map(ask, range(40)))
+        for number in range(10):
+            await ask(number)
+        assert counted(it) == {"one": 50, "two": 0}
+        it.fake.on("one", DOWN)
+        assert {await ask(number) for number in range(20)} == {"spare"}
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("affinity", [True, False])
+@pytest.mark.parametrize("balance", ["weighted", "least_outstanding", "latency", "rate_limit"])
+def test_spares_share_among_themselves(balance, affinity):
+    async def main() -> None:
+        it = spares(balance, (0, 0), affinity=affinity)
+        it.fake.on("*", answer(after=1))
+        talks = ([{"role": "user", "content": f"talk {number}"}] for number in range(60))
+        await asyncio.gather(*(it.ask("m", messages=said) for said in talks))
+        assert min(counted(it).values()) >= 15
+
+    virtually(main)
+
+
+def test_one_that_was_slow_is_tried_again_now_and_then_and_used_when_it_has_recovered():
+    async def main() -> None:
+        it = gateway("latency")
+        it.fake.on("one", lambda call: answer(after=8 if it.clock.monotonic() < 600 else 0.2))
+        it.fake.on("two", answer(after=0.2))
+        while it.clock.monotonic() < 600:
+            await it.ask("m")
+            await asyncio.sleep(0.5)
+        assert 5 <= counted(it)["one"] <= 40  # of some 750
+        while it.clock.monotonic() < 700:
+            await it.ask("m")
+            await asyncio.sleep(0.5)
+        before = counted(it)
+        for _ in range(40):
+            await it.ask("m")
+        assert counted(it)["one"] - before["one"] >= 20  # it weighs three times as much as the other
+
+    virtually(main)
+
+
+def test_a_slow_one_that_is_tried_again_is_tried_by_one_request_at_a_time():
+    async def main() -> None:
+        it = gateway("latency")
+        it.fake.on("one", answer(after=8))
+        it.fake.on("two", answer(after=0.2))
+        while not (it.vitals("m", 0).latency and it.vitals("m", 1).latency):
+            await it.ask("m")
+        await asyncio.sleep(60)
+        before = counted(it)["one"]
+        asking = []
+        for _ in range(70):
+            asking.append(asyncio.ensure_future(it.ask("m")))
+            await asyncio.sleep(0.1)
+        assert counted(it)["one"] - before <= 1
+        await asyncio.gather(*asking)
+
+    virtually(main)
+
+
+def test_a_new_deployment_is_not_given_everything_before_its_first_answer():
+    async def main() -> None:
+        it = gateway("latency")
+        it.fake.on("*", answer(after=2))
+        it.vitals("m", 0).observe(2.0, stream=False)
+        asking = []
+        for _ in range(40):
+            asking.append(asyncio.ensure_future(it.ask("m")))
+            await asyncio.sleep(0.01)
+        assert counted(it)["two"] == 1
+        await asyncio.gather(*asking)
+
+    virtually(main)

@@ -165,7 +165,7 @@ class Fallback:
         self, asked: Asked, run: Run, order: list[str], well: int, *, broken: Failure | None = None
     ) -> Answer:
         failures: list[Failure] = [broken] if broken else []
-        too_long: int | None = None
+        too_long = _context(run, broken[0]) if broken and _why(broken[1]) == "context_length" else None
         calls_before = run.trace.calls
         for place, name in enumerate(order):
             if place == well:
@@ -224,7 +224,7 @@ class Fallback:
         async def go_on(following: Asked, error: UpstreamFault) -> Answer:
             return await self._from(following, run.child(role="rescue"), rest, well, broken=(answer.model, error))
 
-        return resuming(answer, asked, run, rest, go_on, rescue=self.rescue)
+        return resuming(answer, asked, run, rest, go_on, rescue=self.rescue, move_on=self.move_on)
 
 
 async def _nested(request: Request, run: Run, target: Target) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Literal
 
@@ -35,16 +35,26 @@ def asked_of(asked: Asked, run: Run, name: str) -> Request:
 
 
 def resuming(
-    answer: Answer, asked: Asked, run: Run, rest: Sequence[str], go_on: GoOn, *, rescue: Rescue = "continue"
+    answer: Answer,
+    asked: Asked,
+    run: Run,
+    rest: Sequence[str],
+    go_on: GoOn,
+    *,
+    rescue: Rescue = "continue",
+    move_on: Collection[str] | None = None,
 ) -> Answer:
     """A streamed answer that goes on with `rest` where it breaks off; the answer itself where it cannot. It must have been
-    asked for through a run that keeps what is said."""
+    asked for through a run that keeps what is said. `move_on`: the faults from which it may (None: all)."""
     base, before = (asked.base, asked.spoken) if isinstance(asked, Continued) else (asked, "")
     if not base.stream or rescue == "error" or not rest:
         return answer
 
     async def resume(error: UpstreamFault, said: list[Event] | None) -> Resumption | None:
         broke = f"{answer.model}'s stream broke ({error.kind})"
+        if move_on is not None and error.kind not in move_on:
+            run.decide("rescue", None, over=[answer.model], because=f"{broke}; nobody is moved on to from that")
+            return None
         if said is None:
             run.decide("rescue", None, because=f"{broke}; it had said more than is kept to continue from")
             return None

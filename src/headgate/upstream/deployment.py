@@ -22,6 +22,8 @@ from headgate.upstream.health import Health
 from headgate.upstream.retry import HedgeBudget, RetryBudget
 
 EWMA_SECONDS = 10.0
+UNKNOWN = 1e9
+"""More than any load that is known."""
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,8 +87,14 @@ class Vitals:
 
     @property
     def load(self) -> float:
-        """Peak-EWMA cost of sending one more: latency times what is outstanding."""
-        return (self._ewma or 0.001) * (self.outstanding + 1)
+        """Peak-EWMA cost of sending one more: latency times what is outstanding. While nothing is outstanding what is
+        known is believed less and less, or one that was slow once would never be asked again and found to have recovered;
+        one of which nothing is known gets no second request before its first answer (both as Finagle does it)."""
+        if not self._ewma:
+            return UNKNOWN + self.outstanding if self.outstanding else 0.001
+        if self.outstanding:
+            return self._ewma * (self.outstanding + 1)
+        return self._ewma * math.exp(-(self._clock.monotonic() - self._ewma_at) / EWMA_SECONDS)
 
     def p95(self, *, stream: bool) -> float | None:
         return self.percentile(0.95, stream=stream)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Collection, Sequence
 
 from headgate.upstream.deployment import Deployment, Model
+
+LEAST_WEIGHT = 1e-9
+"""Of spares among themselves: the same for all."""
 
 
 def choose(
@@ -14,7 +18,8 @@ def choose(
 ) -> tuple[Deployment | None, str]:
     """(deployment, why) among those that are well or may be probed, those in `left` excepted; None where there is none.
 
-    Session affinity comes first, so that the provider's prompt cache stays warm, and yields to health."""
+    Session affinity comes first, so that the provider's prompt cache stays warm, and yields to health. One whose weight is
+    0 is a spare: asked where no other may be."""
     if len(model.deployments) == 1:
         only = model.deployments[0]
         free = only.key not in left and (pin is not None or only.vitals.health.ready_in() <= 0)
@@ -25,6 +30,7 @@ def choose(
     open_ones = [d for d in model.deployments if d.key not in left and d.vitals.health.ready_in() <= 0]
     well = [d for d in open_ones if d.vitals.health.well]
     candidates = well or open_ones
+    candidates = [d for d in candidates if d.weight > 0] or candidates
     if not candidates:
         return None, "no deployment may be asked"
     probe = next((d for d in open_ones if not d.vitals.health.well), None)
@@ -47,17 +53,18 @@ def earliest(model: Model, left: Collection[str]) -> Deployment | None:
 
 
 def _weighted(candidates: Sequence[Deployment], rng: random.Random) -> Deployment:
-    return rng.choices(candidates, [max(d.weight, 0.0) or 1e-9 for d in candidates])[0]
+    return rng.choices(candidates, [d.weight or LEAST_WEIGHT for d in candidates])[0]
 
 
 def _least_outstanding(candidates: Sequence[Deployment], rng: random.Random) -> Deployment:
-    return min(candidates, key=lambda d: (d.vitals.outstanding / (d.weight or 1e-9), rng.random()))
+    return min(candidates, key=lambda d: ((d.vitals.outstanding + 1) / (d.weight or LEAST_WEIGHT), rng.random()))
 
 
 def _latency(candidates: Sequence[Deployment], rng: random.Random) -> Deployment:
     """Peak EWMA, power of two choices."""
     one, two = rng.sample(candidates, 2)
-    return one if one.vitals.load / (one.weight or 1e-9) <= two.vitals.load / (two.weight or 1e-9) else two
+    loads = [d.vitals.load / (d.weight or LEAST_WEIGHT) for d in (one, two)]
+    return one if loads[0] <= loads[1] else two
 
 
 def _rate_limit(candidates: Sequence[Deployment], rng: random.Random) -> Deployment:
@@ -80,6 +87,6 @@ def _rendezvous(candidates: Sequence[Deployment], affinity: str) -> Deployment:
     def score(deployment: Deployment) -> float:
         digest = hashlib.blake2b(f"{affinity}\0{deployment.key}".encode(), digest_size=8).digest()
         share = (int.from_bytes(digest) + 1) / 2**64
-        return share ** (1.0 / max(deployment.weight, 1e-9))
+        return math.log(share) / (deployment.weight or LEAST_WEIGHT)
 
     return max(candidates, key=score)
