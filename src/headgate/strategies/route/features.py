@@ -22,11 +22,20 @@ _QUIET = frozenset({"PLEASE", "FOLLOWING", "NOTHING"})
 
 
 class Features(msgspec.Struct, frozen=True):
-    """Sparse: `ids` into SIZE slots with `values`; `names` are the readable ones, each at the same place as its id."""
+    """Sparse: `ids` into SIZE slots. `names` are the readable ones, each at the same place as its id; words follow them."""
 
     ids: np.ndarray
-    values: np.ndarray
     names: list[str]
+
+    @property
+    def word(self) -> np.float32:
+        """The value of each word; a name's is 1."""
+        return np.float32(1.0 / max(len(self.ids) - len(self.names), 1) ** 0.5)
+
+    @property
+    def values(self) -> np.ndarray:
+        named, words = len(self.names), len(self.ids) - len(self.names)
+        return np.repeat(np.array([1.0, self.word], dtype=np.float32), [named, words])
 
 
 def features_of(text: str) -> Features:
@@ -44,14 +53,7 @@ def features_of(text: str) -> Features:
         _order(closing, "closing", out)
     _together(asked, names, out)
     readable = list(out)
-    words = _words(head, tail)
-    ids = np.array([*map(_NAMED.__getitem__, readable), *words], dtype=np.uint32)
-    values = np.ones(len(ids), dtype=np.float32)
-    if words:
-        ids[len(readable) :] %= WORD_MASK
-        ids[len(readable) :] += WORDS
-        values[len(readable) :] = 1.0 / len(words) ** 0.5
-    return Features(ids.view(np.int32), values, readable)
+    return Features(np.array([*map(_NAMED.__getitem__, readable), *_words(head, tail)], dtype=np.intp), readable)
 
 
 class _Named(dict[str, int]):
@@ -162,7 +164,7 @@ _HASHED = _Hashed()
 
 
 def _words(head: list[str], tail: list[str]) -> list[int]:
-    """Hashes of the words and of neighbours among them, each once."""
+    """The slots of the words and of neighbours among them, each once."""
     found: dict[int, None] = {}
     for tokens in (head[:MOST_WORDS], tail[-MOST_WORDS:]):
         before = crc32(b"^ ")
@@ -177,12 +179,13 @@ def _words(head: list[str], tail: list[str]) -> list[int]:
             if start is not None:
                 found[start] = None
             before = ready
-    return list(found)
+    return [hashed % WORD_MASK + WORDS for hashed in found]
 
 
 def known_words(features: Features) -> bool:
     """False for what says nothing in any language read here: no notion, and no shape that means a task by itself."""
-    return any((name.startswith("says ") and "nothing" not in name) or name in TELLING for name in features.names)
+    names = features.names
+    return not TELLING.isdisjoint(names) or any(name.startswith("says ") and "nothing" not in name for name in names)
 
 
 TELLING = frozenset(

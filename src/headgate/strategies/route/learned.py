@@ -43,7 +43,8 @@ class Model(msgspec.Struct, frozen=True):
         return self.weights.take(features.ids, axis=0)
 
     def logits(self, features: Features, rows: np.ndarray) -> np.ndarray:
-        return features.values @ rows + self.bias
+        named, words = rows[: len(features.names)], rows[len(features.names) :]
+        return np.add.reduce(named) + features.word * np.add.reduce(words) + self.bias
 
     def shares(self, logits: np.ndarray) -> list[float]:
         """The labels' probabilities."""

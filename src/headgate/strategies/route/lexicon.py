@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from importlib import resources
 
@@ -20,7 +21,6 @@ _ASCII_TOKEN = re.compile(r"[a-z]++(?:[-'.][a-z]++)*+[+#]*+|\d++")
 """The same of a text in ASCII."""
 _NOTION = re.compile(r"\b[A-Z]+\b")
 _CJK = re.compile(r"[\u4e00-\u9fff\u3040-\u30ff]")
-_HANGUL = re.compile(r"[\uac00-\ud7a3]")
 REMEMBERED = 16_384
 SHORTEST_PREFIX = 3
 LONGEST_PHRASE = 4
@@ -35,10 +35,12 @@ class Lexicon(msgspec.Struct, frozen=True):
     prefixes: dict[str, tuple[str, ...]]
     running: dict[str, tuple[str, ...]]
     """Forms found inside running Chinese and Japanese text."""
-    leading: dict[str, set[str]]
-    """The first words of phrases, with the words that follow them there."""
+    openings: frozenset[tuple[str, str]]
+    """The first two words of phrases."""
     longest: dict[str, int]
     """The first letters of `running`, with the length of the longest form."""
+    longest_prefix: dict[str, int]
+    """The same of `prefixes`, by their first SHORTEST_PREFIX letters."""
     examples: dict[str, str]
     """Of each notion its first English form: what it is called in front of people."""
 
@@ -80,19 +82,23 @@ def parse_lexicon(text: str) -> Lexicon:
                 if (noted := table.setdefault(plain, [])) is not None and notions[-1] not in noted:
                     noted.append(notions[-1])
     frozen = [{form: tuple(named) for form, named in table.items()} for table in (words, prefixes, running)]
-    leading: dict[str, set[str]] = {}
-    for first, second in (form.split("_")[:2] for form in words if "_" in form):
-        leading.setdefault(first, set()).add(second)
-    longest: dict[str, int] = {}
-    for form in running:
-        longest[form[0]] = max(len(form), longest.get(form[0], 0))
+    openings = frozenset((first, second) for first, second, *_ in (form.split("_") for form in words if "_" in form))
     return Lexicon(
         tuple(notions),
         *frozen,
-        leading=leading,
-        longest=longest,
+        openings=openings,
+        longest=_longest(running, 1),
+        longest_prefix=_longest(prefixes, SHORTEST_PREFIX),
         examples=examples,
     )
+
+
+def _longest(forms: Iterable[str], letters: int) -> dict[str, int]:
+    """The first letters of forms, with the length of the longest one."""
+    out: dict[str, int] = {}
+    for form in forms:
+        out[form[:letters]] = max(len(form), out.get(form[:letters], 0))
+    return out
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -113,48 +119,43 @@ def in_words(feature: str) -> str:
 def notions_of(tokens: list[str]) -> list[str]:
     """The notions that the words mean, in the order of the text; the longest form wins."""
     found: list[str] = []
-    said = 0
-    for at, meant in enumerate(map(_ALONE.__getitem__, tokens)):
+    openings, said = lexicon().openings, 0
+    for at, pair in enumerate(zip(tokens, [*tokens[1:], ""], strict=False)):
         if at < said:
             continue  # within a phrase
-        if meant is None:
-            said = at + _in_company(tokens, at, found)
-        elif meant:
-            found += meant
+        if pair in openings and (size := _phrase(tokens, at, found)):
+            said = at + size
+        else:
+            found += _ALONE[pair[0]]
     return [notion for notion in found if notion != SILENT] if SILENT in found else found
 
 
-class _Alone(dict[str, tuple[str, ...] | None]):
-    """What a word means whatever follows it; None where that has to be looked at. Forgets all where it holds too many: a
+def _phrase(tokens: list[str], at: int, found: list[str]) -> int:
+    """Finds what the words from here on mean together; how many they are, 0 where they are no phrase."""
+    words = lexicon().words
+    for size in range(min(LONGEST_PHRASE, len(tokens) - at), 1, -1):
+        if (hit := words.get("_".join(tokens[at : at + size]))) is not None:
+            found += hit
+            return size
+    return 0
+
+
+class _Alone(dict[str, Sequence[str]]):
+    """What a word, or a run of characters without spaces, means whatever follows it. Forgets all where it holds too many: a
     plain table is looked up in twice as fast as one that knows which of its words was asked for last."""
 
-    def __missing__(self, token: str) -> tuple[str, ...] | None:
+    def __missing__(self, token: str) -> Sequence[str]:
         if len(self) >= REMEMBERED:
             self.clear()
-        meant = self[token] = None if token in lexicon().leading or _CJK.match(token) else meant_by(token)
+        meant = self[token] = _running(token, lexicon()) if token > "\u3040" and _CJK.match(token) else meant_by(token)
         return meant
 
 
 _ALONE = _Alone()
 
 
-def _in_company(tokens: list[str], at: int, found: list[str]) -> int:
-    """Finds what the words from here on mean together; how many of them are read with that."""
-    book, token = lexicon(), tokens[at]
-    following = book.leading.get(token)
-    if following is None:
-        _running(token, book, found)
-        return 1
-    if at + 1 < len(tokens) and tokens[at + 1] in following:
-        for size in range(min(LONGEST_PHRASE, len(tokens) - at), 1, -1):
-            if (hit := book.words.get("_".join(tokens[at : at + size]))) is not None:
-                found += hit
-                return size
-    found += meant_by(token)
-    return 1
-
-
-def _running(run: str, book: Lexicon, found: list[str]) -> None:
+def _running(run: str, book: Lexicon) -> list[str]:
+    found: list[str] = []
     table, longest, at, end = book.running, book.longest, 0, len(run)
     while at < end:
         for size in range(min(longest.get(run[at], 0), end - at), 0, -1):
@@ -164,30 +165,33 @@ def _running(run: str, book: Lexicon, found: list[str]) -> None:
                 at += size - 1
                 break
         at += 1
+    return found
 
 
-@lru_cache(maxsize=4096)
 def meant_by(token: str) -> tuple[str, ...]:
     """The notions of one word by itself."""
     book = lexicon()
     if (hit := book.words.get(token)) is not None:
         return hit
-    if len(token) > SHORTEST_PREFIX or token[0] > "\u0400":
-        return _inflected(token, book.words, book.prefixes)
+    if "\uac00" <= token[0] <= "\ud7a3":
+        return _stem(token, book)
+    if len(token) <= SHORTEST_PREFIX and token[0] <= "\u0400":
+        return ()
+    longest = book.longest_prefix.get(token[:SHORTEST_PREFIX], 0)
+    for size in range(min(len(token), longest), SHORTEST_PREFIX - 1, -1):
+        if (hit := book.prefixes.get(token[:size])) is not None:
+            return hit
+    if (token.endswith("s") and (hit := book.words.get(token[:-1])) is not None) or (
+        token.startswith("ال") and (hit := book.words.get(token[2:])) is not None
+    ):
+        return hit
     return ()
 
 
-def _inflected(token: str, words: dict[str, tuple[str, ...]], prefixes: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    hangul = _HANGUL.match(token) is not None
-    for size in range(min(len(token), 10), 1 if hangul else SHORTEST_PREFIX - 1, -1):
+def _stem(token: str, book: Lexicon) -> tuple[str, ...]:
+    """Of a Korean word: particles follow the stem."""
+    for size in range(min(len(token), 10), 1, -1):
         start = token[:size]
-        hit = prefixes.get(start)
-        if hit is None and hangul:
-            hit = words.get(start)  # particles follow the Korean stem
-        if hit is not None:
+        if (hit := book.prefixes.get(start)) is not None or (hit := book.words.get(start)) is not None:
             return hit
-    if (token.endswith("s") and (hit := words.get(token[:-1])) is not None) or (
-        token.startswith("ال") and (hit := words.get(token[2:])) is not None
-    ):
-        return hit
     return ()

@@ -76,13 +76,15 @@ _FUNCTIONS = tuple((name, re.compile(rf"{name}\b(?<!\w{name})")) for name in ("s
 # An expression that begins with a class of characters is searched for many times faster than one that begins with a choice.
 _ARITHMETIC, _EQUALS = re.compile(r"\d\s*[-+*/x×÷^]\s*\(?\d"), re.compile(r"=\s*[?(（]")
 _NUMBER = re.compile(r"\d\d*(?:[.,]\d+)*")
-_MONEY = re.compile(r"[$€£¥]\s?\d")
+_MONEY = tuple((sign, re.compile(rf"[{sign}]\s?\d")) for sign in "$€£¥")
 _YEAR = re.compile(r"[12](?<![\d.,$€£¥].)\d\d\d(?![\d%]|[.,]\d)")
 _NAME = re.compile(r"[A-Z](?<=[a-z,;] .)(?<!lease .)[a-z]")
 """A capital in the middle of a sentence, unless it was its beginning before somebody said please."""
 _NUMBER_UNIT = re.compile(
     r"\d(?:\s?(?:%|元|米|克|千克|公里|千米|个|人|天|小时|分钟|岁|只|本|棵|箱|吨|倍|円|個|원|명|개|km|kg|cm|mph|руб|м\b)|/\d)"
 )
+_ASCII_UNIT = re.compile(r"\d(?:\s?(?:%|k[mg]|cm|mph)|/\d)")
+"""The same of a text in ASCII."""
 _OPTION_A, _OPTION_B = re.compile(r"A\s?[).．:：、）]"), re.compile(r"B\s?[).．:：、）]")
 _OPTIONS = re.compile(
     r"(?:^|[\s(（])A\s?[).．:：、）].{1,400}?(?:^|[\s(（])B\s?[).．:：、）]|\(1\).{1,200}\(2\)|①.{1,200}②", re.DOTALL
@@ -133,7 +135,10 @@ _ODD_CASE = ("\u0130", "\u0131", "\u017f", "\u212a")
 def _may_say(text: str, words: tuple[str, ...]) -> bool:
     """False only where an expression that needs one of these (lower-case) words cannot match: a tenth of its time."""
     low = text.lower()
-    return any(word in low for word in words) or (not text.isascii() and any(odd in text for odd in _ODD_CASE))
+    for word in words:
+        if word in low:
+            return True
+    return not text.isascii() and any(odd in text for odd in _ODD_CASE)
 
 
 def bare(text: str) -> str:
@@ -143,8 +148,9 @@ def bare(text: str) -> str:
     plain = text.strip()
     if (greeting := _COURTESY.match(plain[:200])) is not None:
         plain = plain[greeting.end() :]
-    ending = plain[-160:]
-    if _may_say(ending, _BESTS) and (push := _PUSH.search(ending)) is not None:
+    ending, is_long = plain[-160:], len(plain) > 160
+    pushes = _may_say(ending, _BESTS)
+    if pushes and (push := _PUSH.search(ending)) is not None:
         ending = ending[: push.start()] + ending[push.end() :]
     if _may_say(ending, _THANKED) and (thanks := _THANKS.search(ending)) is not None:
         ending = (
@@ -153,7 +159,7 @@ def bare(text: str) -> str:
             else ending[: thanks.start()]
         )
     plain = (plain[:-160] + ending).strip()
-    if (push := _PUSH.match(plain[:160])) is not None:
+    if (pushes or is_long) and (push := _PUSH.match(plain[:160])) is not None:
         plain = plain[push.end() :].lstrip()
     return plain if len(plain) > 2 else text.strip()
 
@@ -324,7 +330,7 @@ def _numbers(window: str, seen: list[str]) -> None:
             seen.append("mostly numbers")
         if _ARITHMETIC.search(window) or ("=" in window and _EQUALS.search(window)):
             seen.append("arithmetic")
-        if _MONEY.search(window) or _NUMBER_UNIT.search(window):
+        if _any_of(_MONEY, window) or (_ASCII_UNIT if window.isascii() else _NUMBER_UNIT).search(window):
             seen.append("quantity")
     if ("\\" in window or "$" in window) and _LATEX.search(window):
         seen.append("LaTeX")
