@@ -64,8 +64,8 @@ class BlockRenderer:
             role = message.role if message.role == "assistant" or inline else "user"
             noted = NAME in message.extensions
             content = self._content(message)
-            if not content and not noted:
-                continue
+            if not content and (not noted or (message.content and content != "")):
+                continue  # nothing is left of a turn that held only what cannot be said here
             if joinable and not noted and role == "user" == turns[-1]["role"]:
                 turns[-1]["content"] = _blocks(turns[-1]["content"]) + _blocks(content)
             else:

@@ -18,6 +18,7 @@ UNSEEN_DOCUMENT = 32
 _PROVIDERS_WORDS = {"tools": 700, "json_schema": 400}
 """What the provider itself says to a model about using tools and keeping to a schema, in tokens."""
 _ROLES = frozenset({"user", "assistant", "system"})
+_UNSIGNED = (b"", b'""', b"null")
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -26,11 +27,12 @@ class _Message(msgspec.Struct, gc=False):
 
 
 class _Block(msgspec.Struct, gc=False):
-    """A block of list content: its kind, its medium, and what a tool's result holds."""
+    """A block of list content: its kind, its medium, what a tool's result holds, and who signed a thought."""
 
     type: str | None = None
     source: msgspec.Raw = msgspec.Raw()
     content: msgspec.Raw = msgspec.Raw()
+    signature: msgspec.Raw = msgspec.Raw()
 
 
 class _Source(msgspec.Struct, gc=False):
@@ -97,7 +99,7 @@ def peek(body: bytes, *, model: str | None, stream: bool | None) -> Peek:
         needs=needs,
         input_bound=input_bound(text + text // 4, len(raw.messages), media.count)  # newer tokenizers cut finer
         + sum(_PROVIDERS_WORDS.get(need, 0) for need in needs),
-        spliceable=raw.headgate is None,
+        spliceable=raw.headgate is None and not media.unsigned,
         multi_turn=any(message.role == "assistant" for message in raw.messages),
         options=raw.headgate,
     )
@@ -112,12 +114,13 @@ def _explain(error: Exception) -> InvalidRequest:
 
 class _Media:
     """Pictures and documents of a body: how many, and the bytes of pictures, which are not text. A document's bytes stay
-    in the count: its words are in them."""
+    in the count: its words are in them. And how many thoughts are `unsigned`: another provider's or our own, which the
+    format's provider refuses with the whole request, so that the body cannot go there as it is."""
 
-    __slots__ = ("bulk", "count", "documents", "pictures")
+    __slots__ = ("bulk", "count", "documents", "pictures", "unsigned")
 
     def __init__(self) -> None:
-        self.count = self.bulk = self.pictures = self.documents = 0
+        self.count = self.bulk = self.pictures = self.documents = self.unsigned = 0
 
     def skim(self, content: msgspec.Raw) -> None:
         for block in _blocks_decoder.decode(content):
@@ -130,6 +133,8 @@ class _Media:
                     self.documents += 1
                     kind = _source_decoder.decode(block.source).type if block.source else None
                     self.count += UNSEEN_DOCUMENT if kind in ("url", "file") else 1
+                case "thinking" if bytes(block.signature) in _UNSIGNED:
+                    self.unsigned += 1
                 case "tool_result" if memoryview(block.content)[:1] == b"[":
                     self.skim(block.content)
 

@@ -165,6 +165,11 @@ def source_of(url: str) -> Source:
     return Source(url=url)
 
 
+MADE_HERE = "rs_tr_"
+"""How ids of reasoning items begin that are not the format's provider's: another provider's thoughts, or an agent's
+progress. The provider looks its own items up by their ids, and refuses a whole request for one that it does not know."""
+
+
 # -- rendering -------------------------------------------------------------------------------------------------------
 def render_items(parts: Sequence[Part], role: str, lossy: list[str], *, own: bool) -> list[dict[str, Any]]:
     """The items of one turn, in order; texts that stood in one item stand in one again."""
@@ -209,9 +214,9 @@ def _single(part: Part, notes: dict[str, Any], lossy: list[str], *, own: bool) -
         case ToolResult():
             return {**head, **_render_result(part, notes, lossy)}
         case Reasoning():
-            if "wire" in notes:
+            if "wire" in notes and not (part.id or "").startswith(MADE_HERE):
                 return dict(notes["wire"])
-            if not own:
+            if not own or "wire" in notes:
                 lossy.append("reasoning")
                 return None
             return reasoning_item(part, part.id or "")

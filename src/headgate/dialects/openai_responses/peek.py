@@ -10,8 +10,10 @@ from headgate.core.bounds import input_bound
 from headgate.core.dialect import Peek
 from headgate.core.errors import InvalidRequest
 from headgate.dialects.jsonio import FORBIDDEN, check_text, decode, invalid
+from headgate.dialects.openai_responses.items import MADE_HERE
 
 MOST_TOKENS = 10**9
+_MADE_HERE = f'"{MADE_HERE}'.encode()
 _FORBIDDEN_FIELDS = [(name, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for name in sorted(FORBIDDEN)]
 
 
@@ -69,7 +71,7 @@ def peek(body: bytes, *, model: str | None, stream: bool | None) -> Peek:
         max_tokens=raw.max_output_tokens,
         needs=_needs(raw, body),
         input_bound=input_bound(max(len(body) - bulk, 0), body.count(b'"role"') + 1, media),
-        spliceable=raw.headgate is None,
+        spliceable=raw.headgate is None and _MADE_HERE not in body,
         multi_turn=b'"assistant"' in body or b'"function_call"' in body,
         options=raw.headgate,
         state=raw.previous_response_id,

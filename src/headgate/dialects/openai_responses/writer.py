@@ -184,8 +184,7 @@ class EventRenderer:
     def _open(self, kind: str, item: dict[str, Any], prefix: str, item_id: str | None = None) -> None:
         self._begin()
         self._close()
-        suffix = self._id.removeprefix("resp_")
-        self._items.append({"id": item_id or f"{prefix}_{suffix}_{len(self._items)}", **item})
+        self._items.append({"id": item_id or f"{prefix}_{self._view.id}_{len(self._items)}", **item})
         self._kind = kind
         self._emit("response.output_item.added", output_index=len(self._items) - 1, item=self._item)
 
