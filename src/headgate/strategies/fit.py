@@ -7,6 +7,16 @@ from headgate.core.request import Request
 from headgate.core.strategy import ModelInfo
 
 
+def check_talk(request: Request, name: str, kind: str) -> None:
+    """What compares answers, or plans for them, needs to understand them. Raises UnsupportedFeature for anything but a
+    conversation."""
+    if request.op not in ("chat", "count_tokens"):
+        raise UnsupportedFeature(
+            f"{name!r} is an {kind} and takes conversations only: name a model that the provider has for this door",
+            param="model",
+        )
+
+
 def unfit(request: Request, model: ModelInfo) -> HeadgateError | None:
     """The error that says why not; None where it may be tried. Unknown features or windows filter nothing."""
     if model.features and not request.peek.needs <= model.features:

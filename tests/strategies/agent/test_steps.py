@@ -11,11 +11,12 @@ import pytest
 from headgate.core.envelope import Envelope
 from headgate.core.errors import HeadgateError
 from headgate.core.strategy import ModelInfo, Plan
+from headgate.server.http import Request
 from headgate.simulator import script as s
 from headgate.strategies.agent.team import Team
 from headgate.tools.broker import ToolFailed
 from headgate.tools.files import Files
-from support.virtual import VirtualGateway, answer, either, streamed, virtually
+from support.virtual import Heard, VirtualGateway, answer, either, streamed, virtually
 
 CONFIG = """
 providers: {{openai: {{base_url: "http://one/v1"}}}}
@@ -402,3 +403,22 @@ def test_files_that_are_too_large_are_no_files(tmp_path: Any):
     with pytest.raises(ToolFailed, match="larger than 1000 bytes"):
         files.read("big")
     assert issubclass(ToolFailed, HeadgateError)
+
+
+@pytest.mark.parametrize(("model", "kind"), [("panel", "ensemble"), ("agent", "agent")])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("embeddings", {"input": "x"}), ("completions", {"prompt": "x"}), ("images/generations", {"prompt": "x"})],
+)
+def test_what_is_no_conversation_is_told_whom_to_ask(model: str, kind: str, path: str, body: dict[str, Any]):
+    """The providers of their models do have these doors."""
+
+    async def main() -> None:
+        it, heard, headers = gateway([]), Heard(), {"host": "localhost"}
+        sent = json.dumps({"model": model, **body}).encode()
+        await it.plane(Request("POST", f"/v1/{path}", "", headers, list(headers.items()), sent), heard)
+        assert heard.status == 400
+        assert heard.json()["error"]["message"].startswith(f"'{model}' is an {kind} and takes conversations only")
+        assert not it.fake.calls
+
+    virtually(main)

@@ -21,6 +21,7 @@ from headgate.strategies.agent.plan import BadPlan
 from headgate.strategies.agent.planner import Planner
 from headgate.strategies.agent.team import Team
 from headgate.strategies.agent.work import Work, said, shown
+from headgate.strategies.fit import check_talk
 from headgate.strategies.resuming import ask
 from headgate.strategies.summed import Summed, used_by
 from headgate.tools.broker import Broker, Tool
@@ -84,6 +85,7 @@ class Agent:
     # -- plan --------------------------------------------------------------------------------------------------------
     def plan(self, request: Request, run: Run) -> Plan:
         """Which models and tools may be used; the plan itself is the planner's, made while answering."""
+        check_talk(request, self.name, self.kind)
         names = list(dict.fromkeys((self.planner, *self.models)))
         infos = {name: info for name in names if (info := run.model(name)) is not None}
         order = [name for name in names if name not in infos or infos[name].usable]

@@ -22,6 +22,7 @@ from headgate.strategies.ensemble.judge import Judge
 from headgate.strategies.ensemble.panel import Member, Panel, incumbent_of, seat
 from headgate.strategies.ensemble.vote import DEFENDED, OVERRULE, agree, call_key, elect, elect_object, share_of
 from headgate.strategies.failed import all_failed, all_refused
+from headgate.strategies.fit import check_talk
 from headgate.strategies.schema import breaks_schema
 from headgate.strategies.summed import used_by
 
@@ -73,6 +74,7 @@ class Ensemble:
     # -- plan --------------------------------------------------------------------------------------------------------
     def plan(self, request: Request, run: Run) -> Plan:
         """The panel, its worst case, and whether it runs at all. Members leave, lightest first, until it fits."""
+        check_talk(request, self.name, self.kind)
         if self.tags and run.envelope.depth > 0 and not self.tags & set(run.trace.tags):
             child = run.plan(self.incumbent.name, request)
             reason = "the incumbent alone: none of the tags that call the panel"
