@@ -132,6 +132,24 @@ async def test_a_body_that_falls_silent(transport):
         await response.aclose()
 
 
+@pytest.mark.parametrize("early", [True, False])
+async def test_patience_with_a_silent_body_may_become_shorter(transport, early):
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED + b"2\r\nhi\r\n")
+        await peer.gone()
+
+    async with RawServer(script) as server:
+        response = await send(transport, server, limits=Limits(idle=60.0), total=20)
+        if early:
+            response.silence(0.08)
+        assert await response.next() == b"hi"
+        response.silence(0.08)
+        with pytest.raises(IdleTimeout):
+            await response.next()
+        await response.aclose()
+
+
 async def test_what_came_while_our_own_loop_was_blocked_is_no_silence(transport):
     blocked, said = threading.Event(), threading.Event()
 

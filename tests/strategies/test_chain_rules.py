@@ -182,8 +182,58 @@ def test_a_stream_that_only_keeps_its_connection_alive_is_silent():
         heard = await it.ask("talks", stream=True)
         assert heard.finished
         assert heard.text.startswith("Half an")
-        assert 7 <= heard.took < 9.1  # its limit for silence, told by the next ping
+        assert 7 <= heard.took < 8.1  # its limit for silence, told by the next ping
         assert asked(it) == ["two", "three"]
+
+    virtually(main)
+
+
+@pytest.mark.parametrize(
+    "ping", [PING, b"event: ping\ndata: {}\n\n", b"event:ping\ndata:{}\n\n", b"\n\n", b"retry: 9\n\n"]
+)
+def test_whatever_keeps_a_connection_alive_is_silence(ping):
+    async def main() -> None:
+        pings = [step for _ in range(60) for step in (s.Pause(1.5), s.Body(ping))]
+        it = gateway(two=[SSE_HEAD, s.Body(chunk({"content": "Half an"})), *pings, s.End()])
+        heard = await it.ask("talks", stream=True)
+        assert heard.finished
+        assert 7 <= heard.took < 8.6
+        assert asked(it) == ["two", "three"]
+
+    virtually(main)
+
+
+def test_a_comment_before_the_data_of_a_frame_makes_no_silence_of_it():
+    async def main() -> None:
+        words = [b": still here\n" + chunk({"content": "on "}) for _ in range(12)]
+        said = [step for word in words for step in (s.Body(word), s.Pause(1))]
+        it = gateway(two=[SSE_HEAD, *said, s.Body(chunk({}, "stop")), s.Body(USAGE), s.Body(DONE), s.End()])
+        heard = await it.ask("talks", stream=True)
+        assert (heard.body.count(words[0]), heard.finished, asked(it)) == (12, True, ["two"])
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("between", [[], [s.Body(PING)]])
+def test_the_limit_for_the_first_content_is_its_own_also_where_that_for_silence_is_shorter(between):
+    """Who thinks in silence may be given minutes before the first word and seconds between two."""
+    text = CONFIG.replace("{first_token: 5s, idle: 7s, total: 100s}", "{first_token: 20s, idle: 3s, total: 100s}")
+
+    async def main() -> None:
+        it = VirtualGateway(text)
+        thinks = [step for _ in range(15) for step in (s.Pause(1), *between)]
+        begun = [SSE_HEAD, s.Body(chunk({"role": "assistant", "content": ""})), *thinks]
+        it.fake.on(
+            "two", [*begun, s.Body(chunk({"content": "Thought."})), s.Body(chunk({}, "stop")), s.Body(DONE), s.End()]
+        )
+        it.fake.on("three", streamed(" And said."))
+        heard = await it.ask("talks", stream=True)
+        assert (heard.text, heard.finished, asked(it)) == ("Thought.", True, ["two"])
+        assert heard.took == 15
+        it.fake.on("two", [*begun, s.Body(chunk({"content": "Thought."})), *thinks, s.Hang()])
+        heard = await it.ask("talks", stream=True)
+        assert (heard.text, heard.finished) == ("Thought. And said.", True)
+        assert 18 <= heard.took <= 19.1
 
     virtually(main)
 

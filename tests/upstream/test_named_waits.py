@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -182,6 +183,65 @@ def test_retries_draw_on_their_deployments_budget_and_a_move_does_not(stream):
         assert len(it.fake.calls_of("two")) == 1
         it.fake.on("two", once(no(500)))
         assert (await it.ask("second", stream=stream)).text == "back"  # its own budget has not been touched
+        it.ledger.check()
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("named", ["0", "-5", "0.0", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_who_names_a_time_that_is_over_is_not_asked_again_in_the_same_breath(named, status, stream):
+    async def main() -> None:
+        shortest: list[float] = []
+        for seed in range(20):
+            it = VirtualGateway(CONFIG, seed=seed)
+            it.fake.on("one", no(status, retry_after=named))
+            assert (await it.ask("first", stream=stream)).error is not None
+            at = [call.at for call in it.fake.calls]
+            assert len(at) == 3
+            shortest.append(at[2] - at[0])
+        assert sum(shortest) / 20 > 0.2  # of 0.375 s that full jitter makes of two pauses on average
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 504])
+@pytest.mark.parametrize("dated", [True, False])
+def test_a_date_is_a_time_to_wait_too_also_where_the_answer_has_no_date_of_its_own(dated, status):
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        now = it.clock.time()
+        # What counts is how far apart the two are: the provider's clock may be wrong.
+        wrong = -3600 if dated else 0
+        headers = {"retry_after": formatdate(now + wrong + 40, usegmt=True)}
+        if dated:
+            headers["date"] = formatdate(now + wrong, usegmt=True)
+        it.fake.on("one", no(status, **headers))
+        for _ in range(3):
+            heard = await it.ask("first")
+            assert heard.headers["retry-after"] == "40"
+        assert len(it.fake.calls) == 1
+        assert it.vitals("first").health.view().recovers_in == 40
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("nonsense", ["nan", "soon", "", "2, 3"])
+@pytest.mark.parametrize("header", ["retry-after", "retry-after-ms", "x-ratelimit-reset-requests"])
+def test_what_is_no_time_is_no_time_and_the_error_is_a_clean_one(header, nonsense, stream):
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        used_up = (("x-ratelimit-limit-requests", "9"), ("x-ratelimit-remaining-requests", "0"), (header, nonsense))
+        it.fake.on("one", s.reply_json(429, {"error": {"message": "no"}}, used_up))
+        heard = await it.ask("first", stream=stream)
+        assert (heard.status, heard.error and heard.error["message"]) == (429, "no")
+        assert heard.headers["retry-after"] == "1"
+        assert it.vitals("first").health.view().recovers_in == 1
+        it.fake.on("one", lambda call: s.with_headers(answer("fine"), dict(used_up)))
+        await it.clock.sleep(1)
+        assert (await it.ask("first")).text == "fine"
         it.ledger.check()
 
     virtually(main)

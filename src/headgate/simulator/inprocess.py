@@ -9,6 +9,8 @@ import selectors
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
 from headgate.net.transport import protocol as net
 from headgate.simulator import script as steps
 from headgate.simulator.wire import Call
@@ -200,6 +202,9 @@ class _Response:
         while piece := await self.next():
             pieces.append(piece)
         return b"".join(pieces)
+
+    def silence(self, seconds: float) -> None:
+        self._limits = msgspec.structs.replace(self._limits, idle=seconds)
 
     def release(self) -> None:
         self.end()

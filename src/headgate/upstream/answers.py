@@ -30,6 +30,7 @@ from headgate.core.events import (
     Used,
 )
 from headgate.core.usage import Usage
+from headgate.dialects.sse import data_of, event_of
 from headgate.net.transport.protocol import TransportError
 from headgate.upstream.call import Call
 from headgate.upstream.faults import of_transport
@@ -82,7 +83,8 @@ class StreamAnswer:
         self._strip_usage = not call.request.peek.include_usage and call.request.dialect.name == self._dialect.name
         self._clock = clock
         self._idle = call.deployment.timeouts.idle
-        self._spoke_at = 0.0
+        self._spoke_at: float | None = None
+        """When it last said something, from its first content on."""
 
     # -- opening -------------------------------------------------------------------------------------------------
     async def open(self) -> None:
@@ -102,6 +104,7 @@ class StreamAnswer:
                     content = content or facts.content or facts.finish is not None
             if content:
                 self._call.spoke()
+                self._spoke_at = self._clock.monotonic()
                 return
 
     def _first_content(self, frame: bytes) -> Facts | None:
@@ -252,18 +255,19 @@ class StreamAnswer:
                 if rest.strip():
                     return [rest]
                 return None
-            if frames := self._splitter.feed(data):
+            frames = self._splitter.feed(data)
+            if frames or not data.strip():
                 self._check_silence(frames)
+            if frames:
                 return frames
 
     def _check_silence(self, frames: list[bytes]) -> None:
-        """Pings and comments keep the connection alive, not the answer: silence counts through them."""
-        for frame in frames:
-            if not frame.startswith(b":") and b"event: ping" not in frame[:16]:
-                self._spoke_at = 0.0
-                return
+        """Pings, comments and blank lines keep the connection alive, not the answer: silence counts through them. Before
+        the first content the limit for that is all there is."""
+        if self._spoke_at is None:
+            return
         now = self._clock.monotonic()
-        if not self._spoke_at:
+        if not all(map(_is_idle, frames)):
             self._spoke_at = now
         elif now - self._spoke_at > self._idle:
             raise fault("timeout", "the provider sent only keep-alives for too long")
@@ -374,6 +378,13 @@ class StreamAnswer:
             self._call.goes_on(self._id, error)  # also where it failed: its end, with what it used, is asked for
             return
         self._call.end("failed", fault=error, partial=self._partial(), upstream_id=self._id)
+
+
+def _is_idle(frame: bytes) -> bool:
+    """A ping, or a frame without data (a comment may also stand before data)."""
+    if frame.startswith((b"data:", b"event:")):
+        return frame.startswith((b"event: ping", b"event:ping"))
+    return data_of(frame) is None or event_of(frame) == "ping"
 
 
 def _says_something(event: Event) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable
+from email.utils import formatdate
 
 import msgspec
 
@@ -327,10 +328,13 @@ async def _exchange(
     try:
         if not stream:
             return await _whole(call, await _send(life, call, http, deadline))
+        idle, silent = deployment.timeouts.idle, max(deployment.timeouts.idle, deployment.timeouts.first_token)
         async with Patience(loop.time() + patience):
-            await _send(life, call, http, deadline)
+            response = await _send(life, call, http, deadline, silent)
             answer = StreamAnswer(call, keep=policy.keep, clock=life.clock, misfit=policy.misfit)
             await answer.open()
+            if silent > idle:
+                response.silence(idle)
             return answer
     except (TimeoutError, TotalTimeout) as error:
         sent = getattr(error, "sent", True)
@@ -349,10 +353,14 @@ async def _exchange(
         raise of_transport(error, opened=call.response is not None) from error
 
 
-async def _send(life: Life, call: Call, http: HttpRequest, deadline: float) -> HttpResponse:
-    """The answer's head; anything but 200 is raised as the fault that it tells."""
-    deployment = call.deployment
-    call.response = response = await life.transport.send(http, deployment.limits, deadline)
+async def _send(
+    life: Life, call: Call, http: HttpRequest, deadline: float, silent: float | None = None
+) -> HttpResponse:
+    """The answer's head; anything but 200 is raised as the fault that it tells. `silent`: seconds that its body may be."""
+    deployment, limits = call.deployment, call.deployment.limits
+    if silent is not None and silent > limits.idle:
+        limits = msgspec.structs.replace(limits, idle=silent)
+    call.response = response = await life.transport.send(http, limits, deadline)
     failpoints.reached("attempt.sent")
     read_limits(response, deployment.vitals, life.clock.time())
     if response.status != 200:
@@ -385,7 +393,8 @@ async def _whole(call: Call, response: HttpResponse) -> WholeAnswer:
 
 async def _refusal(call: Call, response: HttpResponse, now: float) -> UpstreamFault:
     """The fault behind any status but 200. Redirects are not followed: they are an invalid answer. A rate limit that names
-    no time to wait is over when the limit that is used up resets, where the headers say so (`now` is Unix time)."""
+    no time to wait is over when the limit that is used up resets, where the headers say so. `now` is Unix time: what a
+    date in them is measured against where they do not say when they were written."""
     if 300 <= response.status < 400:
         return fault("invalid_answer", "the provider answered with a redirect", upstream_status=response.status)
     body = b""
@@ -394,7 +403,8 @@ async def _refusal(call: Call, response: HttpResponse, now: float) -> UpstreamFa
             body += data
     except TransportError:
         body = body or b""  # the status alone must do
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
+    headers = {"date": formatdate(now, usegmt=True)}
+    headers |= {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
     refused = call.endpoint.dialect.parse_error(response.status, headers, body)
     if refused.kind == "rate_limit" and refused.retry_after is None:
         refused.retry_after = resets_in(response, now)

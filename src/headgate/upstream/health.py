@@ -158,7 +158,7 @@ class Health:
             return
         if fault.kind not in _COUNTS:
             return
-        if fault.kind in ("overloaded", "unavailable") and fault.retry_after:
+        if fault.retry_after:
             self._wait(fault.retry_after, f"{fault.kind}, asked to wait", fault.kind)
         if self._is_open:
             if probed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime
 
@@ -55,10 +56,8 @@ def duration(raw: bytes | None, now: float) -> float | None:
     if not raw:
         return None
     text = raw.decode("latin-1").strip()
-    try:
-        return float(text)
-    except ValueError:
-        pass
+    if (seconds := _number(raw)) is not None:
+        return max(0.0, seconds)
     pieces = _GO.findall(text)
     if pieces and "".join(n + u for n, u in pieces) == text:
         return sum(float(n) * _UNIT[u] for n, u in pieces)
@@ -71,6 +70,7 @@ def duration(raw: bytes | None, now: float) -> float | None:
 
 def _number(raw: bytes | None) -> float | None:
     try:
-        return float(raw) if raw else None
+        value = float(raw) if raw else math.nan
     except ValueError:
         return None
+    return value if math.isfinite(value) else None

@@ -75,7 +75,7 @@ class HedgeBudget:
 
 
 def delay(fault: UpstreamFault, retry: int, rng: random.Random) -> float:
-    """Seconds to wait before retry number `retry` (from 0): the provider's own word, else full jitter (AWS)."""
-    if fault.retry_after is not None:
-        return fault.retry_after + EARLY
-    return rng.uniform(0.0, min(LONGEST_DELAY, BASE_DELAY * 2**retry))
+    """Seconds to wait before retry number `retry` (from 0): full jitter (AWS), and no less than the provider has named,
+    who may name 0, or a time that is over."""
+    jitter = rng.uniform(0.0, min(LONGEST_DELAY, BASE_DELAY * 2**retry))
+    return jitter if fault.retry_after is None else max(fault.retry_after + EARLY, jitter)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
@@ -258,6 +259,9 @@ class AiohttpResponse:
         while data := await self.next():
             pieces.append(data)
         return b"".join(pieces)
+
+    def silence(self, seconds: float) -> None:
+        self._limits = msgspec.structs.replace(self._limits, idle=seconds)
 
     def release(self) -> None:
         self._closed = True

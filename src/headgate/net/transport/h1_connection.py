@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
+import msgspec
 
 from headgate.core.patience import LATE, SECOND_LOOK
 from headgate.net.transport.encoding import Gunzip, decoder_for
@@ -120,6 +121,11 @@ class Connection(asyncio.Protocol):
             raise
         self._mark = now = self._loop.time()
         self._look_at(min(now + self._limits.idle, self._deadline))
+
+    def silence(self, seconds: float) -> None:
+        self._limits = msgspec.structs.replace(self._limits, idle=seconds)
+        self._mark = now = self._loop.time()
+        self._look_at(min(now + seconds, self._deadline))
 
     async def wait(self) -> None:
         """Until something happened."""

@@ -88,6 +88,10 @@ class Response:
             pieces.append(data)
         return b"".join(pieces)
 
+    def silence(self, seconds: float) -> None:
+        if self._connection is not None:
+            self._connection.silence(seconds)
+
     def release(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:

@@ -134,6 +134,10 @@ class HttpResponse(Protocol):
         """The rest of the body."""
         ...
 
+    def silence(self, seconds: float) -> None:
+        """From now on the body may be silent for so long, in the place of `Limits.idle`."""
+        ...
+
     def release(self) -> None:
         """For who has all that it wants of the body and knows it to be at its end (a stream's last event): the
         connection is kept if HTTP's own end follows within a moment, else closed. Does not wait."""
