@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from headgate.cli.details import summary
+from headgate.config.zero import Candidate, zero_config
 
 EXAMPLE = Path(__file__).parents[2] / "src" / "headgate" / "config" / "example.yaml"
 
@@ -122,6 +123,9 @@ def test_no_file_at_all_offers_what_the_keys_reach(tmp_path):
     )
     assert "genai-prices" in prices["version"] or "snapshot" in prices["version"]
     assert {"reliable", "auto", "careful", "agent", "gpt-5.5", "claude-opus-4-7"} <= set(names)
+    agent = zero_config([Candidate("openai", ["gpt-5.5", "gpt-5.4"])]).models["agent"].agent
+    assert agent is not None
+    assert agent.budget.max_cost == 2  # or no key with a hard budget could use it
     code, _, err = run("serve", cwd=tmp_path, env={})
     assert code == 1
     assert "no model to serve" in err

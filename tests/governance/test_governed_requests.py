@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
+from headgate.config.load import load_text
 from headgate.core.errors import BudgetExceeded, HeadgateError
 from headgate.core.principal import LOCAL
 from headgate.core.records import BudgetSpec, KeyRecord, LimitSpec, TeamRecord
@@ -207,6 +208,19 @@ def test_a_budget_that_only_tells_cuts_no_answer_short(stage):
     key, _ = stage.key()
     assert stage.ask("/v1/chat/completions", {"model": "claude-4.7", "messages": ASK}, key)[0] == 200
     assert json.loads(stage.sim.served("claude-4.7")[-1].call.body)["max_tokens"] > 4096
+
+
+def test_an_agent_that_may_cost_anything_is_refused_by_what_to_do_about_it(stage):
+    secret, _ = stage.key(budgets=(BudgetSpec(limit=100 * CENT),))
+    found = Compiler(ENV).compile(load_text(EXAMPLE.read_text(encoding="utf-8").replace("max_cost: 2.00, ", "")).config)
+    before = stage.gateway.house.snapshot
+    stage.gateway.house.snapshot = found
+    try:
+        status, _, body = stage.ask("/v1/chat/completions", {"model": "agent", **CHAT}, secret)
+    finally:
+        stage.gateway.house.snapshot = before
+    assert (status, body["error"]["code"]) == (402, "price_unknown")
+    assert "an agent a budget with max_cost" in body["error"]["message"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

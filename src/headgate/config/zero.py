@@ -33,6 +33,6 @@ def zero_config(candidates: Sequence[Candidate]) -> Config:
         models["reliable"] = {"fallback": chain}
         models["auto"] = {"route": {"tasks": {}, "otherwise": "reliable"}}
         models["careful"] = {"ensemble": {"members": chain[:3], "judge": {"model": chain[-1]}}}
-        models["agent"] = {"agent": {"planner": chain[0], "models": chain, "tools": []}}
+        models["agent"] = {"agent": {"planner": chain[0], "models": chain, "tools": [], "budget": {"max_cost": "2.00"}}}
     providers: Mapping[str, object] = {candidate.provider: {} for candidate in candidates}
     return Config.model_validate({"providers": providers, "models": models})

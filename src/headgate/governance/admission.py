@@ -154,7 +154,7 @@ def scopes_of(
 
 def no_price() -> BudgetExceeded:
     return BudgetExceeded(
-        "A hard budget applies and the price of a model that this request may reach is not known: give the model a "
-        "price, or set budgets.unknown_price_usd_per_mtok.",
+        "A hard budget applies and nobody knows what this request may cost at most: give every model that it may reach "
+        "a price (or set budgets.unknown_price_usd_per_mtok), and an agent a budget with max_cost.",
         code="price_unknown",
     )

@@ -11,6 +11,7 @@ import pytest
 from headgate.core.envelope import Envelope
 from headgate.core.errors import HeadgateError
 from headgate.core.strategy import ModelInfo, Plan
+from headgate.governance.open import OpenGovernor
 from headgate.server.http import Request
 from headgate.simulator import script as s
 from headgate.strategies.agent.team import Team
@@ -391,6 +392,34 @@ def test_the_registry_filters_first_and_then_weighs_strength_against_price():
             "a-strategy": "no model but a strategy",
         }
         assert "narrow" in found.out
+
+    virtually(main)
+
+
+class Watching(OpenGovernor):
+    """Notes what a request is admitted with."""
+
+    def __init__(self) -> None:
+        self.admitted: list[int | None] = []
+
+    async def admit(self, principal: Any, **asked: Any) -> Any:
+        self.admitted.append(asked["worst_case"])
+        return await super().admit(principal, **asked)
+
+
+@pytest.mark.parametrize(
+    ("budget", "own", "worst"),
+    [("max_cost: 2.00", None, 2_000_000_000), ("max_cost: 2.00", "0.05", 50_000_000), ("", "0.05", 50_000_000),
+     ("max_cost: 0.01", "0.05", 10_000_000), ("", None, None)],
+)  # fmt: skip
+def test_what_a_run_may_cost_at_most_is_set_aside(budget: str, own: str | None, worst: int | None):
+    async def main() -> None:
+        governor = Watching()
+        it = VirtualGateway(CONFIG.format(more=f"{USUAL}, budget: {{{budget}}}"), governor=governor)
+        it.fake.on("boss", answer("No plan."))
+        heard = await it.ask("agent", headers={} if own is None else {"x-headgate-max-cost": own})
+        assert heard.status == 200
+        assert governor.admitted == [worst]
 
     virtually(main)
 

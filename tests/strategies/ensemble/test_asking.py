@@ -23,6 +23,7 @@ models:
   scored: {ensemble: {members: {amber: 0.4, birch: 0.3, cedar: 0.2, delta: 0.1}, temperature: 0.3, judge: judge}}
   dueled: {ensemble: {members: {amber: 0.4, birch: 0.3, cedar: 0.2, delta: 0.1}, judge: {model: judge, style: pairwise}}}
   fused: {ensemble: {mode: fuse, members: {amber: 0.4, birch: 0.3, cedar: 0.2, delta: 0.1}, judge: judge}}
+  sampled: {ensemble: {members: [{model: amber, weight: 0.5}, {model: birch, weight: 0.45, samples: 2}], judge: judge}}
   doubled: {ensemble: {mode: vote, members: [{model: amber, weight: 0.5}, {model: birch, weight: 0.45, samples: 2}]}}
 """
 TALK = [
@@ -111,6 +112,22 @@ def test_a_member_with_samples_is_asked_so_often_and_each_counts():
         assert len(bodies(it, "birch")) == 2
         assert heard.text == "391"
         assert heard.details["ensemble"]["winner"] == "birch"
+
+    virtually(main)
+
+
+def test_of_several_samples_the_best_one_s_score_is_shown():
+    """Its member has won by it."""
+
+    async def main() -> None:
+        def judge(call: Any) -> Any:
+            text = json.loads(call.body)["messages"][-1]["content"]
+            return answer("9" if "The first" in text else "2" if "The second" in text else "5")
+
+        it = gateway(amber=answer("Amber's."), birch=(answer("The first."), answer("The second.")), judge=judge)
+        found = (await it.ask("sampled")).details["ensemble"]
+        assert (found["winner"], found["scores"]) == ("birch", {"amber": 0.5, "birch": 0.9})
+        assert sorted(member["score"] for member in found["members"]) == [0.2, 0.5, 0.9]
 
     virtually(main)
 

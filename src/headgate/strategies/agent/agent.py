@@ -95,17 +95,19 @@ class Agent:
                 reasons[name] += f": {', '.join(info.capabilities)}"
         reasons[self.planner] = "plans and writes"
         reasons |= {name: info.reason for name, info in infos.items() if not info.usable}
+        bounds = [bound for bound in (self.caps.max_cost, run.envelope.room()) if bound is not None]
+        worst = min(bounds, default=None)
         facts = {
             "models": {name: list(infos[name].capabilities) if name in infos else [] for name in order},
             "tools": list(self.tools),
             "max_steps": self.caps.max_steps,
-            "worst_case_usd": None if self.caps.max_cost is None else dollars(self.caps.max_cost),
+            "worst_case_usd": None if worst is None else dollars(worst),
         }
         return Plan(
             strategy=self.kind,
             order=order,
             reasons=reasons,
-            worst_case=self.caps.max_cost,
+            worst_case=worst,
             facts={"agent": facts},
             data=order,
         )

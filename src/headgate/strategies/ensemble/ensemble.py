@@ -293,11 +293,12 @@ class Ensemble:
     def _tell(
         self, run: Run, candidates: list[Candidate], winner: Candidate | None, rule: str, agreement: float | None
     ) -> None:
+        scored = sorted((c.score, c.model) for c in candidates if c.score is not None)
         facts: dict[str, Any] = {
             "mode": self.mode,
             "winner": winner.model if winner is not None else None,
             "rule": rule,
-            "scores": {c.model: round(c.score, 3) for c in candidates if c.score is not None},
+            "scores": {model: round(score, 3) for score, model in scored},  # of several samples the best
             "members": [candidate.shown() for candidate in candidates],
         }
         if agreement is not None:
