@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from headgate.config.load import load_text
 from headgate.core.principal import Principal
 from headgate.governance.open import OpenGovernor
 from headgate.simulator import script as s
-from headgate.upstream.concurrency import LEAST, LONGEST_WAIT, QUEUE, START
+from headgate.upstream.concurrency import LEAST, LONGEST_WAIT, MOST, QUEUE, START
+from support.gateway import ENV
 from support.virtual import VirtualGateway, answer, either, streamed, virtually
 
 CONFIG = """
@@ -121,5 +123,42 @@ def test_whose_key_ranks_higher_is_served_first_and_shed_last():
         heard = await asyncio.gather(*asking)
         assert Counter(h.status for h in heard)[503] >= 4  # four of theirs had to give way
         it.ledger.check()
+
+    virtually(main)
+
+
+@pytest.mark.parametrize(
+    ("caps", "least"),
+    [({"small": 2}, 2), ({"small": 2, "again": 3}, 2), ({"again": 3}, 3), ({}, None)],
+    ids=lambda value: str(value),
+)
+def test_a_cap_holds_from_the_reload_that_sets_it_to_the_one_that_lifts_it(caps, least):
+    """Of the entries that ask the same deployment, the one that says least counts."""
+
+    def told(caps: dict[str, int]) -> str:
+        lines = [
+            f"  {name}: {{provider: openai, upstream: three{f', concurrency: {caps[name]}' if name in caps else ''}}}"
+            for name in ("again", "small", "plain")
+        ]
+        return "\n".join(['providers: {openai: {base_url: "http://one/v1"}}', "models:", *lines])
+
+    async def main() -> None:
+        it = VirtualGateway(told({"plain": 5}))
+
+        async def most() -> int:
+            provider = Counting(it, "three", seconds=0.1)
+            await asyncio.gather(*(it.ask(name) for _ in range(10) for name in ("small", "plain")))
+            return provider.most
+
+        assert await most() == 5
+        it.house.snapshot = it.compiler.compile(load_text(told(caps), "test.yaml", ENV).config)
+        assert it.vitals("small").gate.cap == (least or MOST)
+        if least is not None:
+            assert await most() == least
+            return
+        for _ in range(60):  # lifted, it finds its limit again by success at it
+            if await most() == 20:
+                return
+        raise AssertionError(it.vitals("small").gate.limit)
 
     virtually(main)

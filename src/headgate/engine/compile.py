@@ -71,9 +71,10 @@ class Compiler:
                 problems.append(Problem(f"models.{name}: {error}"))
         if problems:
             raise ConfigError(problems)
-        for key in {deployment.key for model in models.values() for deployment in model.deployments}:
+        for key, cap in _caps(models, config).items():
             self._named.add(key)
             self._strangers.pop(key, None)
+            self._vitals[key].gate.capped(cap)
         return Snapshot(
             entries=entries,
             models=models,
@@ -180,19 +181,17 @@ class Compiler:
             price=None if price is None else stamped(price),
             timeouts=Timeouts(**entry.timeout.model_dump()),
             limits=Limits(connect=entry.timeout.connect, first_byte=entry.timeout.total, idle=entry.timeout.idle),
-            vitals=self._vitals_of(fingerprint, f"{provider}/{upstream}", entry.concurrency),
+            vitals=self._vitals_of(fingerprint, f"{provider}/{upstream}"),
             extra=entry.extra,
             secrets=_secrets(found, section),
             files=profile.files,
         )
 
-    def _vitals_of(self, fingerprint: str, name: str, cap: int | None) -> Vitals:
+    def _vitals_of(self, fingerprint: str, name: str) -> Vitals:
         vitals = self._vitals.get(fingerprint)
         if vitals is None:
-            vitals = self._vitals[fingerprint] = Vitals(self._clock, cap)
+            vitals = self._vitals[fingerprint] = Vitals(self._clock)
             vitals.health.on_change.append(lambda old, new, reason: self._health_changed(name, old, new, reason))
-        elif cap is not None:
-            vitals.gate.cap = float(cap)
         return vitals
 
     @property
@@ -243,6 +242,16 @@ class Compiler:
             return deployment
         fields: dict[str, Any] = {f: getattr(deployment, f) for f in deployment.__struct_fields__}
         return Deployment(**{**fields, "name": f"{deployment.name}#{same + 1}"})
+
+
+def _caps(models: Mapping[str, Model], config: Config) -> dict[str, int | None]:
+    """How many calls at once each deployment may get: the least that an entry says of it, None where none does."""
+    caps: dict[str, int | None] = {}
+    for name, model in models.items():
+        for deployment in model.deployments:
+            said = [cap for cap in (caps.get(deployment.key), config.models[name].concurrency) if cap is not None]
+            caps[deployment.key] = min(said, default=None)
+    return caps
 
 
 def _secrets(key: str | None, section: Provider) -> tuple[Secret, ...]:

@@ -29,8 +29,8 @@ class Gate:
     __slots__ = ("_deaf", "_limit", "_order", "_waiting", "busy", "cap", "shed")
 
     def __init__(self, cap: int | None = None) -> None:
-        self.cap = float(cap) if cap else MOST
-        self._limit = min(START, self.cap)
+        self._limit = START
+        self.capped(cap)
         self.busy = 0
         self.shed = 0
         self._deaf = 0
@@ -40,6 +40,11 @@ class Gate:
     @property
     def limit(self) -> float:
         return self._limit
+
+    def capped(self, cap: int | None) -> None:
+        """From now on no more than `cap` calls at once (None: as many as it turns out to stand)."""
+        self.cap = float(cap) if cap else MOST
+        self._limit = min(self._limit, self.cap)
 
     def try_enter(self) -> bool:
         if self.busy >= self._limit or self._waiting:
