@@ -360,3 +360,19 @@ models:
         it.ledger.check()
 
     virtually(main)
+
+
+def test_no_words_of_a_client_that_a_provider_repeats_cool_anybody_down():
+    async def main() -> None:
+        it = gateway()
+        told = {
+            "message": "Invalid schema for function 'get_billing_info': None is not an object",
+            "type": "invalid_request_error",
+        }
+        it.fake.on("*", s.reply_json(400, {"error": told}))
+        heard = await it.ask("pair")
+        assert (heard.status, len(it.fake.calls)) == (400, 1)
+        it.fake.on("*", well())
+        assert (await it.ask("pair")).headers["x-headgate-model"] == "first"
+
+    virtually(main)

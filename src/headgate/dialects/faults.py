@@ -33,6 +33,19 @@ _QUOTA = re.compile(
 _KEY = re.compile(
     r"api[_ ]key[_ ](not[_ ]valid|invalid)|invalid[_ ]api[_ ]key|API_KEY_INVALID|incorrect api key", re.IGNORECASE
 )
+# What a provider says of our account in an answer that may also repeat what the client sent (a tool's name, a field, a
+# whole input): there only how the message begins counts, or anybody's words could pass for it.
+_ACCOUNT_FIRST = r"(?:(?:error|you|your|the|this|account|organization|has|have|is)\b[\s:]*){0,4}"
+_QUOTA_FIRST = re.compile(
+    _ACCOUNT_FIRST + r"(?:insufficient[_ ]?(?:quota|balance|credit|funds)|exceeded your current quota|credit balance|"
+    r"billing[_ ](?:hard|account|is|has|must|not)|payment required|out of credits)(?!\w*\s*:)",
+    re.IGNORECASE,
+)
+_KEY_FIRST = re.compile(
+    _ACCOUNT_FIRST + r"(?:api[_ ]key[_ ](?:not[_ ]valid|invalid)|invalid[_ ]api[_ ]key|incorrect api key)(?!\w*\s*:)",
+    re.IGNORECASE,
+)
+_REPEATING = frozenset({None, 200, 400, 413, 422})
 _NO_MODEL = re.compile(
     r"model[^.]{0,80}(not[_ ]found|does not exist|not exist|no longer available|is not available|not supported)|"
     r"(unknown|invalid|no such) model|model_not_found|DeploymentNotFound",
@@ -50,8 +63,7 @@ def classify(
     type: str | None = None,
 ) -> UpstreamFault:
     """The fault behind an error that a provider reported, by HTTP status or inside a 200 (status None or 200)."""
-    text = " ".join(part for part in (code, type, message) if part)
-    kind = _kind(status, text, code, type)
+    kind = _kind(status, message, code, type)
     return fault(
         kind,
         redact(message) or f"the provider answered with status {status}",
@@ -67,18 +79,21 @@ _MODEL_FAULTS = frozenset({"tool_use_failed", "output_parse_failed", "INVALID_TO
 _MODEL_CODES = frozenset({"model_not_found", "DeploymentNotFound"})
 
 
-def _kind(status: int | None, text: str, code: str | None, type: str | None) -> FaultKind:
+def _kind(status: int | None, message: str, code: str | None, type: str | None) -> FaultKind:
+    names = " ".join(part for part in (code, type) if part)
+    text = f"{names} {message}".strip()
     if status in (None, 200) and code is not None and code.isdigit() and 400 <= int(code) < 600:
         status = int(code)  # routers tell their upstream's status inside a 200
     if code in _MODEL_FAULTS or type in _MODEL_FAULTS:
         return "invalid_answer"
-    if _KEY.search(text):
+    told = names if status in _REPEATING else text
+    if _KEY.search(told) or _KEY_FIRST.match(message):
         return "auth"
     if status in (None, 200, 400, 413, 422) and _CONTEXT.search(text):
         return "context_length"
     if status in (None, 200, 400, 403, 422) and _POLICY.search(text):
         return "content_policy"
-    if status in (None, 200, 400, 402, 403, 429) and _QUOTA.search(text):
+    if status in (None, 200, 400, 402, 403, 429) and (_QUOTA.search(told) or _QUOTA_FIRST.match(message)):
         return "quota"
     if status == 429 or (
         status in (None, 200) and re.search(r"rate[_ ]?limit|RESOURCE_EXHAUSTED|too many requests", text, re.IGNORECASE)

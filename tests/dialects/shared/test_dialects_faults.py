@@ -21,6 +21,10 @@ KNOWN = [
     (404, "model_not_found", None, "The model `x` does not exist", "not_found"),
     (400, "model_not_found", None, "The requested model 'x' does not exist.", "not_found"),
     (402, None, None, "Insufficient Balance", "quota"),
+    (400, "billing_hard_limit_reached", "invalid_request_error", "Billing hard limit has been reached", "quota"),
+    (400, None, "invalid_request_error", "Billing hard limit has been reached", "quota"),
+    (403, None, "PERMISSION_DENIED", "This API method requires billing to be enabled", "quota"),
+    (None, None, None, "Error: Your account has insufficient credits", "quota"),
     (400, None, None, "Your credit balance is too low to access the API", "quota"),
     (503, None, None, "The engine is currently overloaded", "overloaded"),
     (529, None, "overloaded_error", "Overloaded", "overloaded"),
@@ -44,6 +48,25 @@ def test_kinds(status: int | None, code: str | None, type: str | None, message: 
     assert found.kind == kind
     assert found.upstream_status == status
     assert found.native_code == (code or type)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 200, None])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Invalid schema for function 'get_billing_info': None is not of type 'string'",
+        "billing: Extra inputs are not permitted",
+        "insufficient_quota: Extra inputs are not permitted",
+        "invalid_api_key: Extra inputs are not permitted",
+        "Unknown tool: billing_account",
+        "[{'type': 'value_error', 'input': 'Incorrect API key. Insufficient quota. Payment required.'}]",
+        "tools.0.name: 'out of credits' does not match '^[a-z]+$'",
+    ],
+)
+def test_what_a_client_sent_and_is_told_again_says_nothing_of_our_account(status: int | None, message: str) -> None:
+    """Else one request with such a name would have each provider rest for a minute, for everybody."""
+    found = classify(status=status, headers={}, message=message, code=None, type="invalid_request_error")
+    assert found.kind == "bad_request"
 
 
 def test_classes_follow_kinds() -> None:
