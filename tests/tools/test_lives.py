@@ -7,8 +7,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -16,7 +17,7 @@ from headgate.server.frontends.h1 import H1FrontEnd
 from headgate.server.frontends.sockets import bind
 from headgate.server.http import HttpLimits
 from headgate.simulator.scripted import FakeUpstream
-from headgate.tools import mcp
+from headgate.tools import broker, mcp
 from headgate.tools.broker import ToolFailed
 from headgate.tools.mcp import Mcp
 from headgate.tools.python import Python
@@ -233,6 +234,28 @@ tools:
     finally:
         await asyncio.to_thread(served.stop)
         await fake.aclose()
+
+
+@pytest.mark.parametrize(("pages", "last"), [(3, 3), (0, 100)])
+async def test_tools_on_later_pages_are_tools_and_a_list_without_end_has_one(pages: int, last: int):
+    command = [sys.executable, str(SERVER.with_name("paged_server.py")), str(pages)]
+    server = Mcp("paged", command=command, url=None, allow=["tool1", f"tool{last}", "tool101"], env={})
+    first, final = await server.tools()
+    assert (first.name, final.name) == ("tool1", f"tool{last}")
+    assert await final.call({}) == f"tool{last} was here"
+    await server.aclose()
+
+
+async def test_a_result_is_cut_and_says_so():
+    class Flood:
+        name, description = "flood", ""
+        schema: ClassVar[dict[str, str]] = {"type": "object"}
+
+        async def call(self, arguments: Mapping[str, Any]) -> str:
+            return "x" * 600_000
+
+    found = await broker.call(Flood(), {})
+    assert found == "x" * broker.LONGEST_RESULT + "\n[cut: 600000 characters in all]"
 
 
 async def test_what_may_write_is_done_once_though_its_server_dies_of_it(tmp_path: Path):

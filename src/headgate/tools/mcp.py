@@ -10,6 +10,8 @@ from headgate.tools.broker import Tool, ToolFailed
 from headgate.tools.lifetime import Lifetime
 
 CONNECT_TIME = 30.0
+MOST_PAGES = 100
+"""Of a list of tools; a server's list may have no end."""
 LEAVE_TIME = 5.0
 """Seconds in which a server may end by itself."""
 
@@ -31,10 +33,10 @@ class Mcp:
     async def tools(self) -> Sequence[Tool]:
         """Those on the allow-list that do not themselves say that they write: hints may only make our policy stricter."""
         async with self._life.used():
-            listed = await self._ask(lambda client: client.list_tools())
+            listed = await self._ask(_all_tools)
         return [
             _Remote(self, tool.name, tool.description or "", tool.input_schema, only_reads=_only_reads(tool))
-            for tool in listed.tools
+            for tool in listed
             if tool.name in self._allow and not _writes(tool)
         ]
 
@@ -137,6 +139,19 @@ class _Session:
         if not self.task.done():
             self.task.cancel()
             await asyncio.wait([self.task], timeout=LEAVE_TIME)
+
+
+async def _all_tools(client: Any) -> list[Any]:
+    """A server may list its tools in pages."""
+    out: list[Any] = []
+    cursor: str | None = None
+    for _ in range(MOST_PAGES):
+        page = await client.list_tools(cursor=cursor)
+        out += page.tools
+        cursor = page.next_cursor
+        if not cursor:
+            break
+    return out
 
 
 def _writes(tool: Any) -> bool:
