@@ -264,3 +264,19 @@ def test_before_the_first_content_a_client_hears_nothing_but_heartbeats():
         assert [a["outcome"] for a in heard.details["attempts"]] == ["failed", "ok"]
 
     virtually(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("rest", [[s.Hang()], [step for _ in range(50) for step in (s.Pause(0.5), s.Body(b" "))]])
+def test_an_error_whose_words_do_not_come_is_known_by_its_status(rest, stream):
+    async def main() -> None:
+        it = gateway(one=[s.Head(503, (("content-type", "application/json"), ("retry-after", "30"))), *rest])
+        heard = await it.ask("chain", stream=stream)
+        assert heard.text == "two"
+        assert heard.took == pytest.approx(2.0, abs=0.1)
+        assert heard.details["attempts"][0]["error"] == "overloaded"
+        assert it.vitals("first").health.view().recovers_in == pytest.approx(30, abs=0.1)
+        assert it.transport.open == 0
+        it.ledger.check()
+
+    virtually(main)

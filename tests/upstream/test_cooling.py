@@ -362,6 +362,23 @@ models:
     virtually(main)
 
 
+def test_a_firewall_that_refuses_one_request_cools_nobody_down():
+    async def main() -> None:
+        it = gateway()
+        it.fake.on("one", lambda call: s.html(403, "Blocked") if b"DROP TABLE" in call.body else well("first")(call))
+        it.fake.on("two", well("second"))
+        for _ in range(3):
+            heard = await it.ask("pair", messages=[{"role": "user", "content": "What does DROP TABLE do?"}])
+            assert heard.text == "second"
+            assert (await it.ask("pair")).text == "first"
+        assert not [kind for kind, _ in it.events if kind == "misconfigured"]
+        it.fake.on("one", s.reply_json(403, {"error": {"message": "no access"}}))  # the API's own word
+        assert (await it.ask("pair")).text == "second"
+        assert it.vitals("first").health.view().error == "auth"
+
+    virtually(main)
+
+
 def test_no_words_of_a_client_that_a_provider_repeats_cool_anybody_down():
     async def main() -> None:
         it = gateway()

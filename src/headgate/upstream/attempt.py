@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable
-from email.utils import formatdate
 
 import msgspec
 
@@ -41,14 +40,14 @@ from headgate.upstream.faults import of_transport
 from headgate.upstream.health import MISCONFIGURED, Ticket
 from headgate.upstream.hedge import hedged
 from headgate.upstream.life import Life
-from headgate.upstream.limits import read_limits, resets_in
+from headgate.upstream.limits import read_limits
 from headgate.upstream.outgoing import rendered
+from headgate.upstream.refusal import refusal
 from headgate.upstream.retry import LONGEST_NAMED_WAIT, RETRY_SAME, delay
 from headgate.upstream.untold import completed, guess
 from headgate.upstream.whole import WholeAnswer
 
 ABOUT_THE_REQUEST = frozenset({"bad_request", "context_length", "content_policy", "not_found"})
-ERROR_BODY = 256 * 1024
 _TALK = frozenset({"chat", "completions"})
 """Operations whose whole answers are JSON."""
 NAMED = "x-client-request-id"
@@ -364,7 +363,7 @@ async def _send(
     failpoints.reached("attempt.sent")
     read_limits(response, deployment.vitals, life.clock.time())
     if response.status != 200:
-        raise await _refusal(call, response, life.clock.time())
+        raise await refusal(call, response, life.clock.time())
     return response
 
 
@@ -389,26 +388,6 @@ async def _whole(call: Call, response: HttpResponse) -> WholeAnswer:
     call.end("ok", usage=usage, partial=partial, upstream_id=facts.id, status=response.status)
     media = None if call.request.op in _TALK else response.header(b"content-type")
     return WholeAnswer(call, body, JSON if media is None else media.decode("latin-1"))
-
-
-async def _refusal(call: Call, response: HttpResponse, now: float) -> UpstreamFault:
-    """The fault behind any status but 200. Redirects are not followed: they are an invalid answer. A rate limit that names
-    no time to wait is over when the limit that is used up resets, where the headers say so. `now` is Unix time: what a
-    date in them is measured against where they do not say when they were written."""
-    if 300 <= response.status < 400:
-        return fault("invalid_answer", "the provider answered with a redirect", upstream_status=response.status)
-    body = b""
-    try:
-        while (data := await response.next()) and len(body) < ERROR_BODY:
-            body += data
-    except TransportError:
-        body = body or b""  # the status alone must do
-    headers = {"date": formatdate(now, usegmt=True)}
-    headers |= {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
-    refused = call.endpoint.dialect.parse_error(response.status, headers, body)
-    if refused.kind == "rate_limit" and refused.retry_after is None:
-        refused.retry_after = resets_in(response, now)
-    return refused
 
 
 def _kind(error: HeadgateError | None) -> str | None:
