@@ -365,7 +365,14 @@ def test_the_registry_filters_first_and_then_weighs_strength_against_price():
                 "poet": ModelInfo(name="poet", provider="p", upstream="u", capabilities=("creative",)),
                 "narrow": ModelInfo(name="narrow", max_context=1, **row),
             }
-            self.costs = {"strong": 900, "nearly": 300, "cheap": 10, "unknown": 500, "down": 10, "dear": 2000}
+            self.costs: dict[str, int | None] = {
+                "strong": 900,
+                "nearly": 300,
+                "cheap": 10,
+                "unknown": 500,
+                "down": 10,
+                "dear": 2000,
+            }
 
         def model(self, name: str) -> ModelInfo | None:
             return self.rows.get(name)
@@ -381,9 +388,15 @@ def test_the_registry_filters_first_and_then_weighs_strength_against_price():
         strategy.plan = lambda request, run: (heard.append(request), plan(request, run))[1]  # type: ignore[method-assign]
         await it.ask("hand")
         run = Stub()
+        run.rows["unpriced"] = ModelInfo(
+            name="unpriced", provider="p", upstream="u", capabilities=("math",), strength={"math": 0.84}
+        )
+        run.costs["unpriced"] = None
         found = Team(run, [*run.rows, "a-strategy"]).choose("math", heard[0])  # type: ignore[arg-type]
-        # 0.85 - 0.1 before 0.9 - 0.3; what nobody measured counts 0.5; who is cooling down comes last
-        assert list(found.ranked) == ["nearly", "strong", "cheap", "unknown", "down"]
+        # 0.85 - 0.1 before 0.9 - 0.3; what nobody measured counts 0.5; who is cooling down comes last; what has no known
+        # price is not free: 0.84 - 0.3
+        assert list(found.ranked) == ["nearly", "strong", "unpriced", "cheap", "unknown", "down"]
+        assert found.ranked["unpriced"] == "strength 0.84, its price unknown"
         assert found.ranked["nearly"] == "strength 0.85, 33% of the dearest's price"
         assert {name: why.split(":")[0] for name, why in found.out.items() if name != "narrow"} == {
             "keyless": "no key",

@@ -639,6 +639,23 @@ def test_where_no_member_can_serve_it_that_is_the_client_s_error_and_nobody_is_a
     virtually(main)
 
 
+def test_a_member_without_a_known_price_keeps_nobody_dear_on_the_panel():
+    """What nobody knows is not counted; what is known must fit."""
+
+    async def main() -> None:
+        it = VirtualGateway(
+            CONFIG.replace("upstream: a, price: {input: 1, output: 1}", "upstream: a")
+            + "  half: {ensemble: {members: {a: 0.4, b: 0.35, c: 0.25}, budget: {max_cost: 0.0007}}}\n"
+        )
+        for name in "abc":
+            it.fake.on(name, answer("One."))
+        heard = await it.ask("half", max_tokens=500)
+        assert sorted(a["model"] for a in heard.details["attempts"]) == ["a", "b"]
+        assert any(d.kind == "skip" and d.chosen == "c" for d in it.house.recent(1)[0][0].decisions)
+
+    virtually(main)
+
+
 def test_a_member_that_is_over_its_cap_in_a_judged_panel_costs_no_more_than_the_cap():
     async def main() -> None:
         it = gateway(a=answer("One."), b=answer("Two."), c=answer("Three."), j=answer("7"))

@@ -45,7 +45,7 @@ class Team:
     def choose(self, capability: str | None, request: Request) -> Chosen:
         """Hard filters first (usable, capability, features and window, money left), then strength less price."""
         out: dict[str, str] = {}
-        fit: dict[str, tuple[ModelInfo, int]] = {}
+        fit: dict[str, tuple[ModelInfo, int | None]] = {}
         room = self._run.envelope.room()
         for name in self.names:
             info = self._run.model(name)
@@ -54,11 +54,14 @@ class Team:
                 out[name] = why
             else:
                 fit[name] = (info, cost)
-        dearest = max((cost for _, cost in fit.values()), default=0) or 1
-        worth = {n: _strength(i, capability) - COST_WEIGHT * cost / dearest for n, (i, cost) in fit.items()}
+        dearest = max((cost for _, cost in fit.values() if cost is not None), default=0) or 1
+        # What nobody knows is not free: it counts as the dearest.
+        share = {name: 1.0 if cost is None else cost / dearest for name, (_, cost) in fit.items()}
+        worth = {name: _strength(info, capability) - COST_WEIGHT * share[name] for name, (info, _) in fit.items()}
         ranked = sorted(fit, key=lambda name: (fit[name][0].health <= 0, -worth[name]))
         reasons = {
-            name: f"strength {_strength(fit[name][0], capability):.2f}, {fit[name][1] / dearest:.0%} of the dearest's price"
+            name: f"strength {_strength(fit[name][0], capability):.2f}, "
+            + ("its price unknown" if fit[name][1] is None else f"{share[name]:.0%} of the dearest's price")
             for name in ranked
         }
         return Chosen(reasons, out)
@@ -86,8 +89,8 @@ class Team:
 
     def _against(
         self, info: ModelInfo | None, capability: str | None, request: Request, room: int | None
-    ) -> tuple[str, int]:
-        """(why it cannot be chosen, "" where it can; its worst cost)."""
+    ) -> tuple[str, int | None]:
+        """(why it cannot be chosen, "" where it can; its worst cost, None where its price is unknown)."""
         if info is None:
             return "no model but a strategy: only by its name", 0
         if not info.usable:
@@ -97,10 +100,10 @@ class Team:
         if (problem := unfit(request, info)) is not None:
             return problem.message, 0
         try:
-            cost = self._run.plan(info.name, request).worst_case or 0
+            cost = self._run.plan(info.name, request).worst_case
         except HeadgateError as error:
             return error.message, 0
-        if room is not None and cost > room:
+        if room is not None and cost is not None and cost > room:
             return "costs more than the run may still spend", cost
         return "", cost
 

@@ -47,6 +47,11 @@ class Panel(msgspec.Struct):
         return total([self.extra.most, *(plan.worst_case for plan in self.plans)])
 
     @property
+    def known_cost(self) -> int:
+        """As `worst_case`, of those whose prices are known."""
+        return (self.extra.most or 0) + sum(plan.worst_case or 0 for plan in self.plans)
+
+    @property
     def predicted_cost(self) -> int | None:
         return total([self.extra.likely, *(plan.predicted_cost for plan in self.plans)])
 
@@ -98,7 +103,7 @@ def seat(
         return judging + (fuse.cost(request, run, incumbent.name, count) if fuses else Cost(0, 0))
 
     panel.extra = extra()
-    while limit is not None and panel.worst_case is not None and panel.worst_case > limit and len(panel.seats) > 1:
+    while limit is not None and panel.known_cost > limit and len(panel.seats) > 1:
         dropped = panel.seats.pop()
         panel.plans.pop()
         panel.reasons[dropped.name] = "left out: the panel's worst case would not fit the budget"
