@@ -24,15 +24,13 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 
 from headgate.strategies.route.classify import LABELS  # noqa: E402
-from headgate.strategies.route.features import SIZE, WORDS, features_of  # noqa: E402
+from headgate.strategies.route.features import WORDS, features_of  # noqa: E402
 from support.tasks import rows as labelled  # noqa: E402
 from tasks.synthesis import Row, synthetic  # noqa: E402
 
 SEED, EACH = 7, 8
 SYNTHETIC_SHARE = 0.9
 """Of the whole weight: how much the prompts from templates have."""
-WORD_SCALE = 0.3
-"""Words count less than names under the same penalty: they are what does not carry over to other sources."""
 PENALTY = 1e-3
 THRESHOLD = 0.3
 """Probability below which the shipped classifier says `unknown`."""
@@ -49,13 +47,9 @@ def repository(source: str) -> str:
 
 
 def matrix(rows: list[Row]) -> csr_matrix:
-    starts, ids, values = [0], [], []
-    for row in rows:
-        found = features_of(row.prompt)
-        ids.append(found.ids)
-        values.append(found.values)
-        starts.append(starts[-1] + len(found.ids))
-    made = csr_matrix((np.concatenate(values), np.concatenate(ids), starts), shape=(len(rows), SIZE), dtype=np.float32)
+    found = [features_of(row.prompt) for row in rows]
+    ids, starts = np.concatenate([one.ids for one in found]), np.cumsum([0, *(len(one.ids) for one in found)])
+    made = csr_matrix((np.ones(len(ids)), ids, starts), shape=(len(rows), WORDS), dtype=np.float32)
     made.sum_duplicates()
     return made
 
@@ -78,8 +72,7 @@ def weigh(rows: list[Row]) -> np.ndarray:
 def fit(x: csr_matrix, y: np.ndarray, weights: np.ndarray, *, rounds: int = 150) -> tuple[np.ndarray, np.ndarray]:
     """Multinomial logistic regression with a Gaussian prior; only columns that occur are fitted."""
     used = np.unique(x.indices)
-    scale = np.where(used >= WORDS, WORD_SCALE, 1.0).astype(np.float32)
-    small = x[:, used].multiply(scale).tocsr().astype(np.float32)
+    small = x[:, used].tocsr().astype(np.float32)
     turned = small.T.tocsr()
     k = len(LABELS)
     wanted = np.eye(k, dtype=np.float32)[y]
@@ -97,8 +90,8 @@ def fit(x: csr_matrix, y: np.ndarray, weights: np.ndarray, *, rounds: int = 150)
 
     start = np.zeros((len(used) + 1) * k)
     best = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": rounds}).x.reshape(len(used) + 1, k)
-    whole = np.zeros((SIZE, k), dtype=np.float32)
-    whole[used] = best[:-1] * scale[:, None]
+    whole = np.zeros((WORDS, k), dtype=np.float32)
+    whole[used] = best[:-1]
     return whole, best[-1].astype(np.float32)
 
 

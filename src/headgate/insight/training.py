@@ -184,7 +184,7 @@ def refit(rows: Sequence[Labelled], base: Model, embedder: Embeds | None = None)
         next_ = ahead - step * (x.slope(error) + PENALTY * ahead)
         ahead = next_ + round_ / (round_ + 3) * (next_ - change)
         change = next_
-    fitted = base.weights.astype(np.float32).copy()
+    fitted = _with_words(base.weights)
     fitted[x.used] += change[: x.bias].astype(np.float32)
     bias = (base.bias + change[x.bias]).astype(np.float32)
     meaning = None if embedder is None else x.meaning(change[x.bias + 1 :], rows, embedder.fingerprint)
@@ -197,7 +197,7 @@ class _Design:
     """What is fitted to: the rows' features, sparse, then the bias (row `bias` of the parameters), then their vectors."""
 
     def __init__(self, rows: Sequence[Labelled], embedder: Embeds | None) -> None:
-        found = [features_of(_cut(row.prompt)) for row in rows]
+        found = [features_of(_cut(row.prompt), words=True) for row in rows]
         self._count = len(rows)
         self._values = np.concatenate([one.values for one in found])
         self._owner = np.repeat(np.arange(len(rows)), [len(one.ids) for one in found])
@@ -218,7 +218,7 @@ class _Design:
 
     def start(self, base: Model) -> Array:
         nothing = np.zeros((self._vectors.shape[1], len(LABELS)))
-        return np.vstack([base.weights[self.used], base.bias[None], nothing]).astype(np.float64)
+        return np.vstack([_with_words(base.weights)[self.used], base.bias[None], nothing]).astype(np.float64)
 
     def logits(self, theta: Array) -> Array:
         parts = self._values[:, None] * theta[self._at]
@@ -255,6 +255,13 @@ class _Design:
         )
 
 
+def _with_words(weights: Array) -> Array:
+    """A copy with room for words, which begin at zero where the weights have none: (SIZE, labels)."""
+    out = np.zeros((SIZE, weights.shape[1]), dtype=np.float32)
+    out[: len(weights)] = weights
+    return out
+
+
 def packed(model: Model, rows: Sequence[Labelled]) -> bytes:
     """The file that `route: {trained: FILE}` names. `seen`: which features the fit knows, also where no lexicon does."""
     out = io.BytesIO()
@@ -285,7 +292,7 @@ def seen_in(rows: Sequence[Labelled]) -> Array:
     """Which features a fit to them knows: (SIZE,) of bool."""
     seen = np.zeros(SIZE, dtype=bool)
     for row in rows:
-        seen[features_of(_cut(row.prompt)).ids] = True
+        seen[features_of(_cut(row.prompt), words=True).ids] = True
     return seen
 
 

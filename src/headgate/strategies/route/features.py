@@ -1,4 +1,4 @@
-"""A prompt as numbered features: notions by place and order, the shape, and hashed words of the instruction."""
+"""A prompt as numbered features: notions by place and order, the shape; for fits to own labels hashed words too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _QUIET = frozenset({"PLEASE", "FOLLOWING", "NOTHING"})
 
 
 class Features(msgspec.Struct, frozen=True):
-    """Sparse: `ids` into SIZE slots. `names` are the readable ones, each at the same place as its id; words follow them."""
+    """Sparse: `ids` into WORDS slots, with words into SIZE. `names` are the readable ones, each at the same place as its
+    id; words follow them."""
 
     ids: np.ndarray
     names: list[str]
@@ -38,7 +39,8 @@ class Features(msgspec.Struct, frozen=True):
         return np.repeat(np.array([1.0, self.word], dtype=np.float32), [named, words])
 
 
-def features_of(text: str) -> Features:
+def features_of(text: str, *, words: bool = False) -> Features:
+    """`words`: those of the instruction too. On sources that a fit has not seen they are no help."""
     text = bare(text)
     zones = zones_of(text)
     head, tail = tokens_of(fold(zones.head)), tokens_of(fold(zones.tail)) if zones.tail else []
@@ -53,7 +55,10 @@ def features_of(text: str) -> Features:
         _order(closing, "closing", out)
     _together(asked, names, out)
     readable = list(out)
-    return Features(np.array([*map(_NAMED.__getitem__, readable), *_words(head, tail)], dtype=np.intp), readable)
+    ids = list(map(_NAMED.__getitem__, readable))
+    if words:
+        ids += _words(head, tail)
+    return Features(np.array(ids, dtype=np.intp), readable)
 
 
 class _Named(dict[str, int]):

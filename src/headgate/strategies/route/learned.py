@@ -1,4 +1,4 @@
-"""The shipped classifier: notions, shape and hashed words through one linear layer, calibrated on sources it had not seen.
+"""The shipped classifier: notions and shape through one linear layer, calibrated on sources that it had not seen.
 
 `scripts/tasks/train.py` fits it; docs/quality.md has what it reaches. Nothing is downloaded and numpy is all it needs.
 """
@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from headgate.strategies.route.classify import LABELS, UNKNOWN, Asked, Level, Task
-from headgate.strategies.route.features import Features, features_of, known_words
+from headgate.strategies.route.features import WORDS, Features, features_of, known_words
 from headgate.strategies.route.lexicon import in_words, notions_in
 from headgate.strategies.route.meaning import Meaning
 
@@ -31,6 +31,7 @@ SHOWN = 4
 
 class Model(msgspec.Struct, frozen=True):
     weights: np.ndarray
+    """(WORDS, labels); (SIZE, labels) of a fit to own labels, which reads words too."""
     bias: np.ndarray
     temperature: float
     threshold: float
@@ -38,13 +39,18 @@ class Model(msgspec.Struct, frozen=True):
     meaning: Meaning | None = None
     """Of a fit with an embedder (`headgate train --embedder`): the shipped model has none."""
 
+    @property
+    def reads_words(self) -> bool:
+        return len(self.weights) > WORDS
+
     def rows(self, features: Features) -> np.ndarray:
         """What each of them says for each label."""
         return self.weights.take(features.ids, axis=0)
 
     def logits(self, features: Features, rows: np.ndarray) -> np.ndarray:
-        named, words = rows[: len(features.names)], rows[len(features.names) :]
-        return np.add.reduce(named) + features.word * np.add.reduce(words) + self.bias
+        named = len(features.names)
+        out = np.add.reduce(rows[:named]) + self.bias
+        return out + features.word * np.add.reduce(rows[named:]) if len(rows) > named else out
 
     def shares(self, logits: np.ndarray) -> list[float]:
         """The labels' probabilities."""

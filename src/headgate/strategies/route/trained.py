@@ -53,7 +53,7 @@ class Trained(Learned):
         return task
 
     def _classified(self, text: str) -> Task:
-        used, features = self._used, features_of(text)
+        used, features = self._used, features_of(text, words=self._used.reads_words)
         rows = used.rows(features)
         logits = used.logits(features, rows)
         # Half of what it holds must be known: a word or two by chance are no language.
