@@ -246,6 +246,18 @@ async def test_tools_on_later_pages_are_tools_and_a_list_without_end_has_one(pag
     await server.aclose()
 
 
+@pytest.mark.parametrize(
+    "code", ["x = 'a' * (64 * 2**20)\nlen(x)", "x = []\nfor n in range(10**7):\n    x.append(n)\nlen(x)"]
+)
+async def test_a_program_has_so_much_memory_and_no_more(code: str):
+    small, large = (Python(timeout=600.0, memory=size * 2**20) for size in (8, 1024))
+    with pytest.raises(ToolFailed, match="MemoryError"):
+        await small.run(code)
+    assert int(await large.run(code)) >= 10**7
+    await small.aclose()
+    await large.aclose()
+
+
 async def test_a_result_is_cut_and_says_so():
     class Flood:
         name, description = "flood", ""

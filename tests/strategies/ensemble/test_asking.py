@@ -180,6 +180,33 @@ def test_the_worst_case_of_all_is_set_aside_before_anybody_is_asked(stream: bool
     virtually(main)
 
 
+@pytest.mark.parametrize("model", ["scored", "dueled", "fused"])
+def test_a_panel_is_shrunk_until_what_is_set_aside_fits(model: str):
+    """The lightest leave first, before anybody is asked; who stays is covered, the judge's reading of them too."""
+
+    async def main() -> None:
+        governor = Watching()
+        it = VirtualGateway(CONFIG, governor=governor)
+        for name in (*NAMES, "judge"):
+            it.fake.on(name + "-9", answer("T" if model == "dueled" else "7"))
+        await it.ask(model, max_tokens=500)
+        full, sizes = governor.admitted[0][0], set[int]()
+        for part in (1.0, 0.9, 0.6, 0.4, 0.1):
+            before, limit = len(it.ledger.intents), round(full * part)
+            heard = await it.ask(model, max_tokens=500, headers={"x-headgate-max-cost": f"{limit / 1e9:.9f}"})
+            assert heard.status == 200
+            asked = [a["model"] for a in heard.details["attempts"] if a["role"] == "member"]
+            assert asked == list(NAMES[: len(asked)])
+            skipped = [d.chosen for d in it.house.recent(1)[0][0].decisions if d.kind == "skip"]
+            assert sorted(skipped) == sorted(NAMES[len(asked) :])
+            reserved = sum(intent.reserved or 0 for intent in list(it.ledger.intents)[before:])
+            assert reserved <= governor.admitted[-1][0] <= limit
+            sizes.add(len(asked))
+        assert sizes >= {1, 2, 4}
+
+    virtually(main)
+
+
 @pytest.mark.parametrize(
     ("texts", "form"),
     [
