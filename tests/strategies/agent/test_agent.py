@@ -62,7 +62,8 @@ class Stage:
         (root / "link").symlink_to(folder / "secret.txt")
         git = ["git", "-C", str(repo), "-c", "user.name=t", "-c", "user.email=t@example.com"]
         subprocess.run([*git, "init", "-q"], check=True)
-        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "Open the sluice"], check=True)
+        for message in ("Dig the ditch", "Open the sluice"):
+            subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", message], check=True)
         self.loop = Loop()
         self.sim = Simulator(INSTANT)
         urls = self.loop.run(self.sim.start(0))
@@ -198,6 +199,29 @@ def test_mission_the_official_time_and_git_servers(stage):
     steps = {step["id"]: step for step in details["agent"]["steps"]}
     assert "21:00" in steps["when"]["result"]
     assert "Open the sluice" in steps["log"]["result"]
+
+
+@pytest.mark.parametrize(("count", "commits"), [("1", 1), ("2", 2), ("'two'", None)])
+def test_mission_a_number_that_one_tool_found_is_another_tool_s_argument(stage, count, commits):
+    """`max_count` of the git server is an integer, and all results are text."""
+    arguments = {"repo_path": _repo(stage), "max_count": "$many"}
+    stage.script(
+        PLANNER,
+        plan(
+            {"name": "many", "tool": "python", "args": {"code": count}},
+            {"name": "log", "tool": "git_log", "args": arguments},
+            {"name": "less", "tool": "python", "args": {"code": "$many-$many"}},
+        ),
+        "No more plans.",
+        where="system",
+    )
+    _, details = stage.ask("How many?", model="crew")
+    steps = {step["id"]: step for step in details["agent"]["steps"]}
+    if commits is None:
+        assert "do not fit" in steps["log"]["reason"]
+    else:
+        assert steps["log"]["result"].count("Commit:") == commits
+        assert steps["less"]["result"].strip() == "0"
 
 
 def test_mission_all_tools_in_one_plan(stage):

@@ -15,7 +15,7 @@ from headgate.core.money import dollars
 from headgate.core.request import Request
 from headgate.core.strategy import Run
 from headgate.strategies.agent.asking import STEP_TOKENS, ask_text
-from headgate.strategies.agent.plan import Check, Plan, Step, fill
+from headgate.strategies.agent.plan import Check, Plan, Step, arguments, fill
 from headgate.strategies.agent.team import Team
 from headgate.tools.broker import CALL_TIME, Tool, call
 from headgate.tools.python import Python
@@ -163,7 +163,8 @@ class Executor:
             run.envelope.commit(0)  # counts as a call, whatever it costs
             run.envelope.settle(0, 0)
             left = run.envelope.remaining(run.clock.monotonic())
-            return await call(self._tools[step.tool], fill(step.args, results), seconds=min(CALL_TIME, left))
+            tool = self._tools[step.tool]
+            return await call(tool, arguments(step.args, results, tool.schema), seconds=min(CALL_TIME, left))
         outcome.model = step.model
         asked = step_request(step, self._request, results, feedback)
         return await ask_text(run, self._team, step.model or "", asked, role="step", capability=step.capability)

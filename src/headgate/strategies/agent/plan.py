@@ -18,10 +18,11 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.fits import deeper
+from headgate.core.fits import deeper, misfit
 
-REFERENCE = re.compile(r"\$([A-Za-z_][\w-]*)")
-_NAME = re.compile(r"[A-Za-z_][\w-]*")
+_NAME = re.compile(r"[A-Za-z_]\w*(?:-\w+)*")
+REFERENCE = re.compile(rf"\$({_NAME.pattern})")
+"""`$a-$b` is a difference: a name ends in no hyphen."""
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
 DEEPEST = 50
 """Levels of objects and arrays in a step's arguments or schema. All that walks through them does so by recursion."""
@@ -161,7 +162,7 @@ def _wrong(
     step: Step, models: Collection[str], capabilities: Collection[str], tools: Mapping[str, Any]
 ) -> Iterable[str]:
     if not _NAME.fullmatch(step.name):
-        yield "a name has letters, digits, _ and -, and begins with a letter"
+        yield "a name has letters, digits, _ and single - within, and begins with a letter"
     if step.tool is not None and step.tool not in tools:
         yield f"there is no tool {step.tool!r}; there are: {', '.join(tools) or 'none'}"
     if step.tool is None and step.model is not None and step.model not in models:
@@ -188,8 +189,30 @@ def _no_schema(schema: dict[str, Any]) -> str | None:
     return None
 
 
+def arguments(args: Mapping[str, Any], results: Mapping[str, str], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool's, with `$name` replaced. Results are text: where an argument is nothing but a reference and `schema` wants
+    something else than text there (a number, a list), it is what the text says as JSON."""
+    out = fill(dict(args), results)
+    wanted = schema.get("properties")
+    for name, value in args.items():
+        of_name = wanted.get(name) if isinstance(wanted, Mapping) else None
+        if isinstance(of_name, Mapping) and isinstance(value, str) and REFERENCE.fullmatch(value):
+            out[name] = _as_wanted(of_name, out[name])
+    return out
+
+
+def _as_wanted(schema: Mapping[str, Any], text: str) -> Any:
+    if misfit(schema, text) is None:
+        return text
+    try:
+        said = msgspec.json.decode(text.strip().encode())
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return text
+    return said if misfit(schema, said) is None else text
+
+
 def fill(value: Any, results: Mapping[str, str]) -> Any:
-    """`$name` replaced by results, in strings at any depth; a string that is nothing but a reference becomes the result."""
+    """`$name` replaced by results, in strings at any depth."""
     if isinstance(value, str):
         return REFERENCE.sub(lambda match: results.get(match[1], match[0]), value)
     if isinstance(value, dict):
