@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from headgate.server.http import Request
 from headgate.simulator import script as s
 from support.virtual import DONE, SSE_HEAD, USAGE, Heard, VirtualGateway, answer, chunk, either, streamed, virtually
 
@@ -278,5 +279,35 @@ def test_an_error_whose_words_do_not_come_is_known_by_its_status(rest, stream):
         assert it.vitals("first").health.view().recovers_in == pytest.approx(30, abs=0.1)
         assert it.transport.open == 0
         it.ledger.check()
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("door", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+def test_a_whole_answer_in_the_place_of_a_stream_is_none(content_type, door):
+    async def main() -> None:
+        whole = list(s.with_headers(answer("two"), {"content-type": content_type}))
+        it = gateway(two=whole)
+        said = {"model": "talks", "stream": True, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+        given = {"host": "localhost"}
+        heard = Heard()
+        await it.plane(Request("POST", door, "", given, list(given.items()), json.dumps(said).encode()), heard)
+        assert (heard.status, heard.headers["x-headgate-model"]) == (200, "third")
+        assert b"three" in heard.body
+        assert heard.body.startswith((b"data: ", b"event: "))
+        assert heard.body.rstrip().endswith((b"data: [DONE]", b'{"type":"message_stop"}'))
+        assert [outcome.error for outcome in it.ledger.outcomes.values()] == ["invalid_answer", None]
+        it.ledger.check()
+
+    virtually(main)
+
+
+def test_a_last_frame_without_its_blank_line_is_one_all_the_same():
+    async def main() -> None:
+        frames = [chunk({"content": "Said."}), chunk({}, "stop"), USAGE, DONE.rstrip()]
+        it = gateway(two=[SSE_HEAD, *map(s.Body, frames), s.End()])
+        heard = await it.ask("talks", stream=True)
+        assert (heard.text, heard.finished, heard.details["attempts"][0]["outcome"]) == ("Said.", True, "ok")
 
     virtually(main)

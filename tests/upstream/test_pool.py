@@ -230,3 +230,19 @@ def test_a_new_deployment_is_not_given_everything_before_its_first_answer():
         await asyncio.gather(*asking)
 
     virtually(main)
+
+
+@pytest.mark.parametrize("weight", [1, 0])
+@pytest.mark.parametrize("balance", ["weighted", "least_outstanding", "latency", "rate_limit"])
+def test_nobody_queues_where_another_has_room(balance, weight):
+    async def main() -> None:
+        text = CONFIG.replace("weight: 1", f"weight: {weight}").format(balance=balance, affinity="true")
+        it = VirtualGateway(text + "    concurrency: 5\n", seed=7)
+        it.fake.on("*", answer(after=1))
+        heard = await asyncio.gather(*(it.ask("m") for _ in range(10)))
+        assert counted(it) == {"one": 5, "two": 5}
+        assert {h.took for h in heard} == {1}
+        late = await asyncio.gather(*(it.ask("m") for _ in range(11)))
+        assert max(h.took for h in late) == 2  # all are full: one waits
+
+    virtually(main)

@@ -103,7 +103,7 @@ class Deployment(Section):
     upstream: str | None = None
     """The id that the provider knows; left out: the entry's own name."""
     weight: Annotated[float, Field(ge=0)] = 1.0
-    """Share of the traffic, whatever the `balance`; 0: a spare, asked only where no other is well."""
+    """Share of the traffic, whatever the `balance`; 0: a spare, asked only where no other is well and has room."""
     api_key: Secret | None = None
     base_url: str | None = None
 

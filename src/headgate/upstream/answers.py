@@ -251,15 +251,23 @@ class StreamAnswer:
             except TransportError as error:
                 raise of_transport(error, opened=True) from error
             if not data:
-                rest = self._splitter.close()
-                if rest.strip():
-                    return [rest]
-                return None
+                return self._rest(self._splitter.close())
             frames = self._splitter.feed(data)
             if frames or not data.strip():
                 self._check_silence(frames)
             if frames:
                 return frames
+
+    def _rest(self, rest: bytes) -> list[bytes] | None:
+        """What is left at the end: a last frame without its blank line, or all of an answer that is no stream at all."""
+        if data_of(rest) is not None:
+            return [rest.rstrip(b"\r\n") + b"\n\n"]
+        if not rest.strip() or rest.lstrip().startswith((b":", b"event:", b"id:", b"retry:")):
+            return None
+        facts = self._dialect.inspect_frame(rest, self._quirks)
+        if facts is not None and facts.error is not None:
+            raise facts.error
+        raise fault("invalid_answer", "the provider answered with something else than the stream it was asked for")
 
     def _check_silence(self, frames: list[bytes]) -> None:
         """Pings, comments and blank lines keep the connection alive, not the answer: silence counts through them. Before

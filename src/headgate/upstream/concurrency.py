@@ -46,6 +46,10 @@ class Gate:
         self.cap = float(cap) if cap else MOST
         self._limit = min(self._limit, self.cap)
 
+    @property
+    def has_room(self) -> bool:
+        return self.busy < self._limit and not self._waiting
+
     def try_enter(self) -> bool:
         if self.busy >= self._limit or self._waiting:
             return False

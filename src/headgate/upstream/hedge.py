@@ -63,7 +63,7 @@ def _other(
 
     def allowed(other: Deployment) -> bool:
         vitals = other.vitals
-        if other is slow or other.key in left or not vitals.health.well or vitals.gate.busy >= vitals.gate.limit:
+        if other is slow or other.key in left or not vitals.health.well or not vitals.gate.has_room:
             return False
         if hedge.max_cost is None:
             return True

@@ -19,7 +19,7 @@ def choose(
     """(deployment, why) among those that are well or may be probed, those in `left` excepted; None where there is none.
 
     Session affinity comes first, so that the provider's prompt cache stays warm, and yields to health. One whose weight is
-    0 is a spare: asked where no other may be."""
+    0 is a spare: asked where no other may be. One that is full is waited for only where all are."""
     if len(model.deployments) == 1:
         only = model.deployments[0]
         free = only.key not in left and (pin is not None or only.vitals.health.ready_in() <= 0)
@@ -30,6 +30,7 @@ def choose(
     open_ones = [d for d in model.deployments if d.key not in left and d.vitals.health.ready_in() <= 0]
     well = [d for d in open_ones if d.vitals.health.well]
     candidates = well or open_ones
+    candidates = [d for d in candidates if d.vitals.gate.has_room] or candidates
     candidates = [d for d in candidates if d.weight > 0] or candidates
     if not candidates:
         return None, "no deployment may be asked"
@@ -41,7 +42,7 @@ def choose(
         return candidates[0], "the others are left or cooling"
     if affinity and model.affinity and model.balance in ("weighted", "latency"):
         sticky = _rendezvous(candidates, affinity)
-        if sticky.vitals.gate.busy < sticky.vitals.gate.limit and sticky.vitals.headroom_now() > 0.02:
+        if sticky.vitals.gate.has_room and sticky.vitals.headroom_now() > 0.02:
             return sticky, "same conversation"
     return _BALANCERS[model.balance](candidates, rng), model.balance
 
