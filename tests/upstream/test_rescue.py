@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from headgate.config.load import load_text
 from headgate.simulator import script as s
 from headgate.upstream.answers import TAIL_GRACE
-from support.virtual import SSE_HEAD, VirtualGateway, chunk, streamed, virtually
+from support.gateway import ENV
+from support.virtual import SSE_HEAD, VirtualGateway, answer, chunk, either, streamed, virtually
 
 CONFIG = """
 providers: {{openai: {{base_url: "http://one/v1"}}}}
@@ -257,6 +261,82 @@ models:
         assert heard.finished
         assert heard.text == "Water is let in."
         assert [a["outcome"] for a in heard.details["attempts"]] == ["failed", "ok"]
+        it.ledger.check()
+
+    virtually(main)
+
+
+# What may happen to a request while its stream is being rescued: it breaks at 2 s, and the next model speaks from 7 s on.
+def rescued() -> VirtualGateway:
+    it = gateway("continue")
+    it.fake.on("one", streamed("Half an ", "answ", every=1, ending=s.Reset()))
+    it.fake.on("two", streamed("er.", " Done.", after=5, every=1))
+    return it
+
+
+@pytest.mark.parametrize("without", ["first", "second"])
+def test_a_reload_in_the_middle_changes_nothing_for_who_is_being_answered(without):
+    async def main() -> None:
+        it = rescued()
+        asking = asyncio.ensure_future(it.ask("chain", stream=True))
+        for _ in range(4):
+            await asyncio.sleep(1.5)
+            left = [line for line in CONFIG.format(rescue="error").splitlines() if f"{without}: {{" not in line]
+            text = "\n".join(left).replace(f"{without}, ", "")
+            it.house.snapshot = it.compiler.compile(load_text(text, "test.yaml", ENV).config)
+        heard = await asking
+        assert (heard.text, heard.finished) == ("Half an answer. Done.", True)
+        assert it.house.snapshot.model(without) is None
+        it.ledger.check()
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("at", [0.5, 1.0, 2.0, 2.000001, 5.0, 7.0, 8.0])
+def test_a_client_that_leaves_in_the_middle_ends_the_one_who_speaks_and_the_one_who_is_asked(at):
+    async def main() -> None:
+        it = rescued()
+        asking = asyncio.ensure_future(it.ask("chain", stream=True))
+        await asyncio.sleep(at)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert (it.transport.open, it.house.inflight) == (0, 0)
+        assert not it.fake.calls_of("three")
+        it.ledger.check()
+        [record] = it.ledger.requests
+        assert (record.status, record.attempts) == (499, len(it.ledger.intents))
+
+    virtually(main)
+
+
+def test_a_drain_whose_time_is_over_ends_it_in_good_form():
+    async def main() -> None:
+        it = rescued()
+        asking = asyncio.ensure_future(it.ask("chain", stream=True))
+        await asyncio.sleep(3)
+        await it.plane.drain(1)
+        heard = await asking
+        assert (heard.text, heard.finished, heard.took) == ("Half an answ", False, 4)
+        assert heard.error is not None
+        assert "shut down" in heard.error["message"]
+        assert (it.transport.open, it.house.inflight) == (0, 0)
+        it.ledger.check()
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("seconds", "status", "calls"), [(1, 503, 1), (10, 200, 2)])
+def test_a_drain_waits_for_a_retry_as_long_as_it_may(seconds, status, calls, stream):
+    async def main() -> None:
+        it = gateway("continue")
+        it.fake.on("one", s.reply_json(503, {"error": {"message": "down"}}, (("retry-after", "4"),)))
+        asking = asyncio.ensure_future(it.ask("first", stream=stream))
+        await asyncio.sleep(1)
+        it.fake.on("one", either(answer("back"), streamed("back")))
+        await it.plane.drain(seconds)
+        heard = await asking
+        assert (heard.status, heard.whole, len(it.fake.calls)) == (status, True, calls)
         it.ledger.check()
 
     virtually(main)
