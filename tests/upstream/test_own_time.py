@@ -73,6 +73,22 @@ def test_a_wait_that_is_long_for_any_request_counts_as_silence(stream, usual, se
 
 
 @STREAMS
+def test_a_time_that_the_operator_has_set_for_a_target_counts_also_where_that_is_a_strategy(stream):
+    text = CONFIG + "  inner: {fallback: [first]}\n  outer: {fallback: {order: [{model: inner, timeout: 1s}, small]}}\n"
+
+    async def main() -> None:
+        it = VirtualGateway(text)
+        it.fake.on("one", [s.Hang()])
+        it.fake.on("two", either(answer("two"), streamed("two")))
+        for _ in range(5):
+            heard = await it.ask("outer", stream=stream)
+            assert (heard.text, heard.took) == ("two", 1)
+        assert it.vitals("first").health.state == "open"
+
+    virtually(main)
+
+
+@STREAMS
 def test_a_time_to_wait_is_kept_to_by_those_who_stood_in_the_queue_when_it_was_named(stream):
     async def main() -> None:
         it = VirtualGateway(CONFIG)

@@ -59,6 +59,11 @@ class Envelope:
         """Seconds left, never negative."""
         return max(0.0, self.deadline - now)
 
+    @property
+    def ends_with_the_request(self) -> bool:
+        """Its deadline is the request's own, none that a strategy has set."""
+        return self.deadline >= self._chain()[-1].deadline
+
     def check_time(self, now: float) -> None:
         if now >= self.deadline:
             raise DeadlineExceeded("the request's deadline has passed")

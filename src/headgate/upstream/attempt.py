@@ -249,7 +249,8 @@ async def once(
     total = min(policy.timeout or deployment.timeouts.total, deployment.timeouts.total)
     if remaining <= total:
         total = remaining
-        call.ends = life.clock.monotonic() + remaining
+        if envelope.ends_with_the_request:
+            call.ends = life.clock.monotonic() + remaining
     try:
         return await _exchange(life, call, http, total, remaining, policy)
     except UpstreamFault as error:
