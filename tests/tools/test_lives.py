@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -48,14 +49,17 @@ async def until(holds: Callable[[], bool]) -> None:
 
 def children(of: int | str = "self") -> set[int]:
     """Processes that this one, or another, has begun."""
-    tasks = Path(f"/proc/{of}/task").glob("*/children")
-    return {int(number) for task in tasks for number in task.read_text().split()}
+    found = set[int]()
+    for task in Path(f"/proc/{of}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            found |= {int(number) for number in task.read_text().split()}
+    return found
 
 
 def lives(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or between that and the reading
         return False
 
 

@@ -37,6 +37,10 @@ class ToolSource(Protocol):
     """Where tools come from; opened when first asked for."""
 
     async def tools(self) -> Sequence[Tool]: ...
+    def absent(self) -> Mapping[str, str]:
+        """Tools that the operator allows and `tools` has not found, each with the reason."""
+        ...
+
     async def retire(self) -> None:
         """Ends what is open once no call uses it any more."""
         ...
@@ -51,8 +55,8 @@ class Broker:
         self._sources = sources
 
     async def offered(self, names: Sequence[str]) -> tuple[dict[str, Tool], dict[str, str]]:
-        """(tools by their own names, sources that cannot be reached and why). Where two sources have a tool of one name,
-        the later source's is called `source.tool`."""
+        """(tools by their own names, sources and allowed tools that cannot be had and why). Where two sources have a tool
+        of one name, the later source's is called `source.tool`."""
         out: dict[str, Tool] = {}
         unreachable: dict[str, str] = {}
         for name in names:
@@ -62,6 +66,7 @@ class Broker:
                     raise ToolFailed(f"there is no tool {name!r}")
                 for tool in await source.tools():
                     out[tool.name if tool.name not in out else f"{name}.{tool.name}"] = tool
+                unreachable |= {f"{name}.{tool}": why for tool, why in source.absent().items()}
             except ToolFailed as error:
                 unreachable[name] = error.message
         return out, unreachable

@@ -24,6 +24,9 @@ class Files:
     async def tools(self) -> Sequence[Tool]:
         return [_Read(self), _List(self)]
 
+    def absent(self) -> Mapping[str, str]:
+        return {}
+
     async def retire(self) -> None:
         return None
 

@@ -29,16 +29,25 @@ class Mcp:
         self._env = dict(env)
         self._session: _Session | None = None
         self._life = Lifetime(self.aclose)
+        self._absent: dict[str, str] = {}
 
     async def tools(self) -> Sequence[Tool]:
         """Those on the allow-list that do not themselves say that they write: hints may only make our policy stricter."""
         async with self._life.used():
-            listed = await self._ask(_all_tools)
+            listed = {tool.name: tool for tool in await self._ask(_all_tools)}
+        self._absent = {
+            name: "it says of itself that it writes" if name in listed else "the server has no such tool"
+            for name in sorted(self._allow)
+            if name not in listed or _writes(listed[name])
+        }
         return [
             _Remote(self, tool.name, tool.description or "", tool.input_schema, only_reads=_only_reads(tool))
-            for tool in listed
+            for tool in listed.values()
             if tool.name in self._allow and not _writes(tool)
         ]
+
+    def absent(self) -> Mapping[str, str]:
+        return self._absent
 
     async def call(self, name: str, arguments: Mapping[str, Any], *, only_reads: bool = False) -> str:
         """`only_reads`: the tool says so of itself, and may be called twice. Any other is called once, after the server has

@@ -23,6 +23,9 @@ class Python:
     async def tools(self) -> Sequence[Tool]:
         return [_Run(self)]
 
+    def absent(self) -> Mapping[str, str]:
+        return {}
+
     async def retire(self) -> None:
         await self._life.retire()
 

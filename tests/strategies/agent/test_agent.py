@@ -43,7 +43,7 @@ tools:
   python: {{timeout: 2s}}
   mcp:
     time: {{command: ["{python}", -m, mcp_server_time], allow: [convert_time]}}
-    git: {{command: ["{python}", -m, mcp_server_git, --repository, "{repo}"], allow: [git_log, git_commit]}}
+    git: {{command: ["{python}", -m, mcp_server_git, --repository, "{repo}"], allow: [git_log, git_commit, git_lgo]}}
     web: {{url: "{web}", allow: [capital, flood, hang, erase]}}
     gone: {{url: "http://127.0.0.1:9/mcp", allow: [any]}}
 """  # noqa: E501  one entry a line
@@ -276,6 +276,11 @@ def test_of_a_server_only_what_is_allowed_and_only_reads_can_be_planned(stage, t
     stage.script(PLANNER, plan({"name": "do", "tool": tool, "args": {"repo_path": _repo(stage)}}), where="system")
     _, details = stage.ask("Do it", model="clerk")
     assert f"there is no tool {tool!r}; there are: convert_time, git_log" in details["agent"]["fallback"]
+    told = {d.over[0]: d.because for d in stage.gateway.house.recent(1)[0][0].decisions if d.kind == "tools"}
+    assert told == {
+        "git.git_commit": "planned without git.git_commit: it says of itself that it writes",
+        "git.git_lgo": "planned without git.git_lgo: the server has no such tool",
+    }
 
 
 def test_mission_a_server_over_http(stage):

@@ -77,6 +77,9 @@ class Source:
     async def tools(self) -> Sequence[Tool]:
         return [self._tool]
 
+    def absent(self) -> Mapping[str, str]:
+        return {}
+
     async def aclose(self) -> None:
         return None
 

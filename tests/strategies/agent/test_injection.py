@@ -50,6 +50,9 @@ class Source:
     async def tools(self) -> Sequence[Tool]:
         return self._tools
 
+    def absent(self) -> Mapping[str, str]:
+        return {}
+
     async def aclose(self) -> None:
         return None
 
