@@ -45,6 +45,12 @@ class Nothing:
     async def tools(self) -> Sequence[Tool]:
         return [self]
 
+    def absent(self) -> Mapping[str, str]:
+        return {}
+
+    async def retire(self) -> None:
+        return None
+
     async def aclose(self) -> None:
         return None
 
