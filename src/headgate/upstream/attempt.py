@@ -248,9 +248,7 @@ async def once(
     remaining = envelope.remaining(life.clock.monotonic())
     total = min(policy.timeout or deployment.timeouts.total, deployment.timeouts.total)
     if remaining <= total:
-        total = remaining
-        if envelope.ends_with_the_request:
-            call.ends = life.clock.monotonic() + remaining
+        total, call.hurry = remaining, envelope
     try:
         return await _exchange(life, call, http, total, remaining, policy)
     except UpstreamFault as error:

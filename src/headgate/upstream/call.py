@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headgate.core.envelope import Envelope
 from headgate.core.errors import UpstreamFault, fault
 from headgate.core.request import Request
 from headgate.net.transport.protocol import HttpResponse
@@ -18,7 +19,7 @@ LONG = 2.0
 
 class Call:
     __slots__ = (
-        "_ended", "_life", "account", "deployment", "endpoint", "ends", "model", "request", "response", "ticket",
+        "_ended", "_life", "account", "deployment", "endpoint", "hurry", "model", "request", "response", "ticket",
     )  # fmt: skip
 
     def __init__(
@@ -39,8 +40,8 @@ class Call:
         self.account = account
         self.ticket = ticket
         self.response: HttpResponse | None = None
-        self.ends: float | None = None
-        """When the request's own time is over, by the clock, where that comes before the deployment's limits."""
+        self.hurry: Envelope | None = None
+        """Whose time is over before the deployment's limits are reached."""
         self._ended = False
         deployment.vitals.outstanding += 1
 
@@ -114,8 +115,8 @@ class Call:
     def _was_hurried(self, error: UpstreamFault) -> bool:
         """The request's own time is over, and it was short: a client that gives its requests a second must not open the
         breaker of a provider that takes two, for everybody. A wait that is long for any request counts as silence."""
-        now = self._life.clock.monotonic()
-        if error.kind != "timeout" or self.ends is None or now < self.ends - CLOSE:
+        now, hurry = self._life.clock.monotonic(), self.hurry
+        if error.kind != "timeout" or hurry is None or now < hurry.deadline - CLOSE or not hurry.ends_with_the_request:
             return False
         if self.account.first_content is not None:
             return True  # it spoke to the last
