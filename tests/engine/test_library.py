@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from headgate import Agent, Cascade, ConfigError, Ensemble, Fallback, Gateway, HeadgateError, Route
@@ -121,3 +124,27 @@ def test_plain_objects_that_name_nothing_or_each_other_are_refused():
     circle = {"one": Fallback("two"), "two": Fallback("one")}
     with pytest.raises(ConfigError, match="circle"):
         Gateway.from_environment({"OPENAI_API_KEY": "b"}, models=circle)
+
+
+COMPILES = """
+import sys, headgate.server.serve
+from headgate.config.load import load_text
+from headgate.engine.compile import Compiler
+Compiler({}).compile(load_text(sys.argv[1], "f", {}).config)
+print("numpy" in sys.modules)
+"""
+TWO = """
+providers: {openai: {api_key: sk-a}}
+models:
+  a: {provider: openai, upstream: gpt-5.5}
+  b: {provider: openai, upstream: gpt-5-mini}
+"""
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_there"), [("fallback: [a, b]", False), ("route: {tasks: {code: a}, otherwise: b}", True)]
+)
+def test_what_only_routes_need_is_read_for_routes_alone(entry, is_there):
+    command = [sys.executable, "-c", COMPILES, f"{TWO}  c: {{{entry}}}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.strip() == str(is_there), done.stderr

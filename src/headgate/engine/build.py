@@ -35,12 +35,9 @@ from headgate.strategies.route import Hours, Learning, Route, Rule, Settings
 from headgate.strategies.route.asking import Asking
 from headgate.strategies.route.choose import Weights
 from headgate.strategies.route.classify import Asked, Classifier
-from headgate.strategies.route.embedder import load_embedder
 from headgate.strategies.route.keyword import Keyword
-from headgate.strategies.route.learned import Learned
 from headgate.strategies.route.route import Sampling
 from headgate.strategies.route.strengths import Strengths, load_strengths
-from headgate.strategies.route.trained import load_trained
 from headgate.strategies.touch import Touch
 from headgate.tools.broker import Broker, ToolSource
 from headgate.tools.files import Files
@@ -111,7 +108,12 @@ def _strengths(name: str, section: RouteSection) -> Strengths:
         raise ConfigError([Problem(f"models.{name}.route.learn.strengths: {error}")]) from error
 
 
-def _learned(name: str, section: RouteSection) -> Learned:
+def _learned(name: str, section: RouteSection) -> Classifier:
+    # Imported here: numpy comes with them, a sixth of the time and the memory that a gateway without routes starts with.
+    from headgate.strategies.route.embedder import load_embedder
+    from headgate.strategies.route.learned import Learned
+    from headgate.strategies.route.trained import load_trained
+
     if section.trained is None:
         return Learned(section.threshold)
     key = "embedder"

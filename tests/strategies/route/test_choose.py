@@ -23,6 +23,7 @@ from headgate.engine.compile import Compiler
 from headgate.simulator.app import Simulator
 from headgate.strategies.route.beliefs import ASSUMED, MEASURED, Beliefs, Beta, Prior
 from headgate.strategies.route.choose import Candidate, Limits, Weights, explore, rank
+from headgate.strategies.route.keyword import Keyword
 from headgate.strategies.route.learning import Conversation, Learning, prior_of
 from headgate.strategies.route.neighbours import Neighbours, features
 from headgate.strategies.route.route import Route
@@ -227,7 +228,7 @@ def test_the_baseline_of_a_zone_is_a_model_that_its_keys_may_use():
         "big": ModelInfo(name="big", provider="p", upstream="big", strength={"code": 0.9}),
         "near": ModelInfo(name="near", provider="p", upstream="near", strength={"code": 0.7}, zone="eu"),
     }
-    route = Route("auto", {"code": (Rule(models=("big", "near")),)}, otherwise="near")
+    route = Route("auto", {"code": (Rule(models=("big", "near")),)}, otherwise="near", classifier=Keyword({}))
 
     def run(zone: str | None) -> Any:
         seen = {n: info if zone in (None, info.zone) else replace(info, usable=False) for n, info in infos.items()}

@@ -21,7 +21,6 @@ from headgate.strategies.route.beliefs import Prior
 from headgate.strategies.route.choose import PREFER, Candidate, Explored, Limits, Weights, corrected, explore, rank
 from headgate.strategies.route.classify import UNKNOWN, Classifier, Task
 from headgate.strategies.route.costs import Costs, fits, not_covered, total
-from headgate.strategies.route.learned import Learned
 from headgate.strategies.route.learning import Conversation, Learning, opened, prior_of
 from headgate.strategies.route.needs import needs_of
 from headgate.strategies.route.neighbours import features
@@ -79,7 +78,7 @@ class Route:
         rules: Mapping[str, Sequence[Rule]],
         *,
         otherwise: str,
-        classifier: Classifier | None = None,
+        classifier: Classifier,
         settings: Settings | None = None,
         learning: Learning | None = None,
         strengths: Strengths | None = None,
@@ -87,7 +86,7 @@ class Route:
         self.name = name
         self.rules = rules
         self.otherwise = otherwise
-        self.classifier = classifier if classifier is not None else Learned()
+        self.classifier = classifier
         self.settings = settings or Settings()
         self.learning = learning or Learning()
         self.strengths: Strengths = strengths or {}
