@@ -171,9 +171,9 @@ class Beliefs:
     # -- what is believed --------------------------------------------------------------------------------------------
     def quality(self, task: str, model: str, prior: Prior) -> Beta:
         whole, local = self._means(task, model, prior)
-        seen = self.answers(task, model)
-        mean = min(max(whole + self.trust * (local - whole), 0.02), 0.98)
-        weight = prior.weight + self.trust * seen
+        seen, trust = self.answers(task, model), self.trust
+        mean = min(max(whole + trust * (local - whole), 0.02), 0.98)
+        weight = prior.weight + trust * seen
         return Beta(mean * weight, (1 - mean) * weight, seen)
 
     @property

@@ -63,11 +63,10 @@ class Model(msgspec.Struct, frozen=True):
     def why(self, features: Features, rows: np.ndarray, label: int) -> list[str]:
         """The named features that spoke most for the label against the mean of the others; a notion once, though many
         features hold it."""
-        named = rows[: len(features.names)]
-        push = (named[:, label] - np.add.reduce(named, axis=1) / len(LABELS)).tolist()
+        push = rows[: len(features.names)] @ _AGAINST_ALL[label]
         told: set[str] = set()
         out: list[str] = []
-        for at in sorted(range(len(push)), key=push.__getitem__, reverse=True):
+        for at in (-push).argsort(kind="stable").tolist():
             if push[at] <= 0 or len(out) == SHOWN:
                 break
             notions = notions_in(features.names[at])
@@ -75,6 +74,10 @@ class Model(msgspec.Struct, frozen=True):
                 told |= notions
                 out.append(in_words(features.names[at]))
         return out
+
+
+_AGAINST_ALL = np.eye(len(LABELS), dtype=np.float32) - np.float32(1 / len(LABELS))
+"""Row by row: a label's weight against the mean of all."""
 
 
 @cache

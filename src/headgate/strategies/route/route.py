@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -316,7 +317,7 @@ class Route:
         edited = rule.touch.apply(request, run) if rule is not None else request
         # `otherwise` ends the chain, so that it also goes on with a stream that breaks after its first words.
         last = () if own or self.otherwise not in plan.order else (self.otherwise,)
-        chain = Fallback(self.name, map(Target, (*candidates, *last)))
+        chain = _chain(self.name, (*candidates, *last))
         return await chain.answer(edited, run, chain.plan(edited, run, costs=False))
 
     async def _named(self, classifier: Asking, request: Request, run: Run, plan: Plan) -> Plan:
@@ -383,6 +384,12 @@ class Route:
 
     def _is_mine(self, trace: Trace) -> bool:
         return (trace.facts.get("route") or {}).get("entry") == self.name
+
+
+@lru_cache(maxsize=1000)
+def _chain(name: str, order: tuple[str, ...]) -> Fallback:
+    """Made once: there are few orders of few models."""
+    return Fallback(name, map(Target, order))
 
 
 def _priors_in(trace: Trace) -> dict[str, Prior]:
