@@ -303,11 +303,33 @@ def test_a_whole_answer_in_the_place_of_a_stream_is_none(content_type, door):
     virtually(main)
 
 
-def test_a_last_frame_without_its_blank_line_is_one_all_the_same():
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_last_frame_without_its_blank_line_is_one_all_the_same(end):
     async def main() -> None:
-        frames = [chunk({"content": "Said."}), chunk({}, "stop"), USAGE, DONE.rstrip()]
+        frames = [chunk({"content": "Said."}), chunk({}, "stop"), USAGE, DONE.rstrip() + end]
         it = gateway(two=[SSE_HEAD, *map(s.Body, frames), s.End()])
         heard = await it.ask("talks", stream=True)
         assert (heard.text, heard.finished, heard.details["attempts"][0]["outcome"]) == ("Said.", True, "ok")
+        said = {"model": "talks", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+        said["stream_options"] = {"include_usage": True}
+        given, plain = {"host": "localhost"}, Heard()
+        body = json.dumps(said).encode()
+        await it.plane(Request("POST", "/v1/chat/completions", "", given, list(given.items()), body), plain)
+        assert plain.body == b"".join(frames), "byte for byte"
+
+    virtually(main)
+
+
+def test_the_error_after_a_cut_frame_without_its_blank_line_is_a_frame_of_its_own():
+    async def main() -> None:
+        it = gateway(
+            two=[SSE_HEAD, s.Body(chunk({"content": "Sa"})), s.Body(chunk({"content": "id"}).rstrip()), s.End()]
+        )
+        said = {"model": "second", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+        given, heard = {"host": "localhost"}, Heard()
+        body = json.dumps(said).encode()
+        await it.plane(Request("POST", "/v1/chat/completions", "", given, list(given.items()), body), heard)
+        frames = [json.loads(frame.removeprefix(b"data: ")) for frame in heard.body.split(b"\n\n") if frame.strip()]
+        assert [next(iter(frame)) for frame in frames] == ["id", "id", "error"], heard.body
 
     virtually(main)

@@ -80,6 +80,13 @@ def event_of(frame: bytes) -> str | None:
     return None
 
 
+def closed(frames: bytes) -> bytes:
+    """With the blank line that ends the last of them, where a provider's last words lack it."""
+    if not frames.strip() or frames.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):
+        return frames
+    return frames.rstrip(b"\r\n") + b"\n\n"
+
+
 def _lines(frame: bytes) -> list[bytes]:
     return frame.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
 

@@ -11,6 +11,7 @@ from headgate.core.errors import HeadgateError, InternalError
 from headgate.core.events import CitationAdded, Collector, Event, Finished, PartAdded, ReasoningDelta, TextDelta
 from headgate.dialects.gemini.chunks import ARRAY_ENDS
 from headgate.dialects.portable import Restorer, restored
+from headgate.dialects.sse import closed
 from headgate.engine.pipeline import Exchange
 from headgate.server.errors import with_attempts
 from headgate.server.http import JSON, Headers, Responder
@@ -185,7 +186,7 @@ class _Writer:
     def tail(self, data: bytes) -> bytes:
         if not self._exchange.request.options.details:
             return data
-        return self._dialect.attach_frame(data, self._exchange.details())
+        return self._dialect.attach_frame(closed(data), self._exchange.details())
 
     def ending(self) -> bytes:
         if self._renderer is None:

@@ -30,7 +30,7 @@ from headgate.core.events import (
     Used,
 )
 from headgate.core.usage import Usage
-from headgate.dialects.sse import data_of, event_of
+from headgate.dialects.sse import closed, data_of, event_of
 from headgate.net.transport.protocol import TransportError
 from headgate.upstream.call import Call
 from headgate.upstream.faults import of_transport
@@ -260,11 +260,14 @@ class StreamAnswer:
 
     def _rest(self, rest: bytes) -> list[bytes] | None:
         """What is left at the end: a last frame without its blank line, or all of an answer that is no stream at all."""
-        if data_of(rest) is not None:
-            return [rest.rstrip(b"\r\n") + b"\n\n"]
-        if not rest.strip() or rest.lstrip().startswith((b":", b"event:", b"id:", b"retry:")):
+        if not rest.strip():
+            return None
+        is_frame = data_of(rest) is not None
+        if not is_frame and rest.lstrip().startswith((b":", b"event:", b"id:", b"retry:")):
             return None
         facts = self._dialect.inspect_frame(rest, self._quirks)
+        if is_frame:  # after an end mark nothing follows, and it stays as it came
+            return [rest if facts is not None and facts.terminal else closed(rest)]
         if facts is not None and facts.error is not None:
             raise facts.error
         raise fault("invalid_answer", "the provider answered with something else than the stream it was asked for")
