@@ -10,7 +10,7 @@ import pytest
 
 from headgate.server.http import Request
 from headgate.simulator import script as s
-from support.virtual import Heard, VirtualGateway, answer, either, streamed, virtually
+from support.virtual import DONE, SSE_HEAD, USAGE, Heard, VirtualGateway, answer, chunk, either, streamed, virtually
 
 CONFIG = """
 providers: {openai: {base_url: "http://one/v1"}}
@@ -33,6 +33,19 @@ def test_clients_that_give_their_requests_little_time_open_nobodys_breaker(strea
             assert (heard.status, heard.took) == (504, 1)
         assert it.vitals("first").health.view().failures == 0
         assert (await it.ask("first", stream=stream)).text == "Water is let in."
+        it.ledger.check()
+
+    virtually(main)
+
+
+@STREAMS
+def test_who_says_nothing_to_anybody_for_a_minute_is_down_however_short_each_wait_was(stream):
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", [s.Pause(1000)])
+        for _ in range(70):
+            await it.ask("first", stream=stream, headers=SECOND)
+        assert not it.vitals("first").health.well
         it.ledger.check()
 
     virtually(main)
@@ -149,3 +162,29 @@ def test_a_request_that_refers_to_what_one_deployment_holds_goes_to_no_other():
         it.ledger.check()
 
     virtually(main)
+
+
+def test_the_time_in_which_a_client_does_not_read_is_no_silence_of_the_provider():
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", [SSE_HEAD, s.Body(chunk({"content": "Water"})), s.Pause(1), s.Body(b": ping\n\n"), *REST])
+        heard = Slow()
+        said = {"model": "first", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+        given, body = {"host": "localhost"}, json.dumps(said).encode()
+        await it.plane(Request("POST", "/v1/chat/completions", "", given, list(given.items()), body), heard)
+        assert heard.error is None
+        assert heard.finished
+
+    virtually(main)
+
+
+REST = [s.Body(chunk({"content": " is let in."})), s.Body(chunk({}, "stop")), s.Body(USAGE), s.Body(DONE), s.End()]
+
+
+class Slow(Heard):
+    """Takes a hundred seconds for the first words."""
+
+    async def write(self, data: bytes) -> None:
+        if not self.body:
+            await asyncio.sleep(100)
+        await super().write(data)

@@ -83,8 +83,9 @@ class StreamAnswer:
         self._strip_usage = not call.request.peek.include_usage and call.request.dialect.name == self._dialect.name
         self._clock = clock
         self._idle = call.deployment.timeouts.idle
-        self._spoke_at: float | None = None
-        """When it last said something, from its first content on."""
+        self._silent: float | None = None
+        """Seconds that we have waited for it since it last said something, from its first content on: not those in which
+        the client did not read."""
 
     # -- opening -------------------------------------------------------------------------------------------------
     async def open(self) -> None:
@@ -104,7 +105,7 @@ class StreamAnswer:
                     content = content or facts.content or facts.finish is not None
             if content:
                 self._call.spoke()
-                self._spoke_at = self._clock.monotonic()
+                self._silent = 0.0
                 return
 
     def _first_content(self, frame: bytes) -> Facts | None:
@@ -246,6 +247,7 @@ class StreamAnswer:
         response = self._call.response
         assert response is not None
         while True:
+            asked = self._clock.monotonic()
             try:
                 data = await response.next()
             except TransportError as error:
@@ -254,7 +256,7 @@ class StreamAnswer:
                 return self._rest(self._splitter.close())
             frames = self._splitter.feed(data)
             if frames or not data.strip():
-                self._check_silence(frames)
+                self._check_silence(frames, self._clock.monotonic() - asked)
             if frames:
                 return frames
 
@@ -272,15 +274,13 @@ class StreamAnswer:
             raise facts.error
         raise fault("invalid_answer", "the provider answered with something else than the stream it was asked for")
 
-    def _check_silence(self, frames: list[bytes]) -> None:
+    def _check_silence(self, frames: list[bytes], waited: float) -> None:
         """Pings, comments and blank lines keep the connection alive, not the answer: silence counts through them. Before
         the first content the limit for that is all there is."""
-        if self._spoke_at is None:
+        if self._silent is None:
             return
-        now = self._clock.monotonic()
-        if not all(map(_is_idle, frames)):
-            self._spoke_at = now
-        elif now - self._spoke_at > self._idle:
+        self._silent = self._silent + waited if all(map(_is_idle, frames)) else 0.0
+        if self._silent > self._idle:
             raise fault("timeout", "the provider sent only keep-alives for too long")
 
     async def _more_of_tail(self) -> list[bytes] | None:

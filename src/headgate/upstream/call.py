@@ -13,6 +13,8 @@ from headgate.upstream.life import Life
 
 CLOSE = 0.05
 """Seconds by which timers and the clock may differ on when a request's time is over."""
+UNHEARD = 60.0
+"""Seconds, at least, in which nobody hears anything of a deployment: then it is down, however short each wait was."""
 LONG = 2.0
 """Times the 95th percentile of a deployment's answers of the kind: who waited that long in vain may blame it."""
 
@@ -114,12 +116,16 @@ class Call:
 
     def _was_hurried(self, error: UpstreamFault) -> bool:
         """The request's own time is over, and it was short: a client that gives its requests a second must not open the
-        breaker of a provider that takes two, for everybody. A wait that is long for any request counts as silence."""
+        breaker of a provider that takes two, for everybody. A wait that is long for any request counts as silence, and so
+        do short ones in a row, in which nobody hears anything for a minute and more."""
         now, hurry = self._life.clock.monotonic(), self.hurry
         if error.kind != "timeout" or hurry is None or now < hurry.deadline - CLOSE or not hurry.ends_with_the_request:
             return False
-        if self.account.first_content is not None:
-            return True  # it spoke to the last
         vitals, stream = self.deployment.vitals, self.request.stream
+        if self.account.first_content is not None:
+            vitals.spoke()
+            return True
         usual, longest = vitals.p95(stream=stream), self.deployment.timeouts.first_token
-        return now - self.account.started < (longest if usual is None else min(longest, LONG * usual))
+        if now - self.account.started >= (longest if usual is None else min(longest, LONG * usual)):
+            return False
+        return not vitals.is_unheard(self.account.started, max(longest, UNHEARD))

@@ -66,10 +66,11 @@ class Vitals:
         """Share of its rate limit that the provider says is left, 1 where it says nothing."""
         self.headroom_until = 0.0
         self.hedges = HedgeBudget()
+        self._vain: tuple[float, float] | None = None
 
     def observe(self, seconds: float, *, stream: bool) -> None:
         """Peak EWMA (Finagle): a slower answer counts at once, a faster one only as time passes."""
-        now = self._clock.monotonic()
+        now, self._vain = self._clock.monotonic(), None
         if seconds > self._ewma:
             self._ewma = seconds
         else:
@@ -80,6 +81,19 @@ class Vitals:
         seen.append(seconds)
         if len(seen) > 200:
             del seen[:100]
+
+    def is_unheard(self, started: float, within: float) -> bool:
+        """A call has waited since `started`, in vain: has nobody heard anything for `within` seconds and more, while such
+        calls followed one another?"""
+        now = self._clock.monotonic()
+        since, last = self._vain or (started, now)
+        since = started if now - last > within else since
+        self._vain = since, now
+        return now - since >= within
+
+    def spoke(self) -> None:
+        """To somebody, if not to the end."""
+        self._vain = None
 
     @property
     def latency(self) -> float | None:
