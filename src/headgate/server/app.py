@@ -15,14 +15,14 @@ from headgate.engine.run import Progress
 from headgate.server import bridge, doors
 from headgate.server.doors import Match
 from headgate.server.errors import reply_error
-from headgate.server.http import JSON, Request, Responder
+from headgate.server.http import JSON, Request, Responder, among
 from headgate.server.idempotency import HEADER, Repeats
 from headgate.server.relay import SSE, ArrayResponder, Heart, fail_opened, relay_stream, relay_whole, unexpected
 from headgate.server.routes import count, explain, files, models, operations, responses, traces
 from headgate.stores.memory import MemoryAnswers
 from headgate.telemetry.metrics import Metrics
 
-_CREDENTIAL_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
+_CREDENTIAL_HEADERS = frozenset(("authorization", "x-api-key", "api-key", "x-goog-api-key"))
 _LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?", re.IGNORECASE)
 
 Route = Callable[["DataPlane", Request, Responder, Match, str], Awaitable[None]]
@@ -119,15 +119,13 @@ class DataPlane:
     def credentials(self, request: Request) -> list[str]:
         """Every key that was presented, wherever it stands; the governor decides whether they agree."""
         found: list[str] = []
-        for name, value in request.pairs:
+        for name, value in among(_CREDENTIAL_HEADERS, request.headers, request.pairs):
             if name == "authorization":
-                scheme, _, token = value.partition(" ")
-                if scheme.lower() != "bearer" or not token.strip():
+                scheme, _, value = value.partition(" ")
+                if scheme.lower() != "bearer" or not value.strip():
                     raise AuthenticationFailed("the Authorization header must be 'Bearer KEY'")
-                found.append(token.strip())
-            elif name in _CREDENTIAL_HEADERS:
-                found.append(value.strip())
-        if (key := request.argument("key")) is not None:
+            found.append(value.strip())
+        if request.query and (key := request.argument("key")) is not None:
             found.append(key)
         return found
 

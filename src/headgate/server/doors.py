@@ -89,6 +89,7 @@ _EXACT: Mapping[str, Door] = {
     "/feedback": FEEDBACK_DOOR,
     "/models": MODELS_DOOR,
 }
+_WITH_V1 = {**_EXACT, **{f"/v1{path}": door for path, door in _EXACT.items()}}
 _WITH_ID = (
     ("/responses/", RESPONSE_DOOR),
     ("/traces/", TRACE_DOOR),
@@ -118,10 +119,10 @@ def match(request: Request) -> Match:
 
 
 def _match(path: str, request: Request) -> Match:
+    if (door := _WITH_V1.get(path)) is not None:
+        return Match(door)
     beta = path.startswith("/v1beta/")
     rest = path[7:] if beta else path[3:] if path.startswith("/v1/") else path
-    if not beta and (door := _EXACT.get(rest)) is not None:
-        return Match(door)
     if not beta and (door := _OPERATIONS.get(path[1:])) is not None:
         return Match(door)
     if rest.startswith("/models"):

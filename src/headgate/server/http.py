@@ -15,6 +15,16 @@ Headers = Sequence[tuple[str, str]]
 JSON: Headers = (("content-type", "application/json"),)
 
 
+def among(
+    names: frozenset[str], first: Mapping[str, str], pairs: Sequence[tuple[str, str]]
+) -> Sequence[tuple[str, str]]:
+    """The headers of these names, in no order. `first` and `pairs` as a Request has them."""
+    found = names.intersection(first)
+    if len(first) == len(pairs):  # no name stands twice
+        return [(name, first[name]) for name in found]
+    return [pair for pair in pairs if pair[0] in found]
+
+
 class Request(msgspec.Struct):
     """`path` is percent-decoded once; `headers` hold lower-case names, the first value of each; `pairs` all of them.
     `body` is complete and within the limits."""

@@ -42,6 +42,16 @@ async def test_bytes_may_come_one_by_one(serve):
         assert "x-t" not in house.seen[0].headers
 
 
+async def test_a_large_body_may_have_trailers(serve):
+    """What the body took is no part of them."""
+    async with serve() as house:
+        chunks = (b"8000\r\n" + bytes(0x8000) + b"\r\n") * 3
+        answer = await ask(
+            house, get("/echo", "Transfer-Encoding: chunked", method="POST"), chunks, b"0\r\nx-t: 1\r\n\r\n"
+        )
+        assert (answer.status, len(answer.body)) == (200, 3 * 0x8000)
+
+
 async def test_a_connection_is_kept(serve):
     async with serve() as house, house.client() as client:
         for number in range(3):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
+from itertools import chain, repeat
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -17,13 +18,28 @@ from headgate.core.errors import (
     PayloadTooLarge,
     UnsupportedMediaType,
 )
-from headgate.server.http import HttpLimits
+from headgate.server.http import HttpLimits, among
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 _WATCHED = frozenset(("host", "content-length", "transfer-encoding", "content-encoding", "expect"))
 _VERSIONS = ("1.1", "1.0")
+_LONGEST_NAME = 64
+_MOST_NAMES = 1000
+
+
+class _Names(dict[bytes, str]):
+    """Headers' names as they came -> in lower case. Clients' names are few: they are spelled out once."""
+
+    def __missing__(self, raw: bytes) -> str:
+        name = raw.lower().decode("latin-1")
+        if len(raw) <= _LONGEST_NAME and len(self) < _MOST_NAMES:
+            self[raw] = name
+        return name
+
+
+_name_of = _Names().__getitem__
 
 
 class Head(msgspec.Struct):
@@ -37,32 +53,28 @@ class Head(msgspec.Struct):
 
 
 def read_head(raw: Sequence[tuple[bytes, bytes]], limits: HttpLimits, version: str) -> Head:
-    """Names come in lower case. Raises what a bad head deserves (RELIABILITY 12-23)."""
+    """Raises what a bad head deserves (RELIABILITY 12-23)."""
     if version not in _VERSIONS:
         raise InvalidRequest("only HTTP/1.1 and HTTP/1.0 are spoken here")
-    if len(raw) > limits.headers:
-        raise HeadersTooLarge("the request has too many headers")
-    size = 0
-    first: dict[str, str] = {}
-    pairs: list[tuple[str, str]] = []
-    watched: list[tuple[str, str]] = []
-    for name, value in raw:
-        size += len(name) + len(value)
-        pair = key, text = name.decode("latin-1"), value.decode("latin-1")
-        pairs.append(pair)
-        if key not in first:
-            first[key] = text
-        if key in _WATCHED:
-            watched.append(pair)
-    if size > limits.header_bytes:
+    if is_too_large(raw, limits):
         raise HeadersTooLarge("the request's headers are too large")
-    if _BAD_VALUE.search(" ".join([text for _, text in pairs])):
+    raw_names, raw_values = zip(*raw, strict=True) if raw else ((), ())
+    names = map(_name_of, raw_names)
+    values = [*map(bytes.decode, raw_values, repeat("latin-1"))]
+    if _BAD_VALUE.search(" ".join(values)):
         raise InvalidRequest("a header holds a control character")
-    length, expects = _framing(watched, limits, version)
+    pairs = [*zip(names, values, strict=True)]
+    first = dict(reversed(pairs))
+    length, expects = _framing(among(_WATCHED, first, pairs), limits, version)
     return Head(first, pairs, length, expects)
 
 
-def _framing(watched: list[tuple[str, str]], limits: HttpLimits, version: str) -> tuple[int | None, bool]:
+def is_too_large(raw: Sequence[tuple[bytes, bytes]], limits: HttpLimits) -> bool:
+    """Whether the headers, or those that have come of them, are too many or take too many bytes."""
+    return len(raw) > limits.headers or sum(map(len, chain.from_iterable(raw))) > limits.header_bytes
+
+
+def _framing(watched: Sequence[tuple[str, str]], limits: HttpLimits, version: str) -> tuple[int | None, bool]:
     """(announced length, waits to be asked for its body)."""
     hosts: list[str] = []
     lengths: list[str] = []

@@ -15,7 +15,15 @@ import httptools
 
 from headgate.core.errors import HeadersTooLarge, HeadgateError, InvalidRequest, Overloaded, RequestTimeout
 from headgate.server.frontends import wire
-from headgate.server.frontends.checks import Head, body_seconds, decode_path, read_head, split_target, too_large
+from headgate.server.frontends.checks import (
+    Head,
+    body_seconds,
+    decode_path,
+    is_too_large,
+    read_head,
+    split_target,
+    too_large,
+)
 from headgate.server.frontends.h1_responder import H1Responder
 from headgate.server.http import Request
 
@@ -103,10 +111,11 @@ class Connection(asyncio.Protocol):
         if self._head_open:
             if was_open:
                 self._seen += len(data)
-                if self._seen > self._front.limits.header_bytes:
-                    self._refuse(HeadersTooLarge("the request's headers are too large"))
-                    return
-            self._look_at(self._head_since + self._front.limits.head_time)
+            limits = self._front.limits
+            if self._seen > limits.header_bytes or is_too_large(self._headers, limits):
+                self._refuse(HeadersTooLarge("the request's headers are too large"))
+                return
+            self._look_at(self._head_since + limits.head_time)
         elif self._message_open:
             self._look_at(self._body_until)
 
@@ -140,15 +149,16 @@ class Connection(asyncio.Protocol):
             self._stop(HeadersTooLarge("the request's target is too long"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head_open:  # else a trailer
-            self._headers.append((name.lower(), value))
-        limits = self._front.limits
-        self._size += len(name) + len(value)
-        if self._size > limits.header_bytes or len(self._headers) > limits.headers:
-            self._stop(HeadersTooLarge("the request's headers are too large"))
+        if self._head_open:
+            self._headers.append((name, value))
+            return
+        self._seen += len(name) + len(value)
+        if self._seen > self._front.limits.header_bytes:
+            self._stop(HeadersTooLarge("the request's trailers are too large"))
 
     def on_headers_complete(self) -> None:
         self._head_open = False
+        self._seen = 0  # from here on it counts trailers
         parser = self._parser
         self._method = parser.get_method().decode("ascii")
         self._version = parser.get_http_version()

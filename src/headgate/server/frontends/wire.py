@@ -26,7 +26,7 @@ _date: tuple[int, bytes] = (0, b"")
 def head(status: int, headers: Headers, framing: bytes) -> bytes:
     """A whole head. `framing` holds whole lines: how the body ends and whether the connection stays.
     Raises ValueError for a header that would break out of its line."""
-    block = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    block = "\r\n".join([*map(": ".join, headers), ""])
     if block.count("\n") != len(headers) or block.count("\r") != len(headers) or "\0" in block:
         raise ValueError("a response header holds a line break")
     return b"%s%s%s%s\r\n" % (_LINES[status], block.encode("latin-1"), framing, date_line())
