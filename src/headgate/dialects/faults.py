@@ -21,7 +21,7 @@ _CONTEXT = re.compile(
     re.IGNORECASE,
 )
 _POLICY = re.compile(
-    r"content[_ ]?(policy|filter|management)|responsible ?ai|safety (system|reasons|polic)|usage polic|flagged|"
+    r"content[_ ]?(policy|filter|management)|responsible ?ai|safety (system|reasons|polic)|usage (polic|guideline)|flagged|"
     r"prohibited content|data_inspection_failed",
     re.IGNORECASE,
 )
@@ -31,21 +31,47 @@ _QUOTA = re.compile(
     re.IGNORECASE,
 )
 _KEY = re.compile(
-    r"api[_ ]key[_ ](not[_ ]valid|invalid)|invalid[_ ]api[_ ]key|API_KEY_INVALID|incorrect api key", re.IGNORECASE
+    r"api[_ ]key[_ ](not[_ ]valid|invalid|expired)|invalid[_ ]api[_ ]key|incorrect[_ ]api[_ ]key", re.IGNORECASE
 )
-# What a provider says of our account in an answer that may also repeat what the client sent (a tool's name, a field, a
-# whole input): there only how the message begins counts, or anybody's words could pass for it.
-_ACCOUNT_FIRST = r"(?:(?:error|you|your|the|this|account|organization|has|have|is)\b[\s:]*){0,4}"
+_RATE = re.compile(r"rate[_ -]?limit|RESOURCE_EXHAUSTED|too[_ ]many[_ ]requests", re.IGNORECASE)
+
+# What providers say of our account where they also say what is wrong with a request: there only how a message begins
+# counts, since further on it may repeat what the client sent (a tool's name, a field, a whole input), and anybody's words
+# could pass for the provider's.
+_OPENING = (
+    r"(?:(?:\[\d{3}\]|(?:\d{3}|bad request|error(?: code)?|api|upstream|provider|returned|request|failed|you|your|the|"
+    r"this|account|organization|have|has|is)\b)[\s:\-]*){0,6}"
+)
+_NAME = r"(?![\w.\[\]]*\s*:)"  # a field of the client's may be called so, and stands before what is wrong with it
 _QUOTA_FIRST = re.compile(
-    _ACCOUNT_FIRST + r"(?:insufficient[_ ]?(?:quota|balance|credit|funds)|exceeded your current quota|credit balance|"
-    r"billing[_ ](?:hard|account|is|has|must|not)|payment required|out of credits)(?!\w*\s*:)",
+    rf"{_OPENING}(?:insufficient (?:quota|balance|credit|funds)|exceeded your current quota|credit balance|out of credits|"
+    r"billing (?:hard|account|is|has|must|not)|payment required|reached your specified api usage limits|"
+    rf"(?:insufficient_?(?:quota|balance|credits?|funds)|billing_\w+){_NAME})",
     re.IGNORECASE,
 )
 _KEY_FIRST = re.compile(
-    _ACCOUNT_FIRST + r"(?:api[_ ]key[_ ](?:not[_ ]valid|invalid)|invalid[_ ]api[_ ]key|incorrect api key)(?!\w*\s*:)",
+    rf"{_OPENING}(?:(?:invalid|incorrect|expired) api[ -]key|api key (?:(?:is|has been) )?(?:not valid|invalid|expired|"
+    r"revoked|disabled|not found)|(?:organization|account) (?:has been|is|was) (?:disabled|deactivated|suspended)|"
+    rf"(?:invalid_api_key|incorrect_api_key|api_key_(?:not_valid|invalid|expired)){_NAME})",
     re.IGNORECASE,
 )
-_REPEATING = frozenset({None, 200, 400, 413, 422})
+_OF_A_REQUEST = re.compile(
+    r"\b(?:inputs?|fields?|not permitted|not allowed|(?:un)?expected|unknown|unrecogni[sz]ed|unsupported|not supported|"
+    r"propert(?:y|ies)|parameters?|arguments?|attributes?|schema|(?<!key )not found|does not exist|of type|value error|"
+    r"(?:should|must) (?:not|be|have|match|contain)|not match|not one of|"
+    r"(?:not|be|is|a|an) (?:a |an )?(?:valid )?(?:string|integer|number|object|array|list|dict\w*|boolean)|"
+    r"not an? valid (?!api.key)|invalid model)\b",
+    re.IGNORECASE,
+)
+"""The words in which validators say what is wrong with a field: what stands before them may be its name."""
+_LONGEST_OWN = 300
+"""Characters of a message about our account. A longer one is not believed: some are cut, and the cut may have taken the
+words that show it to be about a request."""
+_OURS = frozenset({401, 402, 403, 429})
+"""Statuses that are about our account, and so are the words beside them."""
+_EITHER = frozenset({None, 200, 400})
+"""Statuses that may be about our account or about the request."""
+
 _NO_MODEL = re.compile(
     r"model[^.]{0,80}(not[_ ]found|does not exist|not exist|no longer available|is not available|not supported)|"
     r"(unknown|invalid|no such) model|model_not_found|DeploymentNotFound",
@@ -86,18 +112,18 @@ def _kind(status: int | None, message: str, code: str | None, type: str | None) 
         status = int(code)  # routers tell their upstream's status inside a 200
     if code in _MODEL_FAULTS or type in _MODEL_FAULTS:
         return "invalid_answer"
-    told = names if status in _REPEATING else text
-    if _KEY.search(told) or _KEY_FIRST.match(message):
+    first = message if status in _OURS else _first(message) if status in _EITHER else ""
+    if _KEY.search(names) or _KEY_FIRST.match(first):
         return "auth"
     if status in (None, 200, 400, 413, 422) and _CONTEXT.search(text):
         return "context_length"
     if status in (None, 200, 400, 403, 422) and _POLICY.search(text):
         return "content_policy"
-    if status in (None, 200, 400, 402, 403, 429) and (_QUOTA.search(told) or _QUOTA_FIRST.match(message)):
+    if status in _OURS | _EITHER and _is_quota(status, names, message, first):
         return "quota"
-    if status == 429 or (
-        status in (None, 200) and re.search(r"rate[_ ]?limit|RESOURCE_EXHAUSTED|too many requests", text, re.IGNORECASE)
-    ):
+    inside = status in (None, 200)
+    said = names if type == "invalid_request_error" else text  # which may repeat the request
+    if status == 429 or (inside and _RATE.search(said)):
         return "rate_limit"
     if code in _MODEL_CODES:
         return "not_found"
@@ -105,7 +131,7 @@ def _kind(status: int | None, message: str, code: str | None, type: str | None) 
         return "auth"
     if status == 402:
         return "quota"
-    if status in (503, 529) or (status in (None, 200) and _BUSY.search(text)):
+    if status in (503, 529) or (inside and _BUSY.search(said)):
         return "overloaded"
     if status == 404 or (status in (None, 200, 400) and _NO_MODEL.search(text)):
         return "not_found"
@@ -116,6 +142,18 @@ def _kind(status: int | None, message: str, code: str | None, type: str | None) 
     if status is None or status < 400:
         return _inside_200(type)
     return "bad_request"
+
+
+def _first(message: str) -> str:
+    """The message, where how it begins may be a word about our account; else nothing."""
+    return "" if len(message) > _LONGEST_OWN or _OF_A_REQUEST.search(message) else message
+
+
+def _is_quota(status: int | None, names: str, message: str, first: str) -> bool:
+    """That our account is used up; a rate limit's message may point to the pages of billing, too."""
+    if _QUOTA.search(names) or _QUOTA_FIRST.match(first):
+        return True
+    return status in (402, 403, 429) and "rate_limit" not in names and _QUOTA.search(message) is not None
 
 
 def _inside_200(type: str | None) -> FaultKind:
