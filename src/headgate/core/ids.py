@@ -4,12 +4,14 @@ randomness for names."""
 from __future__ import annotations
 
 import os
+import re
 import time
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [one + two for one in _ALPHABET for two in _ALPHABET]
 _LETTERS = bytes(ord(_ALPHABET[byte & 31]) for byte in range(256))
 """Five bits of each random byte, as a letter."""
+_PART = re.compile(".{16}")
 _pool: list[str] = []
 """Random parts made together from one system call; names only, never secrets."""
 _last: tuple[int, str] = (0, "")
@@ -18,7 +20,10 @@ _last: tuple[int, str] = (0, "")
 def new_id(prefix: str) -> str:
     """`tr_01JD...`: prefix and a ULID (48 bits of milliseconds, 80 random bits, Crockford base 32)."""
     ms = time.time_ns() // 1_000_000
-    return f"{prefix}_{_seconds_part(ms >> 10)}{_PAIRS[ms & 1023]}{_pool.pop() if _pool else _refill()}"
+    began, spelled = _last
+    if began != ms >> 10:
+        spelled = _spell(ms >> 10)
+    return f"{prefix}_{spelled}{_PAIRS[ms & 1023]}{_pool.pop() if _pool else _refill()}"
 
 
 def new_secret(prefix: str) -> str:
@@ -30,16 +35,16 @@ def new_secret(prefix: str) -> str:
 
 def _refill() -> str:
     luck = os.urandom(16 * 128).translate(_LETTERS).decode("ascii")
-    _pool.extend(luck[at : at + 16] for at in range(16, len(luck), 16))
-    return luck[:16]
+    _pool.extend(_PART.findall(luck))
+    return _pool.pop()
 
 
 os.register_at_fork(after_in_child=_pool.clear)  # two processes must not draw the same names
 
 
-def _seconds_part(value: int) -> str:
-    """Eight characters; made once in 1,024 ms."""
+def _spell(value: int) -> str:
+    """Eight characters; kept, for they are needed 1,024 ms long."""
     global _last  # a cache of one
-    if _last[0] != value:
-        _last = (value, "".join(_PAIRS[value >> shift & 1023] for shift in (30, 20, 10, 0)))
-    return _last[1]
+    spelled = "".join(_PAIRS[value >> shift & 1023] for shift in (30, 20, 10, 0))
+    _last = (value, spelled)
+    return spelled

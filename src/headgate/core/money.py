@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
 
 import msgspec
 
@@ -14,7 +15,7 @@ HOUR = 3_600_000
 """Milliseconds."""
 
 
-class Price(msgspec.Struct, frozen=True, kw_only=True):
+class Price(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     """Prices of one model in nano-US$ per million tokens (15.00 US$/Mtok = 15_000_000_000).
 
     None in an optional field means "as the base": cached_input, audio_input and image_input fall back to input,
@@ -109,12 +110,24 @@ def upper_bound(input_tokens: int, output_tokens: int, price: Price, media: Medi
     """The most that a call of these sizes can cost, in nano-US$, rounded up."""
     if price.long is not None and price.long_context_from is not None and input_tokens > price.long_context_from:
         price = price.long
-    dearest_in = max(
-        price.input, price.cache_write or 0, price.cache_write_1h or 0, price.audio_input or 0, price.image_input or 0
-    )
-    dearest_out = max(price.output, price.reasoning or 0, price.audio_output or 0, price.image_output or 0)
+    dearest_in, dearest_out = _dearest(price)
     beside = 0 if media is None else _beside_tokens(media, price)
     return price.request - (-(input_tokens * dearest_in + output_tokens * dearest_out + beside) // MTOK)
+
+
+@lru_cache(maxsize=1024)
+def _dearest(price: Price) -> tuple[int, int]:
+    """What an input and an output token can cost at most."""
+    return (
+        max(
+            price.input,
+            price.cache_write or 0,
+            price.cache_write_1h or 0,
+            price.audio_input or 0,
+            price.image_input or 0,
+        ),
+        max(price.output, price.reasoning or 0, price.audio_output or 0, price.image_output or 0),
+    )
 
 
 def stamped(price: Price) -> Price:

@@ -49,8 +49,15 @@ class Bucket:
         self.tat = (max(self.tat, now) if more > 0 else self.tat) + more * self.interval
 
     def left(self, now: float) -> int:
-        free = MINUTE - max(self.tat - now, 0.0)
-        return max(0, min(self.limit, int(free / self.interval + 1e-6)))
+        ahead = self.tat - now
+        if ahead <= 0.0:
+            return self.limit
+        left = int((MINUTE - ahead) / self.interval + 1e-6)
+        return max(0, left)
+
+    def share(self, now: float) -> float:
+        """Of the limit, that is left."""
+        return self.left(now) / self.limit if self.limit else 0.0
 
     def reset(self, now: float) -> float:
         """Seconds until it is full again."""
@@ -149,20 +156,25 @@ def _message(scope: str, what: str) -> str:
 def headers_of(limiters: Iterable[Limiter], now: float) -> Headers:
     """`x-ratelimit-*` as OpenAI's, of the limit with the smallest share left."""
     out: Headers = []
-    for kind in ("requests", "tokens"):
-        tightest: Bucket | None = None
-        share = math.inf
-        for limiter in limiters:
-            bucket: Bucket | None = getattr(limiter, kind)
-            if bucket is not None and (found := bucket.left(now) / bucket.limit if bucket.limit else 0.0) < share:
-                tightest, share = bucket, found
-        if tightest is not None:
-            out += [
-                (f"x-ratelimit-limit-{kind}", str(tightest.limit)),
-                (f"x-ratelimit-remaining-{kind}", str(tightest.left(now))),
-                (f"x-ratelimit-reset-{kind}", go_duration(tightest.reset(now))),
-            ]
+    if requests := [limiter.requests for limiter in limiters if limiter.requests is not None]:
+        out += _told(_REQUESTS, requests, now)
+    if tokens := [limiter.tokens for limiter in limiters if limiter.tokens is not None]:
+        out += _told(_TOKENS, tokens, now)
     return out
+
+
+_REQUESTS = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")
+_TOKENS = ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens")
+
+
+def _told(names: tuple[str, str, str], buckets: Sequence[Bucket], now: float) -> Headers:
+    tightest = buckets[0] if len(buckets) == 1 else min(buckets, key=lambda bucket: bucket.share(now))
+    limit, remaining, reset = names
+    return [
+        (limit, str(tightest.limit)),
+        (remaining, str(tightest.left(now))),
+        (reset, go_duration(tightest.reset(now))),
+    ]
 
 
 def go_duration(seconds: float) -> str:

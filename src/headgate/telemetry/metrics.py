@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -19,6 +21,12 @@ BATCH = 0.25
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _CLASSES = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx")
 _OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1)
+_kind_of_attempt = attrgetter("model", "provider", "outcome", "error")
+_kind_of_request = attrgetter("requested", "door", "status")
+_model_of, _usage_of, _cost_of = attrgetter("model"), attrgetter("usage"), attrgetter("cost")
+_door_of, _latency_of, _overhead_of = attrgetter("door"), attrgetter("latency"), attrgetter("overhead")
+_ttft_of = attrgetter("ttft")
+_TOKENS = tuple((kind, attrgetter(kind)) for kind in ("input", "output", "cached_input", "reasoning"))
 
 
 class Metrics:
@@ -26,7 +34,8 @@ class Metrics:
 
     def __init__(self, *, version: str, entries: Callable[[], Any]) -> None:
         self._entries = entries
-        self._waiting: list[AttemptView | RequestRecord] = []
+        self._attempted: list[AttemptView] = []
+        self._requested: list[RequestRecord] = []
         self._timer: asyncio.TimerHandle | None = None
         door = ("door",)
         self._requests = Tally(
@@ -99,10 +108,14 @@ class Metrics:
             self._registry.register(metric)
 
     def attempt(self, view: AttemptView, trace: Trace) -> None:
-        self._later(view)
+        self._attempted.append(view)
+        if self._timer is None:
+            self._later()
 
     def request(self, record: RequestRecord, trace: Trace) -> None:
-        self._later(record)
+        self._requested.append(record)
+        if self._timer is None:
+            self._later()
 
     def event(self, kind: str, facts: dict[str, object]) -> None:
         if kind in ("failover", "fallback", "rescue", "stand_in", "hedge", "gave_up"):
@@ -146,46 +159,36 @@ class Metrics:
         for what, value in (("busy", gate.busy), ("waiting", gate.waiting), ("limit", gate.limit)):
             self._concurrency.set((model, deployment, what), value)
 
-    def _later(self, value: AttemptView | RequestRecord) -> None:
-        self._waiting.append(value)
-        if self._timer is None:
-            try:
-                self._timer = asyncio.get_running_loop().call_later(BATCH, self._flush)
-            except RuntimeError:
-                self._flush()
+    def _later(self) -> None:
+        try:
+            self._timer = asyncio.get_running_loop().call_later(BATCH, self._flush)
+        except RuntimeError:
+            self._flush()
 
     def _flush(self) -> None:
+        """Counts all that waits at once: no step of ours for each of them but where it must be."""
         self._timer = None
-        waiting, self._waiting = self._waiting, []
-        for value in waiting:
-            if isinstance(value, AttemptView):
-                self._count_attempt(value)
-            else:
-                self._count_request(value)
+        views, self._attempted = self._attempted, []
+        records, self._requested = self._requested, []
+        for (model, provider, outcome, error), times in Counter(map(_kind_of_attempt, views)).items():
+            self._attempts.add((self._bounded(model), provider, outcome, error or ""), times)
+        for name, served in _grouped(views, _model_of).items():
+            self._count_use(self._bounded(name), served)
+        for (name, door, status), times in Counter(map(_kind_of_request, records)).items():
+            self._requests.add((self._bounded(name), door, _CLASSES[status // 100]), times)
+        for door, asked in _grouped(records, _door_of).items():
+            self._duration.observe_all((door,), [*map(_latency_of, asked)])
+            self._overhead.observe_all((door,), [*map(_overhead_of, asked)])
+            self._first.observe_all((door,), [ttft for ttft in map(_ttft_of, asked) if ttft is not None])
 
-    def _count_attempt(self, view: AttemptView) -> None:
-        model = self._bounded(view.model)
-        self._attempts.add((model, view.provider, view.outcome, view.error or ""))
-        usage = view.usage
-        if usage is not None:
-            for kind, count in (
-                ("input", usage.input),
-                ("output", usage.output),
-                ("cached_input", usage.cached_input),
-                ("reasoning", usage.reasoning),
-            ):
-                if count > 0:
-                    self._tokens.add((model, kind), count)
-        if view.cost:
-            self._cost.add((model,), view.cost / NANO)
-
-    def _count_request(self, record: RequestRecord) -> None:
-        door = (record.door,)
-        self._requests.add((self._bounded(record.requested), record.door, _CLASSES[record.status // 100]))
-        self._duration.observe(door, record.latency)
-        self._overhead.observe(door, record.overhead)
-        if record.ttft is not None:
-            self._first.observe(door, record.ttft)
+    def _count_use(self, model: str, views: Sequence[AttemptView]) -> None:
+        """Tokens and money of one model's attempts."""
+        usages = [*filter(None, map(_usage_of, views))]
+        for kind, count_of in _TOKENS:
+            if (count := sum(map(count_of, usages))) > 0:
+                self._tokens.add((model, kind), count)
+        if cost := sum(filter(None, map(_cost_of, views))):
+            self._cost.add((model,), cost / NANO)
 
     def _bounded(self, name: str) -> str:
         """Names that the configuration does not hold are clients' inventions: one label for all of them."""
@@ -195,3 +198,14 @@ class Metrics:
         """The same of deployments, which direct addresses make."""
         models = self._entries().snapshot.models()
         return deployment if any(one.name == deployment for model in models for one in model.deployments) else "other"
+
+
+T = TypeVar("T")
+
+
+def _grouped(items: Sequence[T], key: Callable[[T], str]) -> dict[str, Sequence[T]]:
+    """By what nearly all of a batch have in common."""
+    names = set(map(key, items))
+    if len(names) < 2:
+        return dict.fromkeys(names, items)
+    return {name: [item for item in items if key(item) == name] for name in names}

@@ -6,8 +6,9 @@ The library's own children take a lock and several calls per increment: ten micr
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -58,11 +59,22 @@ class Spread(Collector):
         self._sums: defaultdict[Labels, float] = defaultdict(float)
 
     def observe(self, labels: Labels, value: float) -> None:
+        self._cells(labels)[bisect_left(self.bounds, value)] += 1
+        self._sums[labels] += value
+
+    def observe_all(self, labels: Labels, values: Sequence[float]) -> None:
+        if not values:
+            return
+        cells = self._cells(labels)
+        for cell, times in Counter(map(bisect_left, repeat(self.bounds), values)).items():
+            cells[cell] += times
+        self._sums[labels] += sum(values)
+
+    def _cells(self, labels: Labels) -> list[int]:
         counts = self._counts.get(labels)
         if counts is None:
             counts = self._counts[labels] = [0] * (len(self.bounds) + 1)
-        counts[bisect_left(self.bounds, value)] += 1
-        self._sums[labels] += value
+        return counts
 
     def points(self) -> list[tuple[Labels, list[int], float]]:
         """(labels, count per bucket, sum)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -99,6 +99,9 @@ _decoder = msgspec.json.Decoder(_Body)
 _text = msgspec.json.Decoder(str)
 _parts_decoder = msgspec.json.Decoder(list[_Part | str])
 _LIMITS = ("max_tokens", "max_completion_tokens")
+_NO_LIMIT: tuple[str, ...] = ()
+_limits_of = attrgetter(*_LIMITS)
+_NONE_LIMITED = (None,) * len(_LIMITS)
 
 
 def peek(body: bytes, *, model: str | None, stream: bool | None) -> ChatPeek:
@@ -111,8 +114,11 @@ def peek(body: bytes, *, model: str | None, stream: bool | None) -> ChatPeek:
     if raw.input is not msgspec.UNSET:
         raise InvalidRequest("a chat request has messages or input, not both", param="input")
     _check_numbers(raw)
-    kinds, bulk = _check_messages(raw.messages)
-    limit = tuple(name for name in _LIMITS if getattr(raw, name) is not None)
+    roles = _check_roles(raw.messages)
+    kinds, bulk = _check_contents(raw.messages)
+    limit = _NO_LIMIT
+    if _limits_of(raw) != _NONE_LIMITED:
+        limit = tuple(name for name in _LIMITS if getattr(raw, name) is not None)
     name = model if model is not None else raw.model
     if not name:
         raise InvalidRequest("you must provide a model", param="model")
@@ -125,7 +131,7 @@ def peek(body: bytes, *, model: str | None, stream: bool | None) -> ChatPeek:
         needs=_needs(raw, kinds),
         input_bound=input_bound(max(len(body) - bulk, 0), len(raw.messages), sum(kinds.values())),
         spliceable=raw.headgate is None,
-        multi_turn=any(message.role == "assistant" for message in raw.messages),
+        multi_turn="assistant" in roles,
         options=raw.headgate,
         bare=raw.stream_options is msgspec.UNSET,
         limit=limit,
@@ -178,37 +184,50 @@ def _check_forbidden(raw: Any) -> None:
 
 
 def _check_numbers(raw: Any) -> None:
-    for name in ("max_tokens", "max_completion_tokens"):
-        value = getattr(raw, name)
-        if value is not None and not (1 <= value <= MOST_TOKENS and value == int(value)):
-            raise InvalidRequest(f"{name} must be a whole number between 1 and {MOST_TOKENS}", param=name)
+    if _limits_of(raw) != _NONE_LIMITED:
+        for name in _LIMITS:
+            value = getattr(raw, name)
+            if value is not None and not (1 <= value <= MOST_TOKENS and value == int(value)):
+                raise InvalidRequest(f"{name} must be a whole number between 1 and {MOST_TOKENS}", param=name)
     if raw.n is not None and not 1 <= raw.n <= MOST_N:
         raise InvalidRequest(f"n must be between 1 and {MOST_N}", param="n")
     if raw.top_logprobs is not None and not 0 <= raw.top_logprobs <= 20:
         raise InvalidRequest("top_logprobs must be between 0 and 20", param="top_logprobs")
 
 
-def _check_messages(messages: list[_Message]) -> tuple[dict[str, int], int]:
-    """(how many media of each kind, the bytes that they take: base64 is not text and must not count as tokens)."""
+def _check_roles(messages: list[_Message]) -> set[str]:
+    """Those that speak. Long conversations are usual: no step of ours for each message."""
     if not messages:
         raise InvalidRequest("messages must be a list with at least one message", param="messages")
     if len(messages) > MOST_MESSAGES:
         raise InvalidRequest(f"more than {MOST_MESSAGES} messages", param="messages")
+    roles = set(map(_role_of, messages))
+    if not roles <= ROLES:
+        index = next(index for index, message in enumerate(messages) if message.role not in ROLES)
+        where = f"messages[{index}].role"
+        raise InvalidRequest(f"{where} must be one of {', '.join(sorted(ROLES))}", param=where)
+    return roles
+
+
+def _check_contents(messages: list[_Message]) -> tuple[dict[str, int], int]:
+    """(how many media of each kind, the bytes that they take: base64 is not text and must not count as tokens)."""
     kinds: dict[str, int] = {}
     bulk = 0
-    for index, message in enumerate(messages):
-        if message.role not in ROLES:
-            where = f"messages[{index}].role"
-            raise InvalidRequest(f"{where} must be one of {', '.join(sorted(ROLES))}", param=where)
-        match bytes(memoryview(message.content)[:1]):
-            case b'"' | b"n":
-                pass
-            case b"[":
-                bulk += _count_media(message.content, f"messages[{index}].content", kinds)
-            case _:
-                where = f"messages[{index}].content"
-                raise InvalidRequest(f"{where} must be a string or a list", param=where)
+    firsts = [*map(_first_byte, map(memoryview, map(_content_of, messages)))]
+    if _WORDS.issuperset(firsts):
+        return kinds, bulk
+    for index, (first, message) in enumerate(zip(firsts, messages, strict=True)):
+        where = f"messages[{index}].content"
+        if first == _LIST:
+            bulk += _count_media(message.content, where, kinds)
+        elif first not in _WORDS:
+            raise InvalidRequest(f"{where} must be a string or a list", param=where)
     return kinds, bulk
+
+
+_role_of, _content_of, _first_byte = attrgetter("role"), attrgetter("content"), itemgetter(0)
+_WORDS, _LIST = frozenset(b'"n'), ord("[")
+"""How a content begins that is a string or null, and one that is a list."""
 
 
 def _count_media(content: msgspec.Raw, where: str, kinds: dict[str, int]) -> int:
@@ -228,6 +247,8 @@ def _count_media(content: msgspec.Raw, where: str, kinds: dict[str, int]) -> int
 
 
 def _needs(raw: Any, kinds: dict[str, int]) -> frozenset[str]:
+    if not kinds and _wants_of(raw) == _NOTHING_WANTED:
+        return _NOTHING
     needs: list[str] = []
     if raw.tools or raw.functions:
         needs.append("tools")
@@ -246,6 +267,8 @@ def _needs(raw: Any, kinds: dict[str, int]) -> frozenset[str]:
 
 
 _NOTHING: frozenset[str] = frozenset()
+_wants_of = attrgetter("tools", "functions", "response_format", "logprobs", "n", "modalities", "reasoning_effort")
+_NOTHING_WANTED = (None,) * 7
 _NEEDS = {
     "image_url": "vision",
     "input_audio": "audio",
