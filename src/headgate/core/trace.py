@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -44,53 +45,34 @@ class AttemptView(msgspec.Struct, omit_defaults=True):
     """When it began, in milliseconds since the request did."""
 
 
-class Trace:
+_outcome_of = attrgetter("outcome")
+
+
+class Trace(msgspec.Struct, eq=False):
     """Grows while the request lives. `facts` holds the strategy's own parts of the `headgate` object (task, ensemble,
     agent); `lossy` the things a target could not express."""
 
-    __slots__ = (
-        "alternatives",
-        "attempts",
-        "booked",
-        "chosen",
-        "cost_unknown",
-        "decisions",
-        "facts",
-        "id",
-        "key_id",
-        "lossy",
-        "parent",
-        "request_id",
-        "requested",
-        "started",
-        "started_at",
-        "strategy",
-        "tags",
-        "unheard",
-    )
-
-    def __init__(self, id: str, *, requested: str, started: float, started_at: float, request_id: str = "") -> None:
-        self.id = id
-        self.request_id = request_id
-        self.key_id = ""
-        self.parent = ""
-        """The caller's own `traceparent`, as it came."""
-        self.requested = requested
-        self.strategy = ""
-        self.started = started
-        self.started_at = started_at
-        self.decisions: list[Decision] = []
-        self.attempts: list[AttemptView] = []
-        self.chosen: dict[str, Any] | None = None
-        self.alternatives: list[dict[str, Any]] = []
-        self.facts: dict[str, Any] = {}
-        self.lossy: list[str] = []
-        self.tags: tuple[str, ...] = ()
-        self.booked: tuple[str, ...] | None = None
-        """The tags of its rows, where they are not these."""
-        self.cost_unknown = False
-        self.unheard = False
-        """Some attempt was sent and never said what it used."""
+    id: str
+    requested: str
+    started: float
+    started_at: float
+    request_id: str = ""
+    key_id: str = ""
+    parent: str = ""
+    """The caller's own `traceparent`, as it came."""
+    strategy: str = ""
+    decisions: list[Decision] = []
+    attempts: list[AttemptView] = []
+    chosen: dict[str, Any] | None = None
+    alternatives: list[dict[str, Any]] = []
+    facts: dict[str, Any] = {}
+    lossy: list[str] = []
+    tags: tuple[str, ...] = ()
+    booked: tuple[str, ...] | None = None
+    """The tags of its rows, where they are not these."""
+    cost_unknown: bool = False
+    unheard: bool = False
+    """Some attempt was sent and never said what it used."""
 
     def decide(
         self, kind: str, chosen: Any, *, over: Sequence[Any] = (), because: str, at: float = 0.0, **numbers: Any
@@ -126,7 +108,21 @@ class Trace:
     @property
     def calls(self) -> int:
         """Attempts that were really made."""
-        return len([attempt for attempt in self.attempts if attempt.outcome != "skipped"])
+        return len(self.attempts) - [*map(_outcome_of, self.attempts)].count("skipped")
+
+    @property
+    def is_open(self) -> bool:
+        """Some attempt is under way."""
+        return "open" in map(_outcome_of, self.attempts)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What its attempts have used, as far as they have said."""
+        total: Usage | None = None
+        for attempt in self.attempts:
+            if attempt.usage is not None:
+                total = attempt.usage if total is None else total + attempt.usage
+        return total
 
     def details(self, *, overhead_ms: float | None = None) -> dict[str, Any]:
         """The `headgate` object of the contract; only the parts that apply."""

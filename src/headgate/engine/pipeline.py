@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -41,6 +42,7 @@ from headgate.engine.snapshot import Snapshot, check_allowed, check_background, 
 
 LONGEST_HEADER = 1000
 """Characters of one of our response headers."""
+_value_of = itemgetter(1)
 
 
 class Inbound(msgspec.Struct, kw_only=True):
@@ -166,15 +168,19 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
     if home is not None:
         options = msgspec.structs.replace(options, pin=home[1].key)
     trace = Trace(
-        new_id("tr"), requested=peek.model[:200], started=started, started_at=started_at, request_id=inbound.request_id
+        new_id("tr"),
+        requested=peek.model[:200],
+        started=started,
+        started_at=started_at,
+        request_id=inbound.request_id,
+        key_id=principal.key_id,
+        parent=inbound.headers.get("traceparent", ""),
+        tags=(*principal.tags, *options.tags),
     )
-    trace.parent = inbound.headers.get("traceparent", "")
-    trace.tags = (*principal.tags, *options.tags)
     if options.tags:
         booked = house.tagging.booked(principal.key_id, options.tags, started_at, snapshot.tags)
         if booked is not options.tags:
             trace.booked = (*principal.tags, *booked)
-    trace.key_id = principal.key_id
     request = Request(
         op=inbound.op,
         dialect=inbound.dialect,
@@ -255,7 +261,7 @@ class Exchange:
             out.append(("x-headgate-lossy", _listed(trace.lossy)))
         if self.grant is not None:
             out += self.grant.headers
-        if _is_header("".join([value for _, value in out])):
+        if _is_header("".join(map(_value_of, out))):
             return out
         return [(name, _header_safe(value)) for name, value in out]
 
@@ -329,9 +335,9 @@ class Exchange:
             if self.answer is not None:
                 await self.answer.aclose()
         finally:
-            usage = _sum([a.usage for a in trace.attempts if a.usage is not None])
+            usage = trace.usage
             if self.grant is not None:
-                pending = trace.unheard or any(a.outcome == "open" for a in trace.attempts)
+                pending = trace.unheard or trace.is_open
                 self.grant.settle(cost=trace.cost, tokens=usage.total if usage else 0, pending=pending)
                 self.run.settled(self.grant)
         if self.answer is not None and trace.chosen is None:
@@ -392,13 +398,6 @@ class Exchange:
             with contextlib.suppress(HeadgateError):  # it broke where nothing can be made of it
                 out["answer"] = self.answer.kept(view)
         return out
-
-
-def _sum(usages: list[Usage]) -> Usage | None:
-    total: Usage | None = None
-    for usage in usages:
-        total = usage if total is None else total + usage
-    return total
 
 
 def _is_header(value: str) -> bool:

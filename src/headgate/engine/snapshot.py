@@ -157,7 +157,8 @@ def may_use(principal: Principal, name: str, snapshot: Snapshot) -> bool:
 
 
 def _is_named(principal: Principal, name: str) -> bool:
-    return all(allowed is None or _is_among(name, allowed) for allowed in (principal.models, principal.team_models))
+    models, team_models = principal.models, principal.team_models
+    return (models is None or _is_among(name, models)) and (team_models is None or _is_among(name, team_models))
 
 
 def _reaches(snapshot: Snapshot, name: str, zone: str) -> bool:
