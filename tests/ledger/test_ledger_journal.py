@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from headgate.core import failpoints
+from headgate.core.background import BEHIND
 from headgate.core.errors import InternalError, StorageUnavailable
 from headgate.ledger import segments as segmenting
 from headgate.ledger import tail as tailing
@@ -61,6 +63,23 @@ async def test_entries_reach_the_store_and_the_files_go(make) -> None:
     await ledger.stop()
     assert ledger.tail.is_clean
     assert list((ledger.directory / "journal").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own on Linux only")
+async def test_carrying_stands_behind_serving(make) -> None:
+    ledger = make()
+    ledger.tail.start()
+    ledger.journal.record(record("tr_1"))
+    await settled(ledger)
+    await ledger.store.requests(limit=1)
+    ours = os.getpriority(os.PRIO_PROCESS, os.getpid())
+    behind = {
+        thread.name: os.getpriority(os.PRIO_PROCESS, thread.native_id) - ours
+        for thread in threading.enumerate()
+        if thread.name.startswith(("ledger-", "store-"))
+    }
+    assert behind.keys() >= {"ledger-tail", "store-writer", "store-reader_0"}
+    assert set(behind.values()) == {min(BEHIND, 19 - ours)}
 
 
 async def test_an_entry_is_in_the_file_when_the_call_returns(make) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from headgate.core import failpoints
+from headgate.core.background import give_way
 from headgate.core.clock import SYSTEM, Clock
 from headgate.core.errors import StorageUnavailable
 from headgate.core.ports import Store
@@ -91,6 +92,7 @@ class Tail:
 
     # -- the thread ----------------------------------------------------------------------------------------------------
     def _run(self) -> None:
+        give_way()
         asyncio.run(self._live())
 
     async def _live(self) -> None:

@@ -18,6 +18,7 @@ from headgate.console.app import make_console
 from headgate.console.auth import Sessions, load_token
 from headgate.console.experiments import Experiments
 from headgate.console.views import Admin
+from headgate.core.background import give_way
 from headgate.core.clock import SYSTEM
 from headgate.core.fleet import Member
 from headgate.core.principal import Principal
@@ -127,6 +128,7 @@ class AdminPlane:
         return await found if isawaitable(found) else found
 
     def _run(self) -> None:
+        give_way()
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
+from headgate.core.background import give_way
 from headgate.core.errors import InternalError, StorageUnavailable, StorageUnsure
 from headgate.stores.migrations import Step, steps
 
@@ -48,7 +49,7 @@ class Link:
         self._opening: asyncio.Lock | None = None
         self._closed = False
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="store-postgres", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="store-postgres", daemon=True)
         self._thread.start()
 
     async def write(self, job: Callable[[Connection], Awaitable[T]]) -> T:
@@ -66,6 +67,10 @@ class Link:
         self._loop.call_soon_threadsafe(self._loop.stop)
         await asyncio.to_thread(self._thread.join)
         self._loop.close()
+
+    def _run(self) -> None:
+        give_way()
+        self._loop.run_forever()
 
     # -- on the thread's own loop --------------------------------------------------------------------------------------
     async def _call(self, work: Callable[[], Awaitable[T]]) -> T:

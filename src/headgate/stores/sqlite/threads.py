@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from headgate.core.background import give_way
 from headgate.core.errors import InternalError, StorageUnavailable
 from headgate.stores.sqlite.files import open_reader
 
@@ -57,6 +58,7 @@ class Writer:
             self._thread.join()
 
     def _run(self) -> None:
+        give_way()
         while (given := self._jobs.get()) is not None:
             job, done = given
             if not done.set_running_or_notify_cancel():
@@ -96,7 +98,7 @@ class Readers:
         self._limit = limit
         self._local = threading.local()
         self._open: list[sqlite3.Connection] = []
-        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader", initializer=give_way)
 
     async def do(self, job: Job[T]) -> T:
         """Raises StorageUnavailable where the file cannot be read or the query takes too long."""
