@@ -54,6 +54,20 @@ def test_a_short_wait_that_is_named_is_waited_and_the_request_is_answered(status
     virtually(main)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_wait_that_only_the_message_of_a_rate_limit_names_is_kept_to(stream):
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", s.reply_json(429, {"error": {"message": "Rate limit reached. Please try again in 0m40s."}}))
+        for _ in range(2):
+            heard = await it.ask("first", stream=stream)
+            assert (heard.status, heard.headers["retry-after"], heard.took) == (429, "40", 0)
+        assert len(it.fake.calls) == 1
+        it.ledger.check()
+
+    virtually(main)
+
+
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
 def test_a_long_one_is_told_at_once_and_kept_to_by_the_next_request(status):
     async def main() -> None:

@@ -9,6 +9,8 @@ from email.utils import parsedate_to_datetime
 from headgate.core.errors import FaultKind, UpstreamFault, fault
 
 LONGEST = 2000
+LONGEST_WAIT = 86_400.0
+"""Seconds of a wait that a provider names: a day."""
 _SECRETS = re.compile(
     r"\b(?:sk-[\w\-*.]{6,}|(?:hg|csk|pplx|xai|nvapi|fw|tgp|hf|gsk|r8|ghp)[-_][A-Za-z0-9\-_]{12,}|AIza[\w\-]{10,}|"
     r"AKIA[A-Z0-9]{12,}|"
@@ -72,6 +74,12 @@ _OURS = frozenset({401, 402, 403, 429})
 _EITHER = frozenset({None, 200, 400})
 """Statuses that may be about our account or about the request."""
 
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_SPAN = r"(\d{1,9}(?:\.\d{1,15})?)\s?(milliseconds?|ms|minutes?|mins?|m|hours?|h|days?|d|seconds?|secs?|s)(?![a-z])"
+_WAIT = re.compile(
+    rf"\b(?:try again|retry|wait)(?: in| after| for)? ((?:{_SPAN}(?:,? and |, ?| )?){{1,4}})", re.IGNORECASE
+)
+_QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"|(?<!\w)'[^']*'(?!\w)")
 _NO_MODEL = re.compile(
     r"model[^.]{0,80}(not[_ ]found|does not exist|not exist|no longer available|is not available|not supported)|"
     r"(unknown|invalid|no such) model|model_not_found|DeploymentNotFound",
@@ -89,14 +97,28 @@ def classify(
     type: str | None = None,
 ) -> UpstreamFault:
     """The fault behind an error that a provider reported, by HTTP status or inside a 200 (status None or 200)."""
-    kind = _kind(status, message, code, type)
+    inner = _inner(status, code)
+    names = f"{code} {type}"
+    limited = inner == 429 or (inner in (None, 200) and _RATE.search(names) is not None)
+    told = _wait_told(message) if limited else None
+    kind = _kind(inner, message, code, type)
+    if kind == "quota" and told is not None and not _QUOTA.search(names):
+        kind = "rate_limit"  # Gemini words those as quotas; an account that is used up does not say when to come back
+    wait = retry_after(headers or {})
     return fault(
         kind,
         redact(message) or f"the provider answered with status {status}",
         upstream_status=status,
         native_code=code or type,
-        retry_after=retry_after(headers or {}),
+        retry_after=told if wait is None else wait,
     )
+
+
+def _inner(status: int | None, code: str | None) -> int | None:
+    """The status that counts: routers tell their upstream's inside a 200."""
+    if status in (None, 200) and code is not None and code.isdigit() and 400 <= int(code) < 600:
+        return int(code)
+    return status
 
 
 # The model, not the request, is at fault: a re-roll may work, another target is the better answer.
@@ -108,8 +130,6 @@ _MODEL_CODES = frozenset({"model_not_found", "DeploymentNotFound"})
 def _kind(status: int | None, message: str, code: str | None, type: str | None) -> FaultKind:
     names = " ".join(part for part in (code, type) if part)
     text = f"{names} {message}".strip()
-    if status in (None, 200) and code is not None and code.isdigit() and 400 <= int(code) < 600:
-        status = int(code)  # routers tell their upstream's status inside a 200
     if code in _MODEL_FAULTS or type in _MODEL_FAULTS:
         return "invalid_answer"
     first = message if status in _OURS else _first(message) if status in _EITHER else ""
@@ -180,13 +200,28 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, wait.total_seconds())
 
 
+def _wait_told(message: str) -> float | None:
+    """Seconds, from "Please try again in 1m30.5s" or "retry after 20 seconds", where no quotation marks are around it; the
+    shortest of several. None where there is none."""
+    told = [
+        sum(float(number) * _unit(unit) for number, unit in re.findall(_SPAN, found[1], re.IGNORECASE))
+        for found in _WAIT.finditer(_QUOTED.sub(" ", message[:LONGEST]))
+    ]
+    return min(min(told), LONGEST_WAIT) if told else None
+
+
+def _unit(name: str) -> float:
+    name = name.lower()
+    return 0.001 if name.startswith(("ms", "milli")) else _SECONDS[name[0]]
+
+
 def _number(text: str) -> float | None:
     """Seconds from 0 to a day; None where it is no number."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return min(max(0.0, value), 86_400.0) if value == value else None
+    return min(max(0.0, value), LONGEST_WAIT) if value == value else None
 
 
 def redact(text: str) -> str:

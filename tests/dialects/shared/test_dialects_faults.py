@@ -209,6 +209,63 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert classify(status=429, headers=headers, message="").retry_after == seconds
 
 
+# As providers word it where no header says it.
+WAITS = [
+    ("Rate limit reached for gpt-4 on requests per min. Limit: 3 / min. Please try again in 20s. Contact us", 20.0),
+    (
+        "Rate limit reached (TPM): Limit 10000, Used 8554, Requested 3082. Please try again in 9.816s. Visit https://x.",
+        9.816,
+    ),
+    ("Limit: 10000 / min. Please try again in 6ms.", 0.006),
+    ("Please try again in 1m47.5854s. Visit https://console.groq.com/docs/rate-limits", 107.5854),
+    ("Please try again in 2h3m4s.", 7384.0),
+    ("Please try again in 850ms", 0.85),
+    ("You exceeded your current quota.\nPlease retry in 25.512s.", 25.512),
+    (
+        "have exceeded call rate limit of your current OpenAI S0 pricing tier. Please retry after 3 seconds. Please go",
+        3.0,
+    ),
+    ("Rate limit is exceeded. Try again in 30 seconds.", 30.0),
+    ("Please wait 1 minute and 30 seconds before you ask again", 90.0),
+    ("Please retry after 99999999 seconds", 86_400.0),
+    ("Please try again in 2 days", 86_400.0),
+    ("Try again in 5s. Or, try again in 2 s", 2.0),
+    ("Rate limit for model `try again in 9h` reached", None),
+    ("\"Please try again in 9h.\" is what you said, 'retry after 9h' too", None),
+    ("Please try again in a few moments", None),
+    ("Please try again in 20 steps", None),
+    ("Please try again later", None),
+    ("Wait, retry 5/5 in 3.32s", None),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(("message", "seconds"), WAITS)
+def test_a_wait_that_only_the_message_of_a_rate_limit_names_is_read(message: str, seconds: float | None) -> None:
+    found = classify(status=429, message=message)
+    assert found.retry_after == (None if seconds is None else pytest.approx(seconds))
+    assert found.kind == "rate_limit" or seconds is None
+
+
+def test_what_a_header_says_goes_first_and_no_other_answer_names_a_wait() -> None:
+    message = "Please try again in 20s"
+    assert classify(status=429, headers={"retry-after": "3"}, message=message).retry_after == 3.0
+    for status in (400, 404, 413, 500, 503):
+        assert classify(status=status, message=message).retry_after is None
+    assert classify(status=None, message=f"No rate limit. {message}", type="invalid_request_error").retry_after is None
+
+
+def test_a_wait_that_is_named_inside_a_stream_or_behind_a_router_is_read() -> None:
+    message = "Rate limit reached for organization o (TPM): Limit 1, Used 1. Please try again in 6s."
+    assert classify(status=None, code="rate_limit_exceeded", message=message).retry_after == 6.0
+    assert classify(status=200, code="429", message=message).retry_after == 6.0
+
+
+def test_an_account_that_is_used_up_stays_so_whatever_wait_is_named() -> None:
+    found = classify(status=429, code="insufficient_quota", message="You exceeded your current quota. Try again in 5s.")
+    assert found.kind == "quota"
+
+
 @pytest.mark.parametrize(
     "secret",
     [
