@@ -102,9 +102,11 @@ class Gateway:
     ) -> None:
         house, self._house = self._house, None
         if house is not None:
-            await house.snapshot.aclose()
-            house.background.close()
-            await house.transport.aclose()
+            try:
+                await house.snapshot.aclose()
+            finally:
+                house.background.close()
+                await house.transport.aclose()
 
     def models(self) -> list[str]:
         return list(self.house.snapshot.entries)

@@ -12,6 +12,7 @@ from headgate.core.errors import ModelNotFound, PermissionDenied, UnsupportedFea
 from headgate.core.principal import DOORS, Principal
 from headgate.core.strategy import Learner, ModelInfo, Strategy
 from headgate.strategies.single import Single
+from headgate.tools.lifetime import end_each
 from headgate.upstream.deployment import Deployment, Model
 
 
@@ -128,16 +129,13 @@ class Snapshot:
 
     async def retire(self) -> None:
         """After a reload: tool servers and sandboxes end with the last call of the requests that still have this
-        snapshot. What runs in the background goes on."""
-        for entry in self.entries.values():
-            if isinstance(entry, Retirable):
-                await entry.retire()
+        snapshot. What runs in the background goes on. Raises ExceptionGroup of those that could not be ended."""
+        await end_each({name: entry.retire() for name, entry in self.entries.items() if isinstance(entry, Retirable)})
 
     async def aclose(self) -> None:
-        """Ends what strategies keep open: tool servers, sandboxes, what runs in the background."""
-        for entry in (*self._closing, *self.entries.values()):
-            if isinstance(entry, Closable):
-                await entry.aclose()
+        """Ends what strategies keep open: tool servers, sandboxes, what runs in the background. Raises as `retire`."""
+        closing = {f"{type(one).__name__} {i}": one for i, one in enumerate(self._closing)} | self.entries
+        await end_each({name: entry.aclose() for name, entry in closing.items() if isinstance(entry, Closable)})
 
     def models(self) -> Sequence[Model]:
         return list(self._models.values())

@@ -19,6 +19,7 @@ from headgate.core.errors import HeadgateError, StorageUnavailable
 from headgate.core.fleet import About
 from headgate.core.records import RequestRecord
 from headgate.core.trace import Trace
+from headgate.dialects.faults import redact
 from headgate.engine.compile import Compiler
 from headgate.engine.house import House
 from headgate.engine.judging import Judging
@@ -273,7 +274,7 @@ class Process:
             await self._hook.transport.aclose()
         if self._export is not None:
             await self._export.aclose()
-        await self.house.snapshot.aclose()
+        await self._ended(self.house.snapshot.aclose())
         self.house.background.close()
         await self.house.transport.aclose()
 
@@ -333,9 +334,16 @@ class Process:
         return None
 
     def _retire(self, snapshot: Snapshot) -> None:
-        task = asyncio.get_running_loop().create_task(snapshot.retire())
+        task = asyncio.get_running_loop().create_task(self._ended(snapshot.retire()))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+
+    async def _ended(self, ending: Awaitable[None]) -> None:
+        """Tells what could not be ended; what comes after it goes on."""
+        try:
+            await ending
+        except ExceptionGroup as error:
+            self.log.write("ending_failed", SYSTEM.time(), error=redact(repr(error)))
 
     async def _watch(self) -> None:
         while True:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from headgate.core.errors import HeadgateError
 from headgate.core.fits import misfit
+from headgate.tools.lifetime import end_each
 
 LONGEST_RESULT = 100_000
 """Characters of a tool's result that are kept; the cut is marked."""
@@ -72,12 +73,10 @@ class Broker:
         return out, unreachable
 
     async def retire(self) -> None:
-        for source in self._sources.values():
-            await source.retire()
+        await end_each({name: source.retire() for name, source in self._sources.items()})
 
     async def aclose(self) -> None:
-        for source in self._sources.values():
-            await source.aclose()
+        await end_each({name: source.aclose() for name, source in self._sources.items()})
 
 
 async def call(tool: Tool, arguments: Mapping[str, Any], *, seconds: float = CALL_TIME) -> str:

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+
+
+async def end_each(endings: Mapping[str, Awaitable[None]]) -> None:
+    """Ends what the names stand for, each whatever becomes of the others. Raises ExceptionGroup of what was raised, which
+    says of whom."""
+    ended = await asyncio.gather(*endings.values(), return_exceptions=True)
+    failed = {name: error for name, error in zip(endings, ended, strict=True) if isinstance(error, Exception)}
+    if failed:
+        raise ExceptionGroup(f"not ended: {', '.join(failed)}", list(failed.values()))
 
 
 class Lifetime:

@@ -25,6 +25,7 @@ from headgate.strategies.fit import check_talk
 from headgate.strategies.resuming import ask
 from headgate.strategies.summed import Summed, used_by
 from headgate.tools.broker import Broker, Tool
+from headgate.tools.lifetime import end_each
 from headgate.tools.python import Python
 
 MAX_STEPS = 20
@@ -75,12 +76,10 @@ class Agent:
 
     async def retire(self) -> None:
         """Ends tool servers and sandbox as soon as the runs that are under way no longer call them."""
-        await self.broker.retire()
-        await self.sandbox.retire()
+        await end_each({"tools": self.broker.retire(), "sandbox": self.sandbox.retire()})
 
     async def aclose(self) -> None:
-        await self.broker.aclose()
-        await self.sandbox.aclose()
+        await end_each({"tools": self.broker.aclose(), "sandbox": self.sandbox.aclose()})
 
     # -- plan --------------------------------------------------------------------------------------------------------
     def plan(self, request: Request, run: Run) -> Plan:
@@ -96,7 +95,7 @@ class Agent:
         reasons[self.planner] = "plans and writes"
         reasons |= {name: info.reason for name, info in infos.items() if not info.usable}
         bounds = [bound for bound in (self.caps.max_cost, run.envelope.room()) if bound is not None]
-        worst = min(bounds, default=None)
+        worst = max(0, min(bounds)) if bounds else None
         facts = {
             "models": {name: list(infos[name].capabilities) if name in infos else [] for name in order},
             "tools": list(self.tools),
