@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headgate.cli.client import refused, served
+from headgate.cli.client import served, told
 from headgate.cli.details import summary
 from headgate.cli.output import dim, fail, no_gateway, say, show_json
 
@@ -84,7 +84,7 @@ def _turn(url: str, key: str, model: str, messages: list[dict[str, Any]], *, as_
                 details = chunk.get("headgate") or details
                 _show(chunk, said, quiet=as_json)
     except urllib.error.HTTPError as error:
-        refused(error, url, key, model)
+        fail(told(error))
     except OSError as error:
         no_gateway(url, error)
     text = "".join(said)

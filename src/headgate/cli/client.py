@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import urllib.error
 import urllib.request
-from typing import NoReturn
 
 import msgspec
-
-from headgate.cli.output import fail
 
 
 def served(url: str, key: str) -> set[str]:
@@ -39,9 +35,3 @@ def told(error: urllib.error.HTTPError) -> str:
         return f"{error.code} {said['code'] or said['type']}: {said['message']}"
     except (msgspec.DecodeError, KeyError, TypeError):
         return f"the gateway answered {error.code}"
-
-
-def refused(error: urllib.error.HTTPError, url: str, key: str, model: str) -> NoReturn:
-    """Ends the command with what the gateway said; a name that is nearly one of its models is put right."""
-    near = difflib.get_close_matches(model, served(url, key), 1) if error.code == 404 else []
-    fail(told(error) + (f" Did you mean {near[0]!r}?" if near else ""))

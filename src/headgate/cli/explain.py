@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headgate.cli.client import refused
+from headgate.cli.client import told
 from headgate.cli.output import bold, dim, fail, no_gateway, say, show_json, table
 
 app = typer.Typer(add_completion=False)
@@ -42,7 +42,7 @@ def explain(
         ) as answer:
             found = msgspec.json.decode(answer.read())
     except urllib.error.HTTPError as error:
-        refused(error, url, key, model)
+        fail(told(error))
     except OSError as error:
         no_gateway(url, error)
     if json:

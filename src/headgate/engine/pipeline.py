@@ -155,7 +155,7 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
     snapshot = house.snapshot
     peek = inbound.dialect.peek(inbound.body, model=inbound.model, stream=inbound.stream)
     options = read_options(inbound.headers, peek.options, stream=peek.stream)
-    resolved = snapshot.resolve(peek.model)
+    resolved = snapshot.resolve(peek.model, principal)
     home = house.homes.of(peek.state, principal.key_id) if peek.state is not None else None
     if peek.state is not None and home is None:
         raise UnknownHome(

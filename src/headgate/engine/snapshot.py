@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from headgate.config.explain import did_you_mean
 from headgate.core.errors import ModelNotFound, PermissionDenied, UnsupportedFeature
 from headgate.core.principal import DOORS, Principal
 from headgate.core.strategy import Learner, ModelInfo, Strategy
@@ -77,15 +78,16 @@ class Snapshot:
         self._infos: dict[str, ModelInfo] = {}
         self.sticky = any(len(model.deployments) > 1 for model in models.values())
 
-    def resolve(self, asked: str) -> Resolved:
-        """What a client's model string stands for. Raises ModelNotFound with the name cut short."""
+    def resolve(self, asked: str, principal: Principal | None = None) -> Resolved:
+        """What a client's model string stands for. Raises ModelNotFound with the name cut short, and with the name that is
+        nearest to it of those that the principal may use."""
         if asked in self.entries:
             return Resolved(asked)
         if asked in self._exact:
             return Resolved(self._exact[asked])
         stem, colon, suffix = asked.rpartition(":")
         if colon and suffix in SUFFIXES and stem:
-            return Resolved(self.resolve(stem).name, suffix)
+            return Resolved(self.resolve(stem, principal).name, suffix)
         for pattern, name in self._patterns:
             if fnmatch.fnmatchcase(asked, pattern):
                 return Resolved(name)
@@ -94,7 +96,13 @@ class Snapshot:
         if not self.entries:
             raise ModelNotFound("There is no model at all: set a provider key (OPENAI_API_KEY, ...) or give a file.")
         hint = f" Suffixes are {', '.join(f':{one}' for one in sorted(SUFFIXES))}." if stem in self.entries else ""
-        raise ModelNotFound(f"The model {asked[:100]!r} does not exist or is not offered here.{hint}", param="model")
+        raise self.unknown(asked, principal, hint)
+
+    def unknown(self, asked: str, principal: Principal | None = None, hint: str = "") -> ModelNotFound:
+        near = "" if principal is None else did_you_mean(asked[:100], self.listed(principal))
+        return ModelNotFound(
+            f"The model {asked[:100]!r} does not exist or is not offered here{near}.{hint}", param="model"
+        )
 
     def model(self, name: str) -> Model | None:
         """A physical model, by entry or by direct address (`provider/upstream-id`)."""
@@ -125,7 +133,7 @@ class Snapshot:
             return entry
         if self.model(name) is not None:
             return Single(name)
-        raise ModelNotFound(f"The model {name[:100]!r} does not exist or is not offered here.", param="model")
+        raise self.unknown(name)
 
     async def retire(self) -> None:
         """After a reload: tool servers and sandboxes end with the last call of the requests that still have this

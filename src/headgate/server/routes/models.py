@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headgate.core.errors import ModelNotFound
 from headgate.core.money import NANO
 from headgate.engine.snapshot import Snapshot, may_use
 from headgate.server.doors import Match
@@ -29,9 +28,9 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     if match.id is None:
         body = shape.page([shape.row(name, snapshot) for name in snapshot.listed(principal)])
     else:
-        name = snapshot.resolve(match.id).name
+        name = snapshot.resolve(match.id, principal).name
         if not may_use(principal, name, snapshot):
-            raise ModelNotFound(f"The model {match.id[:100]!r} does not exist or is not offered here.", param="model")
+            raise snapshot.unknown(match.id, principal)
         body = shape.row(match.id, snapshot)
     await responder.reply(200, [*JSON, ("x-request-id", request_id)], msgspec.json.encode(body))
 
