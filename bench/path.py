@@ -90,6 +90,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.started = self.left = False
+        self.push = None
         self.status = 0
         self.body = b""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from headgate.core.answer import Piece
+from headgate.core.answer import Piece, Push
 from headgate.core.dialect import View
 from headgate.dialects.openai_chat import DIALECT
 from headgate.engine.overheard import Overheard
@@ -96,7 +96,7 @@ class Streamed:
     def __init__(self, pieces: list[Piece]) -> None:
         self._pieces = pieces
 
-    async def pull(self, dialect: str | None = None) -> Piece | None:
+    async def pull(self, dialect: str | None = None, push: Push | None = None) -> Piece | None:
         return self._pieces.pop(0) if self._pieces else None
 
 

@@ -58,6 +58,7 @@ class Heard:
     took: float = 0.0
     left: bool = False
     leaves: Callable[[Heard], bool] | None = None
+    push: None = None
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:
         await self.start(status, headers)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 from headgate.core.events import ChatAnswer, Event, collect, events_of
 
 Piece = bytes | list[Event]
+Push = Callable[[Piece], bool]
+"""Takes a piece in the moment in which it has come, and must not wait. False: not so fast."""
 JSON = "application/json"
 
 
@@ -18,6 +20,9 @@ class Answer(Protocol):
     `pull(dialect)` gives the next piece: whole frames as bytes where the answer is still raw in that dialect, else a
     batch of events; None at the end. It raises the UpstreamFault that broke the answer. A raw answer may turn into
     events (rescue), never back; the events that the bytes so far amount to are then in `said()`.
+    `push`, which may be given once a first piece has been pulled, spares a task to be woken for each: pieces from the
+    middle of a stream may go there, and `pull` returns what has to be waited for or decided on: the tail, what comes after
+    a rescue, the end; or an empty piece, after which the reader waits until its client has taken what was pushed.
     When a pulled piece is the tail (final usage, end mark), `settled` is already True: the ledger knows the cost before
     the client sees the end. `body(dialect)` gives a complete answer's own bytes, None where they are
     in another dialect.
@@ -39,7 +44,7 @@ class Answer(Protocol):
         """Content type of `body`: JSON but for sounds, subtitles and the like."""
         ...
 
-    async def pull(self, dialect: str | None = None) -> Piece | None: ...
+    async def pull(self, dialect: str | None = None, push: Push | None = None) -> Piece | None: ...
     def said(self) -> list[Event]: ...
     async def body(self, dialect: str) -> bytes | None: ...
     async def read(self) -> ChatAnswer: ...
@@ -64,7 +69,7 @@ class CompleteAnswer:
         self._events: Iterator[Event] | None = None
         self._said: list[Event] = []
 
-    async def pull(self, dialect: str | None = None) -> Piece | None:
+    async def pull(self, dialect: str | None = None, push: Push | None = None) -> Piece | None:
         if self._events is None:
             self._events = events_of(self.answer, self._chunk)
         event = next(self._events, None)
@@ -112,8 +117,8 @@ class Passing:
     def media(self) -> str:
         return self._inner.media
 
-    async def pull(self, dialect: str | None = None) -> Piece | None:
-        return await self._inner.pull(dialect)
+    async def pull(self, dialect: str | None = None, push: Push | None = None) -> Piece | None:
+        return await self._inner.pull(dialect, push)
 
     def said(self) -> list[Event]:
         return self._inner.said()

@@ -339,3 +339,12 @@ __all__ = [
     "collect",
     "events_of",
 ]
+
+
+def says_something(event: Event) -> bool:
+    """Whether a first event of content is more than the frame for some."""
+    if isinstance(event, TextDelta):
+        return bool(event.text)
+    if isinstance(event, ReasoningDelta):
+        return bool(event.text or event.encrypted or event.signature)
+    return True

@@ -65,3 +65,18 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             media=self.media + other.media if self.media and other.media else self.media or other.media,
             estimated=self.estimated or other.estimated,
         )
+
+
+def widest(one: Usage, two: Usage) -> Usage:
+    """Cumulative counts that come in parts (Anthropic: input first, output last): field by field the larger."""
+    return Usage(
+        input=max(one.input, two.input),
+        output=max(one.output, two.output),
+        cached_input=max(one.cached_input, two.cached_input),
+        cache_write=max(one.cache_write, two.cache_write),
+        cache_write_1h=max(one.cache_write_1h, two.cache_write_1h),
+        reasoning=max(one.reasoning, two.reasoning),
+        audio_input=max(one.audio_input, two.audio_input),
+        audio_output=max(one.audio_output, two.audio_output),
+        media=two.media or one.media,
+    )

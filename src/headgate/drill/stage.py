@@ -176,6 +176,7 @@ class _Heard:
 
     def __init__(self, stream: bool) -> None:
         self.started = self.left = False
+        self.push = None
         self.answered = Answered(stream=stream)
         self._pieces: list[bytes] = []
 

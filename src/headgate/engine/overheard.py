@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate.core.answer import JSON, Answer, Passing, Piece
+from headgate.core.answer import JSON, Answer, Passing, Piece, Push
 from headgate.core.chat import text_of
 from headgate.core.dialect import Dialect, Quirks, View
 from headgate.core.errors import HeadgateError
@@ -28,7 +28,7 @@ class Overheard(Passing):
         self._is_heard = True
         """False once something was not understood: the answer goes on, what is kept ends there."""
 
-    async def pull(self, dialect: str | None = None) -> Piece | None:
+    async def pull(self, dialect: str | None = None, push: Push | None = None) -> Piece | None:
         piece = await self._inner.pull(dialect)
         if piece is not None and self._is_heard:
             try:

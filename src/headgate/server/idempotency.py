@@ -162,6 +162,7 @@ class Recorder:
         self._head: tuple[int, Headers] = (200, ())
         self._pieces: list[bytes] = []
         self._size = 0
+        self.push = None
 
     @property
     def left(self) -> bool:

@@ -37,6 +37,7 @@ class ArrayResponder:
         self._inner = inner
         self._opened = False
         self.started = inner.started
+        self.push = None
 
     @property
     def left(self) -> bool:
@@ -126,19 +127,20 @@ async def relay_whole(exchange: Exchange, responder: Responder, dialect: Dialect
 
 async def relay_stream(exchange: Exchange, responder: Responder, dialect: Dialect, heart: Heart) -> None:
     """Frames as they come; after the first one every failure is told in-band and nothing looks finished that is not."""
-    writer = _Writer(exchange, responder, dialect)
     answer = exchange.answer
     assert answer is not None
+    writer = _Writer(exchange, responder, dialect, heart)
+    form, push = None if exchange.request.array else dialect.name, None
     try:
-        while (piece := await answer.pull(None if exchange.request.array else dialect.name)) is not None:
-            data = writer.bytes_of(answer, piece)
+        while (piece := await answer.pull(form, push)) is not None:
+            data = writer.bytes_of(piece)
             if answer.settled and writer.raw:
                 await exchange.close()
                 data = writer.tail(data)
                 await heart.stop()  # nothing comes after the end mark
-            if data:
+            if data or push is not None:
                 await writer.write(data)
-                heart.wrote()
+            push = writer.push if responder.started and responder.push is not None else None
         exchange.trace.lose(*writer.losses())
         await exchange.close()
         await heart.stop()
@@ -156,17 +158,21 @@ async def relay_stream(exchange: Exchange, responder: Responder, dialect: Dialec
 class _Writer:
     """Writes one stream; raw until the answer gives events."""
 
-    def __init__(self, exchange: Exchange, responder: Responder, dialect: Dialect) -> None:
+    def __init__(self, exchange: Exchange, responder: Responder, dialect: Dialect, heart: Heart) -> None:
         self._exchange = exchange
         self._responder = responder
+        self._push = responder.push
         self._dialect = dialect
+        self._heart = heart
+        assert exchange.answer is not None
+        self._answer: Answer = exchange.answer
         self._renderer: EventRenderer | None = None
         self._restorer: Restorer | None = None
         self._notable: list[Event] = []
         self._passed = False  # frames of the provider's own have gone out; heartbeats are none
         self.raw = True
 
-    def bytes_of(self, answer: Answer, piece: Piece) -> bytes:
+    def bytes_of(self, piece: Piece) -> bytes:
         if isinstance(piece, bytes):
             self._passed = True
             return piece
@@ -175,7 +181,7 @@ class _Writer:
             self._renderer = self._dialect.event_renderer(view)
             if view.request is not None and Restorer.needed(view.request):
                 self._restorer = Restorer(view.request)
-            before = answer.said() if self._passed else []
+            before = self._answer.said() if self._passed else []
             if len(before) > len(piece):
                 # Raw so far: a fresh renderer hears it all again, so that ids and numbering go on.
                 self._renderer.feed(before[: -len(piece)] if piece else before)
@@ -209,6 +215,17 @@ class _Writer:
         if not self._responder.started:
             await self._responder.start(200, stream_headers(self._exchange))
         await self._responder.write(data)
+        if data:
+            self._heart.wrote()
+
+    def push(self, piece: Piece) -> bool:
+        """core.answer.Push: a piece of a stream that has been opened."""
+        assert self._push is not None
+        data = piece if isinstance(piece, bytes) else self.bytes_of(piece)
+        if not data:
+            return True
+        self._heart.wrote()
+        return self._push(data)
 
     async def fail(self, error: HeadgateError) -> None:
         request_id = self._exchange.trace.request_id

@@ -153,6 +153,9 @@ class _Response:
             self.end()
             raise
 
+    async def pour(self, into: net.Into) -> None:
+        await net.poured(self, into)
+
     async def _piece(self) -> bytes:
         while True:
             step = await self._step()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from headgate.core.answer import Answer, Passing, Piece
+from headgate.core.answer import Answer, Passing, Piece, Push
 from headgate.core.events import ChatAnswer, Event, Used
 from headgate.core.strategy import Run
 from headgate.core.usage import Usage
@@ -21,7 +21,7 @@ class Summed(Passing):
         super().__init__(inner)
         self._run = run
 
-    async def pull(self, dialect: str | None = None) -> Piece | None:
+    async def pull(self, dialect: str | None = None, push: Push | None = None) -> Piece | None:
         """Always events: the provider's own bytes would tell its own usage only."""
         piece = await self._inner.pull()
         if isinstance(piece, bytes) or piece is None:

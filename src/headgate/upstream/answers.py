@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from headgate.core.answer import JSON, Piece, read_events
+from headgate.core.answer import JSON, Piece, Push, read_events
 from headgate.core.clock import Clock
 from headgate.core.dialect import EventParser, Facts
 from headgate.core.errors import UpstreamFault, fault
@@ -28,13 +28,15 @@ from headgate.core.events import (
     TextDelta,
     ToolCallDelta,
     Used,
+    says_something,
 )
-from headgate.core.usage import Usage
-from headgate.dialects.sse import closed, data_of, event_of
+from headgate.core.usage import Usage, widest
+from headgate.dialects.sse import closed, data_of
 from headgate.net.transport.protocol import TransportError
 from headgate.upstream.call import Call
 from headgate.upstream.faults import of_transport
 from headgate.upstream.several import Several
+from headgate.upstream.silence import Silence
 
 TAIL_GRACE = 2.0
 """Seconds to wait for usage or the end mark once the finish has been seen."""
@@ -60,6 +62,8 @@ class StreamAnswer:
         self._quirks = call.endpoint.quirks
         self._splitter = self._dialect.splitter()
         self._waiting: list[bytes] = []
+        self._tail: list[bytes] = []
+        """Frames from the one on that may not go out before the books are closed; only the first has been looked at."""
         self._keeping = keep or misfit is not None
         self._misfit = misfit
         self._reason: str | None = None
@@ -81,11 +85,7 @@ class StreamAnswer:
         self._ended = False
         self._broken: UpstreamFault | None = None
         self._strip_usage = not call.request.peek.include_usage and call.request.dialect.name == self._dialect.name
-        self._clock = clock
-        self._idle = call.deployment.timeouts.idle
-        self._silent: float | None = None
-        """Seconds that we have waited for it since it last said something, from its first content on: not those in which
-        the client did not read."""
+        self._silence = Silence(call.deployment.timeouts.idle, clock)
 
     # -- opening -------------------------------------------------------------------------------------------------
     async def open(self) -> None:
@@ -105,70 +105,107 @@ class StreamAnswer:
                     content = content or facts.content or facts.finish is not None
             if content:
                 self._call.spoke()
-                self._silent = 0.0
+                self._silence.begin()
                 return
 
     def _first_content(self, frame: bytes) -> Facts | None:
         """Before the first content each frame is decoded: only that tells a delta from an empty role chunk."""
         facts = None
         for event in self._opener.feed(frame):
-            if isinstance(event, CONTENT) and _says_something(event):
+            if isinstance(event, CONTENT) and says_something(event):
                 facts = Facts(content=True)
             elif isinstance(event, Started):
                 self._id = event.id or self._id
         return facts
 
     # -- pulling -------------------------------------------------------------------------------------------------
-    async def pull(self, dialect: str | None = None) -> Piece | None:
+    async def pull(self, dialect: str | None = None, push: Push | None = None) -> Piece | None:
         if self._broken is not None:
             raise self._broken
         if self._ended:
             return None
+        raw = dialect == self._dialect.name
         try:
-            if dialect == self._dialect.name:
-                return await self._pull_raw()
-            return await self._pull_events()
+            if push is not None and not self._waiting and not await self._pour(push, raw=raw):
+                return b"" if raw else []
+            return await (self._pull_raw() if raw else self._pull_events())
         except UpstreamFault as error:
             await self._break(error)
             raise
 
+    async def _pour(self, push: Push, *, raw: bool) -> bool:
+        """The middle of the stream, to `push` in the transport's own callback. True: what is next has to be pulled; False:
+        `push` takes no more for now."""
+        response, splitter, silence = self._call.response, self._splitter, self._silence
+        assert response is not None
+        taken = True
+
+        def into(data: bytes) -> bool:
+            nonlocal taken
+            frames = splitter.feed(data)
+            if not frames and data.strip():
+                silence.ask()  # a piece of a frame: no word, and no silence
+                return True
+            silence.hear(frames)
+            piece = self._pass_raw(frames) if raw else self._hear(frames)
+            taken = not piece or push(piece)
+            return taken and not self._tail and not self._finished
+
+        if self._finished or self._terminal or self._tail:
+            return True
+        silence.ask()
+        try:
+            await response.pour(into)
+        except TransportError as error:
+            raise of_transport(error, opened=True) from error
+        return taken
+
     async def _pull_raw(self) -> bytes | None:
         """Frames up to the tail; then, settled, the tail."""
-        while True:
+        ready = b""
+        while not self._tail:
             frames = self._waiting or (await self._more_of_tail() if self._finished else await self._more())
             self._waiting = []
             if frames is None:
-                return None if self._ended else await self._close_raw([])
-            ready: list[bytes] = []
-            for number, frame in enumerate(frames):
-                facts = self._dialect.inspect_frame(frame, self._quirks)
-                if self._several is not None:
-                    self._several.feed(frame)
-                if facts is not None:
-                    self._learn(facts)
-                    holds = facts.usage is not None or self._misfit is not None
-                    if facts.terminal or (holds and (facts.usage_only or (facts.finish and self._all_over()))):
-                        self._keep(ready)
-                        return b"".join(ready) + await self._close_raw(frames[number:])
-                self._frames += 1
-                ready.append(frame)
-            self._keep(ready)
-            if ready:
-                return b"".join(ready)
+                return None if self._ended else await self._close_raw()
+            ready = self._pass_raw(frames)
+            if ready and not self._tail:
+                return ready
+        return ready + await self._close_raw()
 
-    async def _close_raw(self, tail: list[bytes]) -> bytes:
-        """`tail`: what has come of it; only its first frame has been looked at."""
-        out = self._tail(tail, seen=1)
+    def _pass_raw(self, frames: list[bytes]) -> bytes:
+        """Those that may go out at once; the others are `_tail`."""
+        inspect, quirks = self._dialect.inspect_frame, self._quirks
+        for number, frame in enumerate(frames):
+            facts = inspect(frame, quirks)
+            if self._several is not None:
+                self._several.feed(frame)
+            if facts is not None:
+                self._learn(facts)
+                holds = facts.usage is not None or self._misfit is not None
+                if facts.terminal or (holds and (facts.usage_only or (facts.finish and self._all_over()))):
+                    self._tail, frames = frames[number:], frames[:number]
+                    break
+        self._frames += len(frames)
+        if self._keeping:
+            self._keep(frames)
+        return b"".join(frames)
+
+    async def _close_raw(self) -> bytes:
+        tail, self._tail = self._tail, []
+        out = self._told(tail, seen=1)
         while (frames := await self._more_of_tail()) is not None:
-            out += self._tail(frames)
+            out += self._told(frames)
         if self._several is not None:
             self._several.close()
-        self._keep(out)
+        if self._keeping:
+            self._keep(out)
         await self._settle()
         self._check([])
         return b"".join(out)
 
-    def _tail(self, frames: list[bytes], seen: int = 0) -> list[bytes]:
+    def _told(self, frames: list[bytes], seen: int = 0) -> list[bytes]:
+        """What the client is told of the tail. The first `seen` frames have been looked at."""
         out: list[bytes] = []
         for number, frame in enumerate(frames):
             facts = self._dialect.inspect_frame(frame, self._quirks)
@@ -182,30 +219,33 @@ class StreamAnswer:
         return out
 
     async def _pull_events(self) -> list[Event] | None:
-        if self._parser is None:
-            self._parser = self._dialect.event_parser(self._quirks)
         while True:
             frames = self._waiting or (await self._more_of_tail() if self._finished else await self._more())
             self._waiting = []
             if frames is None:
                 return None if self._ended else await self._close_events()
-            ready: list[Event] = []
-            for frame in frames:
-                self._frames += 1
-                for event in self._parser.feed(frame):
-                    self._learn_event(event, ready)
-                if self._several is not None:  # nothing else may tell that there are fewer than were asked for
-                    facts = self._dialect.inspect_frame(frame, self._quirks)
-                    self._terminal = self._terminal or (facts is not None and facts.terminal)
-            if ready:
-                if self._keeping:
-                    self._events_said += ready
+            if ready := self._hear(frames):
                 return ready
 
+    def _hear(self, frames: list[bytes]) -> list[Event]:
+        """What they say that may be told at once."""
+        if self._parser is None:
+            self._parser = self._dialect.event_parser(self._quirks)
+        ready: list[Event] = []
+        for frame in frames:
+            self._frames += 1
+            for event in self._parser.feed(frame):
+                self._learn_event(event, ready)
+            if self._several is not None:  # nothing else may tell that there are fewer than were asked for
+                facts = self._dialect.inspect_frame(frame, self._quirks)
+                self._terminal = self._terminal or (facts is not None and facts.terminal)
+        if self._keeping:
+            self._events_said += ready
+        return ready
+
     async def _close_events(self) -> list[Event]:
-        assert self._parser is not None
         last: list[Event] = []
-        for event in self._parser.close():
+        for event in self._parser.close() if self._parser is not None else ():
             self._learn_event(event, last)
         await self._settle()
         if not any(isinstance(e, Used) for e in self._held_events) and self._usage is not None:
@@ -247,7 +287,7 @@ class StreamAnswer:
         response = self._call.response
         assert response is not None
         while True:
-            asked = self._clock.monotonic()
+            self._silence.ask()
             try:
                 data = await response.next()
             except TransportError as error:
@@ -256,7 +296,7 @@ class StreamAnswer:
                 return self._rest(self._splitter.close())
             frames = self._splitter.feed(data)
             if frames or not data.strip():
-                self._check_silence(frames, self._clock.monotonic() - asked)
+                self._silence.hear(frames)
             if frames:
                 return frames
 
@@ -273,15 +313,6 @@ class StreamAnswer:
         if facts is not None and facts.error is not None:
             raise facts.error
         raise fault("invalid_answer", "the provider answered with something else than the stream it was asked for")
-
-    def _check_silence(self, frames: list[bytes], waited: float) -> None:
-        """Pings, comments and blank lines keep the connection alive, not the answer: silence counts through them. Before
-        the first content the limit for that is all there is."""
-        if self._silent is None:
-            return
-        self._silent = self._silent + waited if all(map(_is_idle, frames)) else 0.0
-        if self._silent > self._idle:
-            raise fault("timeout", "the provider sent only keep-alives for too long")
 
     async def _more_of_tail(self) -> list[bytes] | None:
         """After the finish only a short grace is left for usage and the end mark: what was said is complete."""
@@ -307,7 +338,7 @@ class StreamAnswer:
             raise facts.error
         if facts.usage is not None:
             before = self._usage if facts.in_parts else None
-            self._usage = facts.usage if before is None else _widest(before, facts.usage)
+            self._usage = facts.usage if before is None else widest(before, facts.usage)
         # Some servers never say why they ended; final usage and the protocol's own end mark say that they did.
         counted_and_closed = facts.terminal and self._usage is not None and not self._finished
         self._finished = self._finished or facts.finish is not None or counted_and_closed
@@ -338,8 +369,6 @@ class StreamAnswer:
             ready.append(event)
 
     def _keep(self, frames: list[bytes]) -> None:
-        if not self._keeping:
-            return
         self._kept += frames
         self._kept_bytes += sum(map(len, frames))
         if self._kept_bytes > KEEP_BYTES:
@@ -389,33 +418,3 @@ class StreamAnswer:
             self._call.goes_on(self._id, error)  # also where it failed: its end, with what it used, is asked for
             return
         self._call.end("failed", fault=error, partial=self._partial(), upstream_id=self._id)
-
-
-def _is_idle(frame: bytes) -> bool:
-    """A ping, or a frame without data (a comment may also stand before data)."""
-    if frame.startswith((b"data:", b"event:")):
-        return frame.startswith((b"event: ping", b"event:ping"))
-    return data_of(frame) is None or event_of(frame) == "ping"
-
-
-def _says_something(event: Event) -> bool:
-    if isinstance(event, TextDelta):
-        return bool(event.text)
-    if isinstance(event, ReasoningDelta):
-        return bool(event.text or event.encrypted or event.signature)
-    return True
-
-
-def _widest(one: Usage, two: Usage) -> Usage:
-    """Cumulative counts that come in parts (Anthropic: input first, output last): field by field the larger."""
-    return Usage(
-        input=max(one.input, two.input),
-        output=max(one.output, two.output),
-        cached_input=max(one.cached_input, two.cached_input),
-        cache_write=max(one.cache_write, two.cache_write),
-        cache_write_1h=max(one.cache_write_1h, two.cache_write_1h),
-        reasoning=max(one.reasoning, two.reasoning),
-        audio_input=max(one.audio_input, two.audio_input),
-        audio_output=max(one.audio_output, two.audio_output),
-        media=two.media or one.media,
-    )

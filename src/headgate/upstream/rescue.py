@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from headgate.core.answer import Answer, Passing, Piece, read_events
+from headgate.core.answer import Answer, Passing, Piece, Push, read_events
 from headgate.core.chat import Message, Text
 from headgate.core.errors import HeadgateError, UpstreamFault, fault
 from headgate.core.events import (
@@ -159,10 +159,10 @@ class Rescued(Passing):
         self._anew = False
         self._closed = False
 
-    async def pull(self, dialect: str | None = None) -> Piece | None:
+    async def pull(self, dialect: str | None = None, push: Push | None = None) -> Piece | None:
         while True:
             try:
-                piece = await self._inner.pull(None if self._resumed else dialect)
+                piece = await (self._inner.pull() if self._resumed else self._inner.pull(dialect, push))
             except UpstreamFault as error:
                 if self._closed or self._resumed:
                     raise  # the answer that went on has been rescued itself as far as the chain goes

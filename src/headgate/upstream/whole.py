@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate.core.answer import JSON, Piece
+from headgate.core.answer import JSON, Piece, Push
 from headgate.core.events import ChatAnswer, Event, events_of
 from headgate.upstream.call import Call
 
@@ -30,7 +30,7 @@ class WholeAnswer:
             self._answer = self._endpoint.dialect.parse_answer(self._body, self._endpoint.quirks)
         return self._answer
 
-    async def pull(self, dialect: str | None = None) -> Piece | None:
+    async def pull(self, dialect: str | None = None, push: Push | None = None) -> Piece | None:
         if self._pulled:
             return None
         self._pulled = True

@@ -254,6 +254,9 @@ class AiohttpResponse:
             self._closed = self._ended = True
         return data
 
+    async def pour(self, into: net.Into) -> None:
+        await net.poured(self, into)
+
     async def read(self) -> bytes:
         pieces: list[bytes] = []
         while data := await self.next():

@@ -23,6 +23,7 @@ from headgate.net.transport.protocol import (
     FirstByteTimeout,
     HeaderTooLarge,
     IdleTimeout,
+    Into,
     Limits,
     ProtocolViolation,
     TotalTimeout,
@@ -47,8 +48,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_codings", "_deadline", "_doubted", "_error", "_framed", "_head_only", "_keep", "_limits", "_loop", "_mark",
-        "_paused", "_seen", "_timer", "_transport", "_unsent", "_waiter", "_when", "chunks", "decoder", "done",
+        "_codings", "_deadline", "_doubted", "_error", "_framed", "_head_only", "_into", "_keep", "_limits", "_loop",
+        "_mark", "_paused", "_seen", "_timer", "_transport", "_unsent", "_waiter", "_when", "chunks", "decoder", "done",
         "head", "headers", "idle_since", "keepalive", "linger_until", "on_free", "on_lost", "parser", "served", "size",
         "state", "status", "taken",
     )  # fmt: skip
@@ -74,6 +75,7 @@ class Connection(asyncio.Protocol):
         self._when = math.inf
         self._doubted = 0.0
         self._paused = False
+        self._into: Into | None = None
         self.linger_until = 0.0
 
     # -- a request ------------------------------------------------------------------------------------------------
@@ -134,8 +136,8 @@ class Connection(asyncio.Protocol):
 
     def take(self) -> bytes:
         """Everything that has arrived."""
-        chunks = self.chunks
-        self.chunks = []
+        data = b"".join(self.chunks)  # one chunk is not copied
+        self.chunks.clear()
         self.taken += self.size
         self.size = 0
         if self._paused:
@@ -143,7 +145,19 @@ class Connection(asyncio.Protocol):
             self._mark = self._loop.time()
             if self._transport is not None:
                 self._transport.resume_reading()
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return data
+
+    async def pour(self, into: Into) -> None:
+        """Everything that arrives, to `into`; returns once it takes no more, or nothing more will come."""
+        if self.chunks and not into(self.take()):
+            return
+        if self.done or self._error is not None:
+            return
+        self._into = into
+        try:
+            await self.wait()
+        finally:
+            self._into = None
 
     def error(self) -> TransportError | None:
         return self._error
@@ -240,11 +254,24 @@ class Connection(asyncio.Protocol):
                 return
             if self.taken + self.size > self._limits.body_bytes:
                 self._fail(BodyTooLarge(f"the body is larger than {self._limits.body_bytes} bytes"))
+            elif self._into is not None:
+                self._pass_on(self._into)
+                return
             elif self.size > HIGH_WATER and not self._paused and not self.done:
                 self._paused = True
                 if self._transport is not None:
                     self._transport.pause_reading()
         self._wake()
+
+    def _pass_on(self, into: Into) -> None:
+        """What has arrived, to who waits in `pour`, and wakes him only for what he has to see himself."""
+        try:
+            if (self.size and not into(self.take())) or self.done:
+                self._into = None  # what comes before he has woken waits for him
+                self._wake()
+        except Exception as error:  # noqa: BLE001  it is raised where `into` came from
+            self._into = None
+            self._wake(error)
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -363,12 +390,16 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         self._wake()
 
-    def _wake(self) -> None:
+    def _wake(self, error: Exception | None = None) -> None:
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
-            if not waiter.done():
+            if waiter.done():
+                return
+            if error is None:
                 waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
 
     def _look_at(self, when: float) -> None:
         """Makes sure that the timer fires no later than `when`; it may fire earlier."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from headgate.net.transport.encoding import Gunzip
 from headgate.net.transport.h1_connection import Connection
-from headgate.net.transport.protocol import BodyTooLarge, ConnectionLost, ProtocolViolation
+from headgate.net.transport.protocol import BodyTooLarge, ConnectionLost, Into, ProtocolViolation, poured
 
 LINGER_SECONDS = 0.25
 """How long HTTP's own end may take after an answer was released."""
@@ -39,6 +39,12 @@ class Response:
         if self._decoder is not None:
             return await self._next_decoded(connection, self._decoder)
         return await self._arrived(connection)
+
+    async def pour(self, into: Into) -> None:
+        if self._connection is None or self._decoder is not None:
+            await poured(self, into)
+        else:
+            await self._connection.pour(into)
 
     async def _arrived(self, connection: Connection) -> bytes:
         """The next bytes as they came."""

@@ -5,7 +5,7 @@ Times are absolute, in the event loop's clock (`loop.time()`), so that no limit 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -117,6 +117,10 @@ class BodyTooLarge(TransportError):
     """The body, as it came or decoded, outgrew `Limits.body_bytes`."""
 
 
+Into = Callable[[bytes], bool]
+"""Takes what has arrived, and must not wait. False: no more for now."""
+
+
 class HttpResponse(Protocol):
     """Interim (1xx) answers are swallowed. A gzip body is decoded, within the limits."""
 
@@ -128,6 +132,12 @@ class HttpResponse(Protocol):
 
     async def next(self) -> bytes:
         """What has arrived of the body, coalesced; b"" at its clean end. Raises TransportError where it is cut."""
+        ...
+
+    async def pour(self, into: Into) -> None:
+        """Gives what arrives to `into`, in order, where it can in the very callback in which it arrives: no task is woken
+        for it. Returns once `into` said False, and at the end of the body or where it is cut, which `next` tells then (or
+        raises as `next` does). Raises what `into` raises."""
         ...
 
     async def read(self) -> bytes:
@@ -155,3 +165,9 @@ class Transport(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+async def poured(response: HttpResponse, into: Into) -> None:
+    """`HttpResponse.pour` where bytes can only be waited for."""
+    while (data := await response.next()) and into(data):
+        pass

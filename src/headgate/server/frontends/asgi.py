@@ -27,6 +27,10 @@ class Watched(Protocol):
         """The request being handled has completely arrived: `receive` will not wait."""
         ...
 
+    def push(self, data: bytes) -> bool:
+        """A piece of the answer that is being streamed. False: the client is slow."""
+        ...
+
     def cut(self) -> None:
         """Closes at once, whatever is still unsent."""
         ...
@@ -72,6 +76,10 @@ class AsgiResponder:
             self._timer.cancel()
             self._timer = None
 
+    @property
+    def push(self) -> Callable[[bytes], bool] | None:
+        return None if self._connection is None else self._connection.push
+
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         raw.append((b"content-length", b"%d" % len(body)))
@@ -89,10 +97,9 @@ class AsgiResponder:
         self._timer = self._loop.call_later(self._patience, self._look)
 
     async def write(self, data: bytes) -> None:
-        if data:
-            self._since = self._loop.time()
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
-            self._since = 0.0
+        self._since = self._loop.time()
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._since = 0.0
 
     async def finish(self) -> None:
         self.finished = True

@@ -55,11 +55,13 @@ class H1Responder:
         framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
         self._connection.write(wire.head(status, headers, framing + self._stays()))
 
+    def push(self, data: bytes) -> bool:
+        if data and not self._silent:
+            self._connection.write(wire.chunk(data) if self._chunked else data)
+        return not self._connection.paused
+
     async def write(self, data: bytes) -> None:
-        if not data or self._silent:
-            return
-        self._connection.write(wire.chunk(data) if self._chunked else data)
-        if self._connection.paused:
+        if not self.push(data):
             await self._connection.drained()
 
     async def finish(self) -> None:

@@ -133,6 +133,12 @@ class _Connection(HttpToolsProtocol):
     def arrived(self) -> bool:
         return self._running is not None and not self._running.more_body
 
+    def push(self, data: bytes) -> bool:
+        cycle = self._running
+        if data and not cycle.disconnected:
+            self.transport.write(wire.chunk(data) if cycle.chunked_encoding else data)
+        return not self.flow.write_paused
+
     def cut(self) -> None:
         self.transport.abort()
 
@@ -264,6 +270,7 @@ class _Refusal:
         self._transport = transport
         self.started = False
         self.left = False
+        self.push = None
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:
         self.started = True

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from headgate.core.answer import JSON, Answer, Piece, read_events
+from headgate.core.answer import JSON, Answer, Piece, Push, read_events
 from headgate.core.events import ChatAnswer, Event, Finished, ReasoningDelta, Started, TextDelta, Used
 from headgate.strategies.agent.execute import Executor
 from headgate.strategies.agent.patience import Patience
@@ -43,7 +43,7 @@ class Detached:
         """What is said in a long silence; None where nothing is."""
         return None
 
-    async def pull(self, dialect: str | None = None) -> Piece | None:
+    async def pull(self, dialect: str | None = None, push: Push | None = None) -> Piece | None:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
         events = await self._next()

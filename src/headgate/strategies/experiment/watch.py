@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, OrderedDict
 
-from headgate.core.answer import Answer, Passing, Piece
+from headgate.core.answer import Answer, Passing, Piece, Push
 from headgate.core.dialect import Dialect, Quirks
 from headgate.core.errors import HeadgateError
 from headgate.core.events import ChatAnswer, Event, collect
@@ -53,7 +53,7 @@ class Watched(Passing):
         return [*events, *parser.close()] if self._frames else []
 
     # -- Answer --------------------------------------------------------------------------------------------------------
-    async def pull(self, dialect: str | None = None) -> Piece | None:
+    async def pull(self, dialect: str | None = None, push: Push | None = None) -> Piece | None:
         piece = await self._inner.pull(dialect)
         if isinstance(piece, bytes):
             self._size += len(piece) if dialect == self._dialect.name else LARGEST + 1
