@@ -26,8 +26,10 @@ class SseSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Raises an invalid_answer fault where one frame grows beyond the cap."""
-        if not self._pieces and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data and len(data) <= self._max:
-            return [data] if len(data) > 2 else self._keep(data)  # one packet, one frame: the common case
+        if not self._pieces:
+            size = len(data)
+            if data.find(b"\n\n") == size - 2 and b"\r" not in data and 2 < size <= self._max:
+                return [data]  # one packet, one frame: the common case
         if self._pieces and _END.search(self._tail + data) is None:
             return self._keep(data)
         buffer = b"".join((*self._pieces, data)) if self._pieces else data

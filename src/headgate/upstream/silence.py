@@ -30,15 +30,18 @@ class Silence:
 
     def hear(self, frames: list[bytes]) -> None:
         """What we waited for: whole frames, or only blank lines. From now on we wait for more. Raises the timeout."""
-        now = self._now()
-        if self._spoke:
-            if (frames and not _is_idle(frames[-1])) or not all(map(_is_idle, frames)):
-                self._silent = 0.0
-            else:
-                self._silent += now - self._asked
-                if self._silent > self._limit:
-                    raise fault("timeout", "the provider sent only keep-alives for too long")
-        self._asked = now
+        asked, self._asked = self._asked, self._now()
+        if not frames or _is_idle(frames[-1]):
+            self._hear_little(frames, self._asked - asked)
+        else:
+            self._silent = 0.0
+
+    def _hear_little(self, frames: list[bytes], waited: float) -> None:
+        if not self._spoke or not all(map(_is_idle, frames)):
+            return
+        self._silent += waited
+        if self._silent > self._limit:
+            raise fault("timeout", "the provider sent only keep-alives for too long")
 
 
 def _is_idle(frame: bytes) -> bool:

@@ -67,8 +67,7 @@ class OpenAiChat:
     def event_renderer(self, view: View) -> _chunks.EventRenderer:
         return _chunks.EventRenderer(view)
 
-    def inspect_frame(self, frame: bytes, quirks: Quirks) -> Facts | None:
-        return _skim.inspect_frame(frame, quirks)
+    inspect_frame = staticmethod(_skim.inspect_frame)
 
     def parse_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFault:
         return _error.parse_error(status, headers, body)

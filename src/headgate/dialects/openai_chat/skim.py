@@ -87,6 +87,12 @@ def _inspect_slowly(body: bytes, quirks: Quirks) -> Facts:
 def inspect_frame(frame: bytes, quirks: Quirks) -> Facts | None:
     """What selects: usage that holds an object, a finish that is not null, an error, the end mark. Raises the
     invalid_answer fault where a frame is no JSON."""
+    if frame.startswith(_WHOLE):
+        try:
+            _plain.decode(frame[5:])
+            return None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass  # something is due, or it is no such chunk
     if not _selected(frame):
         return None
     data = payload_of(frame)
@@ -150,6 +156,23 @@ def _has_content(frame: bytes, quirks: Quirks) -> bool:
     return False
 
 
+class _PlainPlace(msgspec.Struct):
+    finish_reason: None = None
+    error: None = None
+
+
+class _Plain(msgspec.Struct):
+    """A chunk in which nothing is due: its decoder refuses every other one."""
+
+    choices: list[_PlainPlace] | None = None
+    usage: None = None
+    error: None = None
+    x_groq: None = None
+
+
+_plain = msgspec.json.Decoder(_Plain)
+
+
 class _Place(msgspec.Struct):
     finish_reason: Any = None
     error: Any = None
@@ -166,8 +189,8 @@ _middle = msgspec.json.Decoder(_Middle)
 
 
 def _selected(frame: bytes) -> bool:
-    """Whether a frame has to be looked at. A typed decode costs half of what a search for marks does, and finds what is
-    no JSON."""
+    """Whether a frame that is not plain has to be looked at. A typed decode costs half of what a search for marks does, and
+    finds what is no JSON."""
     if not frame.startswith(_WHOLE):
         return not frame.startswith(b":")  # the end mark, a named event, or something broken
     try:

@@ -138,8 +138,7 @@ class Connection(asyncio.Protocol):
         """Everything that has arrived."""
         data = b"".join(self.chunks)  # one chunk is not copied
         self.chunks.clear()
-        self.taken += self.size
-        self.size = 0
+        self.taken = self.size
         if self._paused:
             self._paused = False
             self._mark = self._loop.time()
@@ -199,7 +198,7 @@ class Connection(asyncio.Protocol):
         self.state = LINGERING
         self.linger_until = self._loop.time() + seconds
         self.take()
-        self.taken = 0
+        self.taken = self.size = 0
         self._look_at(self.linger_until)
 
     def abort(self) -> None:
@@ -237,6 +236,9 @@ class Connection(asyncio.Protocol):
         self._mark = self._loop.time()  # the first byte is awaited from the end of sending
 
     def data_received(self, data: bytes) -> None:
+        if self._into is not None:
+            self._pass_on(data, self._into)
+            return
         if self.state != BUSY:
             self._unexpected(data)
             return
@@ -252,25 +254,27 @@ class Connection(asyncio.Protocol):
                 if self._seen > self._limits.header_bytes:
                     self._fail(HeaderTooLarge(f"the answer's head is larger than {self._limits.header_bytes} bytes"))
                 return
-            if self.taken + self.size > self._limits.body_bytes:
-                self._fail(BodyTooLarge(f"the body is larger than {self._limits.body_bytes} bytes"))
-            elif self._into is not None:
-                self._pass_on(self._into)
-                return
-            elif self.size > HIGH_WATER and not self._paused and not self.done:
+            if self.size > self._limits.body_bytes:
+                self._fail(self._too_large())
+            elif self.size - self.taken > HIGH_WATER and not self._paused and not self.done:
                 self._paused = True
                 if self._transport is not None:
                     self._transport.pause_reading()
         self._wake()
 
-    def _pass_on(self, into: Into) -> None:
-        """What has arrived, to who waits in `pour`, and wakes him only for what he has to see himself."""
+    def _pass_on(self, data: bytes, into: Into) -> None:
+        """To who waits in `pour`, who is woken only for what he has to see himself."""
+        self._mark = self._loop.time()
+        self._parse(data)
+        if self._error is not None:
+            return
+        if self.size > self._limits.body_bytes:
+            self._fail(self._too_large())
+            return
         try:
-            if (self.size and not into(self.take())) or self.done:
-                self._into = None  # what comes before he has woken waits for him
+            if (self.chunks and not into(self.take())) or self.done:
                 self._wake()
         except Exception as error:  # noqa: BLE001  it is raised where `into` came from
-            self._into = None
             self._wake(error)
 
     def _parse(self, data: bytes) -> None:
@@ -283,6 +287,9 @@ class Connection(asyncio.Protocol):
                 self._fail(self._error)
             else:
                 self._fail(ProtocolViolation(f"the answer is not valid HTTP/1.1: {error}"))
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body is larger than {self._limits.body_bytes} bytes")
 
     def _unexpected(self, data: bytes) -> None:
         """Bytes while nobody asked for any."""
@@ -391,6 +398,7 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def _wake(self, error: Exception | None = None) -> None:
+        self._into = None  # what comes before he has woken waits for him
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
