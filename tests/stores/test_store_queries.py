@@ -247,6 +247,21 @@ async def test_a_key_whose_row_cannot_be_read_hides_no_other_and_can_be_revoked(
     assert {key["id"]: key["state"] for key in await desk.keys()} == {"k1": "active", "k2": "revoked"}
 
 
+@pytest.mark.parametrize("body", ["'[]'", "'{\"at\": 1'", NO_TEXT])
+async def test_a_row_of_the_audit_log_that_cannot_be_read_hides_no_other(
+    store: Store, tmp_path: Path, body: str
+) -> None:
+    if body is NO_TEXT and isinstance(store, PostgresStore):
+        pytest.skip("PostgreSQL keeps UTF-8 only")
+    for number in (1, 2, 3):
+        await store.audit(AuditRecord(at=NOON + number, actor="one", action="key.create", target=f"k{number}"))
+    await corrupt(store, tmp_path, f"UPDATE audits SET body = {body} WHERE at = {NOON + 2}")  # noqa: S608
+    told = await Desk(store).audit()
+    assert [(row["at"], row["action"], row["target"]) for row in told] == [
+        (NOON + 3, "key.create", "k3"), (NOON + 2, "(damaged)", ""), (NOON + 1, "key.create", "k1"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("body", ["'[]'", NO_TEXT])
 async def test_a_team_whose_row_cannot_be_read_is_missing_and_its_keys_alone_are_refused(
     store: Store, tmp_path: Path, body: str

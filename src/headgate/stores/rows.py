@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.records import AttemptIntent, AttemptOutcome, KeyRecord, RequestRecord, TeamRecord
+from headgate.core.records import AttemptIntent, AttemptOutcome, AuditRecord, KeyRecord, RequestRecord, TeamRecord
 from headgate.core.usage import Usage
 from headgate.stores.booking import LARGEST, Entry, tags_text
 
@@ -292,6 +292,13 @@ def teams_of(bodies: Iterable[str | bytes]) -> list[TeamRecord]:
         with contextlib.suppress(*_UNREADABLE):
             found.append(msgspec.json.decode(body, type=TeamRecord))
     return found
+
+
+def audit_of(at: float, body: str | bytes) -> AuditRecord:
+    """A row that cannot be read is told as such, at its time, among the others."""
+    with contextlib.suppress(*_UNREADABLE):
+        return msgspec.json.decode(body, type=AuditRecord)
+    return AuditRecord(at=at, actor="", action="(damaged)", target="", detail="the row cannot be read")
 
 
 def key_of(id: str, body: str | bytes) -> KeyRecord:

@@ -31,7 +31,7 @@ from headgate.stores import asking
 from headgate.stores.booking import day_of
 from headgate.stores.postgres import books
 from headgate.stores.postgres.link import Link
-from headgate.stores.rows import REQUEST_COLUMNS, entry_of, key_of, request_of, teams_of
+from headgate.stores.rows import REQUEST_COLUMNS, audit_of, entry_of, key_of, request_of, teams_of
 
 _REPLACE_FEEDBACK = (
     "INSERT INTO feedback VALUES ($1, $2, $3, $4) ON CONFLICT (trace)"
@@ -170,9 +170,9 @@ class PostgresStore:
         await self._link.write(lambda c: _write_down(c, record))
 
     async def audits(self, limit: int) -> Sequence[AuditRecord]:
-        sql = "SELECT body FROM audits ORDER BY number DESC LIMIT $1"
+        sql = "SELECT at, body FROM audits ORDER BY number DESC LIMIT $1"
         rows = await self._link.read(lambda c: c.fetch(sql, limit))
-        return [msgspec.json.decode(row[0], type=AuditRecord) for row in rows]
+        return [audit_of(at, body) for at, body in rows]
 
     # -- asking --------------------------------------------------------------------------------------------------------
     async def usage(

@@ -27,7 +27,7 @@ from headgate.core.records import (
     TeamRecord,
     UsageRow,
 )
-from headgate.stores.rows import key_of, teams_of
+from headgate.stores.rows import audit_of, key_of, teams_of
 from headgate.stores.sqlite import books, queries
 from headgate.stores.sqlite.files import FileLock, open_writer, version_warning
 from headgate.stores.sqlite.threads import Readers, Writer
@@ -56,9 +56,9 @@ class SqliteReader:
         return await self._readers.do(lambda c: c.execute(sql).fetchone()[0])
 
     async def audits(self, limit: int) -> Sequence[AuditRecord]:
-        sql = "SELECT body FROM audits ORDER BY number DESC LIMIT ?"
+        sql = "SELECT at, CAST(body AS BLOB) FROM audits ORDER BY number DESC LIMIT ?"
         rows = await self._readers.do(lambda c: c.execute(sql, (limit,)).fetchall())
-        return [msgspec.json.decode(body, type=AuditRecord) for (body,) in rows]
+        return [audit_of(at, body) for at, body in rows]
 
     async def mix(self, *, since: float, until: float, by: Sequence[str], where: dict[str, str]) -> Sequence[MixRow]:
         return await self._readers.do(lambda c: queries.mix(c, since, until, by, where))
