@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from headgate.core.errors import AuthenticationFailed, Conflict, PermissionDenied, StorageUnavailable
+from headgate.core.errors import AuthenticationFailed, Conflict, PermissionDenied, StorageUnavailable, StorageUnsure
 from headgate.core.principal import LOCAL, Principal
 from headgate.core.records import KeyRecord, TeamRecord
 from headgate.engine.snapshot import Snapshot, check_allowed, check_door
@@ -438,6 +438,35 @@ async def test_a_key_that_is_revoked_while_it_is_rotated_stays_revoked():
         await desk.rotate(made["id"], "test")
     (key,) = await desk.keys()
     assert (key["state"], key["rotated_to"]) == ("revoked", None)
+
+
+class Losing(MemoryStore):
+    """Commits, and the answer is lost."""
+
+    lost = False
+
+    async def put_key(self, *keys, note=None):
+        await super().put_key(*keys, note=note)
+        if self.lost:
+            raise StorageUnsure("lost in a commit")
+
+    async def swap_key(self, old, *keys, note=None):
+        await super().swap_key(old, *keys, note=note)
+        raise StorageUnsure("lost in a commit")
+
+
+@pytest.mark.parametrize("change", ["create", "rotate"])
+async def test_who_makes_a_key_and_hears_no_answer_is_told_how_to_find_and_revoke_it(change: str):
+    store = Losing()
+    desk = Desk(store, clock=FakeClock(NOW))
+    if change == "rotate":
+        old = await desk.create({"name": "shop"}, "test")
+    store.lost = True
+    with pytest.raises(StorageUnsure, match=r"the key 'key_\w+' \('shop'\) may exist") as caught:
+        await (desk.create({"name": "shop"}, "test") if change == "create" else desk.rotate(old["id"], "test"))
+    named = re.search(r"headgate keys revoke (\w+)`", caught.value.message)
+    assert named is not None
+    assert named[1] in {key["id"] for key in await desk.keys()}
 
 
 async def test_a_key_that_is_rotated_twice_at_once_has_one_successor():

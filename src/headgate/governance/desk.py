@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from headgate.config.governance import Periods, Rates
 from headgate.config.values import duration
 from headgate.core.clock import SYSTEM, Clock
-from headgate.core.errors import Conflict, InvalidRequest, NotFound, StorageUnavailable
+from headgate.core.errors import Conflict, InvalidRequest, NotFound, StorageUnavailable, StorageUnsure
 from headgate.core.ids import new_id
 from headgate.core.money import dollars
 from headgate.core.ports import Store
@@ -129,7 +129,8 @@ class Desk:
         if wanted.hash is not None:
             return await self._adopt(record, wanted.hash, wanted.hint or "", actor)
         made = make_key(record)
-        await self._store.put_key(made.record, note=self._record(actor, "key.create", made.record.id, record.name))
+        with _telling_of(made.record):
+            await self._store.put_key(made.record, note=self._record(actor, "key.create", made.record.id, record.name))
         return await self._shown(made)
 
     async def _adopt(self, record: KeyRecord, digest: str, hint: str, actor: str) -> dict[str, Any]:
@@ -169,8 +170,9 @@ class Desk:
         seconds = OVERLAP if overlap is None else _duration(overlap, "overlap")
         ended, fresh = rotate_key(old, now=now, overlap=seconds)
         note = self._record(actor, "key.rotate", fresh.record.id, f"{old.id}, which ends in {seconds:g} s")
-        if not await self._store.swap_key(old, fresh.record, ended, note=note):
-            raise _changing()
+        with _telling_of(fresh.record):
+            if not await self._store.swap_key(old, fresh.record, ended, note=note):
+                raise _changing()
         return await self._shown(fresh)
 
     async def _shown(self, new: NewKey) -> dict[str, Any]:
@@ -283,6 +285,19 @@ def _expiry(text: str | None, now: float) -> float | None:
     if at <= now:
         raise InvalidRequest("expires lies in the past", param="expires")
     return at
+
+
+@contextlib.contextmanager
+def _telling_of(key: KeyRecord) -> Iterator[None]:
+    """Where nobody knows whether the key was made: how to find it. Nobody has its secret, so it is of no use."""
+    try:
+        yield
+    except StorageUnsure as error:
+        raise StorageUnsure(
+            f"the store's answer was lost: the key {key.id!r} ({key.name!r}) may exist, and nobody has its secret. Once the"
+            f" store answers, see `headgate keys list`; if it is there, `headgate keys revoke {key.id}`, then make another",
+            detail=error.detail,
+        ) from error
 
 
 def key_view(key: KeyRecord, now: float, teams: Container[str]) -> dict[str, Any]:
