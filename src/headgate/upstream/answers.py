@@ -60,6 +60,7 @@ class StreamAnswer:
         self._call = call
         self._dialect = call.endpoint.dialect
         self._quirks = call.endpoint.quirks
+        self._inspect = self._dialect.inspect_frame
         self._splitter = self._dialect.splitter()
         self._waiting: list[bytes] = []
         self._tail: list[bytes] = []
@@ -98,7 +99,7 @@ class StreamAnswer:
                 raise fault("stream_broken", "the provider's stream ended before it said anything")
             content = False
             for frame in frames:
-                facts = self._dialect.inspect_frame(frame, self._quirks) or self._first_content(frame)
+                facts = self._inspect(frame, self._quirks) or self._first_content(frame)
                 self._waiting.append(frame)
                 if facts is not None:
                     self._learn(facts)
@@ -148,8 +149,9 @@ class StreamAnswer:
                 return True
             silence.hear(frames)
             piece = self._pass_raw(frames) if raw else self._hear(frames)
-            taken = not piece or push(piece)
-            return taken and not self._tail and not self._finished
+            if piece and not push(piece):
+                taken = False
+            return taken and not self._finished and not self._tail
 
         if self._finished or self._terminal or self._tail:
             return True
@@ -175,9 +177,8 @@ class StreamAnswer:
 
     def _pass_raw(self, frames: list[bytes]) -> bytes:
         """Those that may go out at once; the others are `_tail`."""
-        inspect, quirks = self._dialect.inspect_frame, self._quirks
         for number, frame in enumerate(frames):
-            facts = inspect(frame, quirks)
+            facts = self._inspect(frame, self._quirks)
             if self._several is not None:
                 self._several.feed(frame)
             if facts is not None:
@@ -208,7 +209,7 @@ class StreamAnswer:
         """What the client is told of the tail. The first `seen` frames have been looked at."""
         out: list[bytes] = []
         for number, frame in enumerate(frames):
-            facts = self._dialect.inspect_frame(frame, self._quirks)
+            facts = self._inspect(frame, self._quirks)
             if self._several is not None and number >= seen:
                 self._several.feed(frame)
             if facts is not None:
@@ -237,7 +238,7 @@ class StreamAnswer:
             for event in self._parser.feed(frame):
                 self._learn_event(event, ready)
             if self._several is not None:  # nothing else may tell that there are fewer than were asked for
-                facts = self._dialect.inspect_frame(frame, self._quirks)
+                facts = self._inspect(frame, self._quirks)
                 self._terminal = self._terminal or (facts is not None and facts.terminal)
         if self._keeping:
             self._events_said += ready
@@ -307,7 +308,7 @@ class StreamAnswer:
         is_frame = data_of(rest) is not None
         if not is_frame and rest.lstrip().startswith((b":", b"event:", b"id:", b"retry:")):
             return None
-        facts = self._dialect.inspect_frame(rest, self._quirks)
+        facts = self._inspect(rest, self._quirks)
         if is_frame:  # after an end mark nothing follows, and it stays as it came
             return [rest if facts is not None and facts.terminal else closed(rest)]
         if facts is not None and facts.error is not None:

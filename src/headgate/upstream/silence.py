@@ -31,15 +31,13 @@ class Silence:
     def hear(self, frames: list[bytes]) -> None:
         """What we waited for: whole frames, or only blank lines. From now on we wait for more. Raises the timeout."""
         asked, self._asked = self._asked, self._now()
-        if not frames or _is_idle(frames[-1]):
-            self._hear_little(frames, self._asked - asked)
-        else:
+        if frames and frames[-1].startswith(b"data:"):  # the common case
             self._silent = 0.0
+        else:
+            self._look_closer(frames, self._asked - asked)
 
-    def _hear_little(self, frames: list[bytes], waited: float) -> None:
-        if not self._spoke or not all(map(_is_idle, frames)):
-            return
-        self._silent += waited
+    def _look_closer(self, frames: list[bytes], waited: float) -> None:
+        self._silent = self._silent + waited if self._spoke and all(map(_is_idle, frames)) else 0.0
         if self._silent > self._limit:
             raise fault("timeout", "the provider sent only keep-alives for too long")
 

@@ -236,9 +236,25 @@ class Connection(asyncio.Protocol):
         self._mark = self._loop.time()  # the first byte is awaited from the end of sending
 
     def data_received(self, data: bytes) -> None:
-        if self._into is not None:
-            self._pass_on(data, self._into)
+        into = self._into
+        if into is None:
+            self._store(data)
             return
+        self._mark = self._loop.time()
+        self._parse(data)
+        if self._error is not None:
+            return
+        if self.size > self._limits.body_bytes:
+            self._fail(self._too_large())
+            return
+        try:
+            if (self.chunks and not into(self.take())) or self.done:
+                self._wake()
+        except Exception as error:  # noqa: BLE001  it is raised in `pour`
+            self._wake(error)
+
+    def _store(self, data: bytes) -> None:
+        """For who will ask for it."""
         if self.state != BUSY:
             self._unexpected(data)
             return
@@ -261,21 +277,6 @@ class Connection(asyncio.Protocol):
                 if self._transport is not None:
                     self._transport.pause_reading()
         self._wake()
-
-    def _pass_on(self, data: bytes, into: Into) -> None:
-        """To who waits in `pour`, who is woken only for what he has to see himself."""
-        self._mark = self._loop.time()
-        self._parse(data)
-        if self._error is not None:
-            return
-        if self.size > self._limits.body_bytes:
-            self._fail(self._too_large())
-            return
-        try:
-            if (self.chunks and not into(self.take())) or self.done:
-                self._wake()
-        except Exception as error:  # noqa: BLE001  it is raised where `into` came from
-            self._wake(error)
 
     def _parse(self, data: bytes) -> None:
         try:

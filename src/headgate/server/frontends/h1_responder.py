@@ -56,9 +56,10 @@ class H1Responder:
         self._connection.write(wire.head(status, headers, framing + self._stays()))
 
     def push(self, data: bytes) -> bool:
+        connection = self._connection
         if data and not self._silent:
-            self._connection.write(wire.chunk(data) if self._chunked else data)
-        return not self._connection.paused
+            connection.write(wire.chunk(data) if self._chunked else data)
+        return not connection.paused
 
     async def write(self, data: bytes) -> None:
         if not self.push(data):
