@@ -51,6 +51,25 @@ def test_who_says_nothing_to_anybody_for_a_minute_is_down_however_short_each_wai
     virtually(main)
 
 
+@STREAMS
+def test_nor_do_those_whose_prompts_make_a_model_call_tools_that_there_are_not(stream):
+    failed = {
+        "error": {"message": "Failed to call a function.", "type": "invalid_request_error", "code": "tool_use_failed"}
+    }
+
+    async def main() -> None:
+        it = VirtualGateway(CONFIG)
+        it.fake.on("one", s.reply_json(400, failed))
+        for _ in range(30):
+            assert (await it.ask("first", stream=stream)).status == 502
+        assert it.vitals("first").health.view().failures == 0
+        it.fake.on("one", either(answer(), streamed()))
+        assert (await it.ask("first", stream=stream)).text == "Water is let in."
+        it.ledger.check()
+
+    virtually(main)
+
+
 def test_nor_do_those_whose_time_is_over_while_it_speaks():
     async def main() -> None:
         it = VirtualGateway(CONFIG)

@@ -122,7 +122,7 @@ def _inner(status: int | None, code: str | None) -> int | None:
 
 
 # The model, not the request, is at fault: a re-roll may work, another target is the better answer.
-_MODEL_FAULTS = frozenset({"tool_use_failed", "output_parse_failed", "INVALID_TOOL_GENERATION"})
+MODEL_FAULTS = frozenset({"tool_use_failed", "output_parse_failed", "INVALID_TOOL_GENERATION"})
 
 _MODEL_CODES = frozenset({"model_not_found", "DeploymentNotFound"})
 
@@ -130,7 +130,7 @@ _MODEL_CODES = frozenset({"model_not_found", "DeploymentNotFound"})
 def _kind(status: int | None, message: str, code: str | None, type: str | None) -> FaultKind:
     names = " ".join(part for part in (code, type) if part)
     text = f"{names} {message}".strip()
-    if code in _MODEL_FAULTS or type in _MODEL_FAULTS:
+    if code in MODEL_FAULTS or type in MODEL_FAULTS:
         return "invalid_answer"
     first = message if status in _OURS else _first(message) if status in _EITHER else ""
     if _KEY.search(names) or _KEY_FIRST.match(first):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from headgate.core.envelope import Envelope
 from headgate.core.errors import UpstreamFault, fault
 from headgate.core.request import Request
+from headgate.dialects.faults import MODEL_FAULTS
 from headgate.net.transport.protocol import HttpResponse
 from headgate.upstream.account import Account
 from headgate.upstream.deployment import Deployment, Endpoint, Model
@@ -103,7 +104,9 @@ class Call:
     def _blame(self, error: UpstreamFault) -> None:
         vitals = self.deployment.vitals
         self.deployment.hide(error)
-        if self._is_ours(error) or self._was_hurried(error):
+        # What a model makes of a prompt (calls of tools that do not fit) says nothing of others: else anybody's five in a
+        # row would open the breaker for everybody.
+        if error.native_code in MODEL_FAULTS or self._is_ours(error) or self._was_hurried(error):
             vitals.health.abandoned(self.ticket)
             return
         vitals.health.failed(error, self.ticket)
