@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from headgate.core.errors import BudgetExceeded, DeadlineExceeded, InvalidRequest
@@ -28,7 +27,7 @@ class Envelope:
     spent + committed <= money, for this envelope and each of its parents.
     """
 
-    __slots__ = ("calls_left", "committed", "deadline", "depth", "money", "parent", "purse", "spent")
+    __slots__ = ("calls_left", "committed", "deadline", "depth", "money", "parents", "purse", "spent")
 
     def __init__(
         self,
@@ -43,7 +42,8 @@ class Envelope:
         self.money = money
         self.calls_left = calls
         self.depth = depth
-        self.parent = parent
+        self.parents: tuple[Envelope, ...] = () if parent is None else (parent, *parent.parents)
+        """From the next one to the request's own."""
         self.purse: Purse | None = parent.purse if parent is not None else None
         self.spent = 0
         self.committed = 0
@@ -62,7 +62,7 @@ class Envelope:
     @property
     def ends_with_the_request(self) -> bool:
         """Its deadline is the request's own, none that a strategy has set."""
-        return self.deadline >= self._chain()[-1].deadline
+        return not self.parents or self.deadline >= self.parents[-1].deadline
 
     def check_time(self, now: float) -> None:
         if now >= self.deadline:
@@ -70,12 +70,12 @@ class Envelope:
 
     def room(self) -> int | None:
         """Nano-US$ that may still be committed; None where nothing bounds it."""
-        rooms = [e.money - e.spent - e.committed for e in self._chain() if e.money is not None]
+        rooms = [e.money - e.spent - e.committed for e in (self, *self.parents) if e.money is not None]
         return min(rooms) if rooms else None
 
     def commit(self, worst: int) -> None:
         """Sets `worst` aside and counts one call. Raises BudgetExceeded where it does not fit; nothing changes then."""
-        chain = self._chain()
+        chain = (self, *self.parents)
         for envelope in chain:
             if envelope.calls_left is not None and envelope.calls_left < 1:
                 raise BudgetExceeded("the request has used all the calls it was given", code="calls_exhausted")
@@ -96,15 +96,6 @@ class Envelope:
     def settle(self, worst: int, actual: int) -> None:
         if self.purse is not None:
             self.purse.spend(worst, actual)
-        for envelope in self._chain():
+        for envelope in (self, *self.parents):
             envelope.committed -= worst
             envelope.spent += actual
-
-    def _chain(self) -> Sequence[Envelope]:
-        """This envelope and all that it is in."""
-        chain: list[Envelope] = [self]
-        parent = self.parent
-        while parent is not None:
-            chain.append(parent)
-            parent = parent.parent
-        return chain

@@ -192,8 +192,7 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
     )
     seconds = min(options.timeout or snapshot.deadline, snapshot.deadline)
     told = inbound.listen() if peek.stream and inbound.listen is not None else None
-    shared = Shared(house, snapshot, principal, trace, on_progress=told)
-    shared.client_left = inbound.client_left
+    shared = Shared(house, snapshot, principal, trace, told, inbound.client_left)
     run = RequestRun(shared, Envelope(started + seconds, money=options.max_cost))
     name = resolved.name if home is None else home[0]
     if peek.background:

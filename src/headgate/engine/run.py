@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from headgate.core.answer import Answer
@@ -25,29 +26,18 @@ MOVES = frozenset({"fallback", "rescue", "stand_in"})
 Progress = Callable[[str, dict[str, Any]], Awaitable[None]]
 
 
-class Shared:
+class Shared(msgspec.Struct, eq=False):
     """What all runs of one request have in common."""
 
-    __slots__ = ("client_left", "house", "on_progress", "principal", "settled", "silent", "snapshot", "trace")
-
-    def __init__(
-        self,
-        house: House,
-        snapshot: Snapshot,
-        principal: Principal,
-        trace: Trace,
-        *,
-        on_progress: Progress | None = None,
-    ) -> None:
-        self.house = house
-        self.snapshot = snapshot
-        self.principal = principal
-        self.trace = trace
-        self.on_progress = on_progress
-        self.client_left: Callable[[], bool] | None = None
-        self.silent: set[str] = set()
-        self.settled: Grant | None = None
-        """Of a request that is over: attempts that end later tell it what they used."""
+    house: House
+    snapshot: Snapshot
+    principal: Principal
+    trace: Trace
+    on_progress: Progress | None = None
+    client_left: Callable[[], bool] | None = None
+    silent: set[str] = set()
+    settled: Grant | None = None
+    """Of a request that is over: attempts that end later tell it what they used."""
 
 
 class RequestRun:

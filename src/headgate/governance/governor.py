@@ -212,7 +212,8 @@ class KeyedGovernor:
         if number != self._today[0]:
             self._today = (number, day_of(at))
         windows = profile.windows(self.book, number, self._today[1])
-        self.book.touch(profile.told)
+        if profile.told:
+            self.book.touch(profile.told)
         worst = worst_case or 0
         try:
             if windows and worst_case is None:

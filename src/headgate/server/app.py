@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
 from headgate.core.errors import AuthenticationFailed, HeadgateError, Overloaded, PermissionDenied
@@ -23,6 +23,7 @@ from headgate.stores.memory import MemoryAnswers
 from headgate.telemetry.metrics import Metrics
 
 _CREDENTIAL_HEADERS = frozenset(("authorization", "x-api-key", "api-key", "x-goog-api-key"))
+_NOTHING: Mapping[str, str] = {}
 _LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?", re.IGNORECASE)
 
 Route = Callable[["DataPlane", Request, Responder, Match, str], Awaitable[None]]
@@ -205,7 +206,9 @@ class DataPlane:
             model=match.model,
             stream=match.stream,
             array=match.array,
-            forward={name: request.headers[name] for name in door.forward if name in request.headers},
+            forward={name: request.headers[name] for name in door.forward if name in request.headers}
+            if door.forward
+            else _NOTHING,
             request_id=request_id,
         )
 

@@ -91,6 +91,7 @@ class Account:
         self._price = deployment.price or model.price
         self._hold = hold
         self._closed = False
+        trace, principal, now = life.trace, life.principal, life.clock.time()
         self.started = life.clock.monotonic()
         self.first_content: float | None = None
         worst = worst_case(request, model, deployment)
@@ -102,16 +103,15 @@ class Account:
             provider=deployment.provider,
             id=new_id("at"),
             role=role,
-            at_ms=round((self.started - life.trace.started) * 1000, 2),
+            at_ms=round((self.started - trace.started) * 1000, 2),
         )
-        principal = life.principal
         try:
             life.ledger.intend(
                 AttemptIntent(
                     id=self.view.id,
-                    request_id=life.trace.request_id,
-                    trace=life.trace.id,
-                    at=life.clock.time(),
+                    request_id=trace.request_id,
+                    trace=trace.id,
+                    at=now,
                     model=model.name,
                     provider=deployment.provider,
                     deployment=deployment.name,
@@ -119,18 +119,18 @@ class Account:
                     key_id=principal.key_id,
                     user=principal.user,
                     team=principal.team,
-                    tags=life.trace.tags if life.trace.booked is None else life.trace.booked,
+                    tags=trace.tags if trace.booked is None else trace.booked,
                     role=role,
                     reserved=worst,
                     price_version=self._price.version if self._price else None,
-                    expires=life.clock.time() + deployment.timeouts.total + 60.0,
-                    admitted=life.trace.started_at,
+                    expires=now + deployment.timeouts.total + 60.0,
+                    admitted=trace.started_at,
                 )
             )
         except BaseException:
             envelope.settle(self._worst, 0)
             raise
-        life.trace.attempts.append(self.view)
+        trace.attempts.append(self.view)
 
     def saw_content(self) -> None:
         if self.first_content is None:

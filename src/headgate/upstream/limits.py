@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime
+from operator import itemgetter
 
 from headgate.net.transport.protocol import HttpResponse
 from headgate.upstream.deployment import Vitals
 
+_name_of = itemgetter(0)
 _GO = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 LONGEST_RESET = 120.0
 _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -25,9 +27,9 @@ _FAMILIES = tuple(
 
 def read_limits(response: HttpResponse, vitals: Vitals, now: float) -> None:
     """Keeps the smallest share left of any limit the headers name, until that limit resets. `now` is Unix time."""
-    said = {name: value for name, value in response.headers if b"ratelimit" in name}
-    if not said:
+    if b"ratelimit" not in b" ".join(map(_name_of, response.headers)):
         return
+    said = {name: value for name, value in response.headers if b"ratelimit" in name}
     lowest, reset_in = 1.0, 0.0
     for limit_name, remaining_name, reset_name in _FAMILIES:
         remaining, limit = _number(said.get(remaining_name)), _number(said.get(limit_name))

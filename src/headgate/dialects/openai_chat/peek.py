@@ -113,12 +113,12 @@ def peek(body: bytes, *, model: str | None, stream: bool | None) -> ChatPeek:
     _check_forbidden(raw)
     if raw.input is not msgspec.UNSET:
         raise InvalidRequest("a chat request has messages or input, not both", param="input")
-    _check_numbers(raw)
-    roles = _check_roles(raw.messages)
-    kinds, bulk = _check_contents(raw.messages)
     limit = _NO_LIMIT
     if _limits_of(raw) != _NONE_LIMITED:
-        limit = tuple(name for name in _LIMITS if getattr(raw, name) is not None)
+        limit = tuple([name for name in _LIMITS if getattr(raw, name) is not None])
+    _check_numbers(raw, limit)
+    roles = _check_roles(raw.messages)
+    kinds, bulk = _check_contents(raw.messages)
     name = model if model is not None else raw.model
     if not name:
         raise InvalidRequest("you must provide a model", param="model")
@@ -142,8 +142,9 @@ def peek(body: bytes, *, model: str | None, stream: bool | None) -> ChatPeek:
 def splice(body: bytes, peeked: Peek, *, model: str, quirks: Quirks) -> bytes | None:
     if not peeked.spliceable or not isinstance(peeked, ChatPeek):
         return None
-    if any(max_tokens_field(field, quirks) != field for field in peeked.limit):
-        return None
+    for field in peeked.limit:
+        if max_tokens_field(field, quirks) != field:
+            return None
     out = splice_string(body, "model", peeked.model, model)
     if out is not None and peeked.stream and not peeked.include_usage and quirks.stream_usage == "ask":
         return _ask_for_usage(out, peeked.bare)
@@ -183,12 +184,11 @@ def _check_forbidden(raw: Any) -> None:
             raise InvalidRequest(f"the field {name!r} is not accepted here", param=name, code="unsupported_parameter")
 
 
-def _check_numbers(raw: Any) -> None:
-    if _limits_of(raw) != _NONE_LIMITED:
-        for name in _LIMITS:
-            value = getattr(raw, name)
-            if value is not None and not (1 <= value <= MOST_TOKENS and value == int(value)):
-                raise InvalidRequest(f"{name} must be a whole number between 1 and {MOST_TOKENS}", param=name)
+def _check_numbers(raw: Any, limit: tuple[str, ...]) -> None:
+    for name in limit:
+        value = getattr(raw, name)
+        if not (1 <= value <= MOST_TOKENS and value == int(value)):
+            raise InvalidRequest(f"{name} must be a whole number between 1 and {MOST_TOKENS}", param=name)
     if raw.n is not None and not 1 <= raw.n <= MOST_N:
         raise InvalidRequest(f"n must be between 1 and {MOST_N}", param="n")
     if raw.top_logprobs is not None and not 0 <= raw.top_logprobs <= 20:

@@ -10,6 +10,8 @@ import asyncio
 import math
 import re
 from collections.abc import Callable
+from itertools import compress
+from operator import itemgetter
 from typing import Any, cast
 
 import httptools
@@ -39,6 +41,7 @@ LINGER_BYTES = 4096
 IDLE, BUSY, LINGERING, CLOSED = range(4)
 _KEPT = re.compile(rb"(?:.*,)?\s*timeout=(\d{1,6})\b", re.IGNORECASE)
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"content-encoding", b"keep-alive"))
+_name_of = itemgetter(0)
 
 
 class Connection(asyncio.Protocol):
@@ -327,17 +330,15 @@ class Connection(asyncio.Protocol):
             self._keep = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.done:
-            return
-        if self.head:  # a trailer
-            self._seen += len(name) + len(value) + 4
-            if self._seen > self._limits.header_bytes:
-                self._stop(HeaderTooLarge("the answer's trailers are too large"))
-            return
-        name = name.lower()
-        self.headers.append((name, value))
-        if name in _FRAMING:
-            self._note(name, value)
+        if self.head or self.done:
+            self._trailer(name, value)
+        else:
+            self.headers.append((name.lower(), value))
+
+    def _trailer(self, name: bytes, value: bytes) -> None:
+        self._seen += len(name) + len(value) + 4
+        if not self.done and self._seen > self._limits.header_bytes:
+            self._stop(HeaderTooLarge("the answer's trailers are too large"))
 
     def on_headers_complete(self) -> None:
         if self.done:
@@ -350,6 +351,8 @@ class Connection(asyncio.Protocol):
         limit = self._limits.header_bytes
         if self._seen > limit and sum(len(name) + len(value) + 4 for name, value in self.headers) > limit:
             self._stop(HeaderTooLarge(f"the answer's head is larger than {limit} bytes"))
+        for name, value in compress(self.headers, map(_FRAMING.__contains__, map(_name_of, self.headers))):
+            self._note(name, value)
         self.status = status
         self._keep = self.parser.should_keep_alive()
         self._seen = 0  # from here on it counts trailers
@@ -368,8 +371,6 @@ class Connection(asyncio.Protocol):
             self.done = True
         else:  # an interim answer
             self.headers.clear()
-            self._codings.clear()
-            self._framed = False
 
     def _note(self, name: bytes, value: bytes) -> None:
         if name == b"content-encoding":

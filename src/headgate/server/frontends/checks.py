@@ -76,35 +76,45 @@ def is_too_large(raw: Sequence[tuple[bytes, bytes]], limits: HttpLimits) -> bool
 
 def _framing(watched: Sequence[tuple[str, str]], limits: HttpLimits, version: str) -> tuple[int | None, bool]:
     """(announced length, waits to be asked for its body)."""
-    hosts: list[str] = []
-    lengths: list[str] = []
-    codings: list[str] = []
-    expects = False
-    for name, value in watched:
-        if name == "host":
-            hosts.append(value)
-        elif name == "content-length":
-            lengths.append(value)
-        elif name == "transfer-encoding":
-            codings.append(value.strip().lower())
-        elif name == "expect":
-            expects = value.strip().lower() == "100-continue"
-        elif value.strip().lower() not in ("", "identity"):
-            raise UnsupportedMediaType("compressed request bodies are not accepted")
-    if (hosts or version != "1.0") and (len(hosts) != 1 or not _HOST.fullmatch(hosts[0])):
+    said = dict(watched)
+    twice = () if len(said) == len(watched) else _repeated(watched)
+    if "content-encoding" in said and not _IDENTITY.issuperset(_words(watched, "content-encoding")):
+        raise UnsupportedMediaType("compressed request bodies are not accepted")
+    host, length, coding = said.get("host"), said.get("content-length"), said.get("transfer-encoding")
+    if host is None:
+        if version != "1.0":
+            raise InvalidRequest("the Host header is missing or invalid")
+    elif "host" in twice or not _HOST.fullmatch(host):
         raise InvalidRequest("the Host header is missing or invalid")
-    if lengths and codings:
+    if length is not None and coding is not None:
         raise InvalidRequest("a request has either Content-Length or Transfer-Encoding, not both")
-    if codings and (codings != ["chunked"] or version == "1.0"):
-        raise InvalidRequest("the only Transfer-Encoding is chunked, in HTTP/1.1")
-    if not lengths:
-        return (None if codings else 0), expects
-    if len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
+    expects = "expect" in said and _words(watched, "expect")[-1] == "100-continue"
+    if coding is not None:
+        if version == "1.0" or _words(watched, "transfer-encoding") != ["chunked"]:
+            raise InvalidRequest("the only Transfer-Encoding is chunked, in HTTP/1.1")
+        return None, expects
+    if length is None:
+        return 0, expects
+    if "content-length" in twice or not (length.isascii() and length.isdigit()):
         raise InvalidRequest("the Content-Length header is invalid")
-    length = int(lengths[0][:20])
-    if length > limits.body:
+    announced = int(length[:20])
+    if announced > limits.body:
         raise too_large(limits)
-    return length, expects
+    return announced, expects
+
+
+_IDENTITY = frozenset(("", "identity"))
+
+
+def _words(headers: Sequence[tuple[str, str]], name: str) -> list[str]:
+    """All values of one name."""
+    return [value.strip().lower() for key, value in headers if key == name]
+
+
+def _repeated(headers: Sequence[tuple[str, str]]) -> frozenset[str]:
+    """Names that stand more than once."""
+    names = [name for name, _ in headers]
+    return frozenset(name for name in names if names.count(name) > 1)
 
 
 def too_large(limits: HttpLimits) -> HeadgateError:

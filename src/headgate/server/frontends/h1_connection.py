@@ -40,7 +40,7 @@ Waiting = tuple[Request | HeadgateError, H1Responder]
 
 class Connection(asyncio.Protocol):
     __slots__ = (
-        "_body", "_body_until", "_client", "_deaf", "_front", "_gone", "_head", "_head_open", "_head_since",
+        "_body", "_body_since", "_client", "_deaf", "_front", "_gone", "_head", "_head_open", "_head_since",
         "_headers", "_idle_since", "_linger_until", "_loop", "_message_open", "_method", "_owes_continue", "_parser",
         "_path", "_progress", "_query", "_queue", "_reading", "_refusal", "_seen", "_served", "_size", "_task",
         "_timer", "_transport", "_unsent", "_url", "_version", "_waiter", "_when", "closing", "paused",
@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
                 return
             self._look_at(self._head_since + limits.head_time)
         elif self._message_open:
-            self._look_at(self._body_until)
+            self._look_at(self._body_due())
 
     def eof_received(self) -> None:
         """A half-close counts as leaving: returning None closes the connection."""
@@ -172,12 +172,15 @@ class Connection(asyncio.Protocol):
             self._stop(InvalidRequest("no other protocol is offered here"))
         self._body: list[bytes] = []
         self._size = 0
-        self._body_until = self._loop.time() + body_seconds(self._front.limits, self._head.length)
+        self._body_since = self._loop.time()
         if self._head.expects and self._head.length != 0:
             if self._task is None and not self._queue:
                 self._transport.write(wire.CONTINUE)
             else:
                 self._owes_continue = True
+
+    def _body_due(self) -> float:
+        return self._body_since + body_seconds(self._front.limits, self._head.length)
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
@@ -271,7 +274,7 @@ class Connection(asyncio.Protocol):
         else:  # a request that had to wait for its turn: its time runs from now
             self._head_since = now
             if not self._head_open:
-                self._body_until = now + body_seconds(limits, self._head.length)
+                self._body_since = now
             self._look_at(now + min(limits.head_time, limits.body_time))
         if not self._reading:
             self._reading = True
@@ -344,7 +347,7 @@ class Connection(asyncio.Protocol):
         elif self._head_open:
             self._refuse_by(self._head_since + self._front.limits.head_time, now, "headers")
         elif self._message_open:
-            self._refuse_by(self._body_until, now, "body")
+            self._refuse_by(self._body_due(), now, "body")
         elif self._task is None:
             limits = self._front.limits
             self._end_by(self._idle_since + (limits.keepalive if self._served else limits.head_time), now)

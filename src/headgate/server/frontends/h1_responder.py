@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from headgate.server.frontends import wire
 from headgate.server.http import Headers
 
@@ -13,20 +15,17 @@ if TYPE_CHECKING:
 _BIG = 64 * 1024
 
 
-class H1Responder:
+class H1Responder(msgspec.Struct, eq=False):
     """core of server.http.Responder. `keep`: the connection may serve another request after this one."""
 
-    __slots__ = ("_chunked", "_connection", "_method", "_silent", "_version", "finished", "keep", "started")
-
-    def __init__(self, connection: Connection, method: str, version: str, keep: bool) -> None:
-        self._connection = connection
-        self._method = method
-        self._version = version
-        self._chunked = False
-        self._silent = False
-        self.keep = keep
-        self.started = False
-        self.finished = False
+    _connection: Connection
+    _method: str
+    _version: str
+    keep: bool
+    started: bool = False
+    finished: bool = False
+    _chunked: bool = False
+    _silent: bool = False
 
     @property
     def left(self) -> bool:

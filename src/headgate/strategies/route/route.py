@@ -365,8 +365,10 @@ class Route:
             run.trace.facts["route"]["before"] = sign
 
     def saw(self, record: RequestRecord, trace: Trace) -> None:
+        if not self._is_mine(trace):
+            return
         task = (trace.facts.get("task") or {}).get("label")
-        if self._is_mine(trace) and task is not None:
+        if task is not None:
             self.learning.saw(record, trace, implicit=self.settings.implicit, known=self._known(task, trace))
 
     def told(self, trace: Trace, record: RequestRecord, score: float) -> None:
