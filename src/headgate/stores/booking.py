@@ -58,27 +58,15 @@ def _scopes(key_id: str, model: str, user: str | None, team: str | None, tags: t
     return tuple(out)
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """One attempt as the store has it, or is about to. `charged` is what the budgets have counted for it."""
 
-    __slots__ = ("charged", "holder", "intent", "is_new", "outcome", "swept")
-
-    def __init__(
-        self,
-        intent: AttemptIntent,
-        holder: str,
-        *,
-        outcome: AttemptOutcome | None = None,
-        charged: int = 0,
-        swept: bool = False,
-        is_new: bool = False,
-    ) -> None:
-        self.intent = intent
-        self.holder = holder
-        self.outcome = outcome
-        self.charged = charged
-        self.swept = swept
-        self.is_new = is_new
+    intent: AttemptIntent
+    holder: str
+    outcome: AttemptOutcome | None = None
+    charged: int = 0
+    swept: bool = False
+    is_new: bool = False
 
     @property
     def day(self) -> str:
@@ -100,18 +88,19 @@ class Booking:
         """(day, holder, scopes) -> what is added to the scopes, and what comes off the holder's leases."""
 
     def book(self, entries: Iterable[JournalEntry], holder: str) -> None:
+        known, attempts, requests = self._known, self.attempts, self.requests
         for entry in entries:
             if isinstance(entry, AttemptIntent):
-                if entry.id not in self._known:
-                    self._known[entry.id] = self.attempts[entry.id] = Entry(entry, holder, is_new=True)
+                if entry.id not in known:
+                    known[entry.id] = attempts[entry.id] = Entry(entry, holder, is_new=True)
             elif isinstance(entry, AttemptOutcome):
-                found = self._known.get(entry.id)
+                found = known.get(entry.id)
                 if found is None:
                     self.orphans += 1
                 elif found.outcome is None or found.swept:
                     self._close(found, entry, min(max(entry.cost or 0, 0), LARGEST), swept=False)
             else:
-                self.requests.setdefault(entry.trace, entry)
+                requests.setdefault(entry.trace, entry)
 
     def sweep(self, stale: Sequence[Entry], now: float, *, charge: bool) -> None:
         """Attempts that nobody will close any more."""

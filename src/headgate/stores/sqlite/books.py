@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -59,14 +60,29 @@ SWEPT_AT_ONCE = 1000
 
 
 def apply(connection: sqlite3.Connection, entries: Sequence[JournalEntry], holder: str) -> int:
-    """Returns how many outcomes had no intent."""
-    ids = {e.id for e in entries if isinstance(e, AttemptIntent | AttemptOutcome)}
+    """Returns how many outcomes had no intent. What comes for the first time, as nearly all does, is not looked for: a row
+    that is there already tells, and then all are."""
+    intents = {entry.id for entry in entries if type(entry) is AttemptIntent}
+    ended = {entry.id for entry in entries if type(entry) is AttemptOutcome}
+    try:
+        booking = _booked(connection, entries, holder, ended - intents)
+    except sqlite3.IntegrityError:
+        connection.execute("ROLLBACK")  # nothing else is in this transaction
+        connection.execute("BEGIN IMMEDIATE")
+        booking = _booked(connection, entries, holder, ended | intents)
+    failpoints.reached("store.booked")
+    return booking.orphans
+
+
+def _booked(
+    connection: sqlite3.Connection, entries: Sequence[JournalEntry], holder: str, ids: Collection[str]
+) -> Booking:
+    """`ids`: of the attempts that the store may know. Raises IntegrityError where it knows others."""
     rows = connection.execute(_KNOWN, (msgspec.json.encode(list(ids)).decode(),)).fetchall() if ids else []
     booking = Booking({row[0]: entry_of(row) for row in rows})
     booking.book(entries, holder)
     _write(connection, booking)
-    failpoints.reached("store.booked")
-    return booking.orphans
+    return booking
 
 
 def sweep(connection: sqlite3.Connection, now: float, holder: str | None, charge: bool) -> int:
@@ -112,7 +128,7 @@ def _insert(connection: sqlite3.Connection, sql: str, rows: list[tuple[Any, ...]
     one = f"({_marks(len(rows[0]))})"
     for start in range(0, len(rows), ROWS_AT_ONCE):
         some = rows[start : start + ROWS_AT_ONCE]
-        connection.execute(sql + ", ".join([one] * len(some)), [value for row in some for value in row])
+        connection.execute(sql + ", ".join([one] * len(some)), list(chain.from_iterable(some)))
 
 
 # -- leases ----------------------------------------------------------------------------------------------------------------
