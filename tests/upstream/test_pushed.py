@@ -180,3 +180,10 @@ async def test_who_leaves_in_the_middle_pays_for_what_was_pushed() -> None:
     await answer.aclose()
     assert call.outcome == "cancelled"
     assert call.books["partial"].output == 4
+
+
+async def test_words_before_an_error_in_its_packet_are_charged() -> None:
+    call = Call([SAID, b"".join([*WORDS, FAILED])])
+    with pytest.raises(UpstreamFault):
+        await Client().hear(call)
+    assert call.books["partial"].output == 4

@@ -48,7 +48,7 @@ _NAME = r"(?![\w.\[\]]*\s*:)"  # a field of the client's may be called so, and s
 _QUOTA_FIRST = re.compile(
     rf"{_OPENING}(?:insufficient (?:quota|balance|credit|funds)|exceeded your current quota|credit balance|out of credits|"
     r"billing (?:hard|account|is|has|must|not)|payment required|reached your specified api usage limits|"
-    rf"(?:insufficient_?(?:quota|balance|credits?|funds)|billing_\w+){_NAME})",
+    rf"(?:insufficient_?(?:quota|balance|credits?|funds)|billing_\w{{1,40}}){_NAME})",
     re.IGNORECASE,
 )
 _KEY_FIRST = re.compile(

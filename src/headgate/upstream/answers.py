@@ -187,7 +187,7 @@ class StreamAnswer:
                 if facts.terminal or (holds and (facts.usage_only or (facts.finish and self._all_over()))):
                     self._tail, frames = frames[number:], frames[:number]
                     break
-        self._frames += len(frames)
+            self._frames += 1  # at once: a later one of them may be an error, and what was said is charged
         if self._keeping:
             self._keep(frames)
         return b"".join(frames)
