@@ -102,3 +102,10 @@ def test_what_exists_and_may_not_be_used_is_listed_as_what_does_not_exist() -> N
     """Else asking for names would tell which there are."""
     one, another = (asked("models", name, LITTLE)[1]["message"] for name in ("careful", "careful1"))
     assert one.replace("'careful'", "'careful1'") == another
+
+
+def test_a_wrong_suffix_does_not_tell_what_exists_either() -> None:
+    only = Principal(key_id="k", name="k", models=frozenset({"claude"}))
+    one, another = (asked("chat", f"{stem}:chep", only)[1]["message"] for stem in ("private", "wanted"))
+    assert one.replace("private", "wanted") == another
+    assert asked("chat", "careful:chep", EVERYTHING)[1]["message"].endswith("Suffixes are :best, :cheap, :fast.")

@@ -110,9 +110,12 @@ async def test_attempts_without_a_price_cost_nothing_and_are_counted(store: Stor
 
 async def test_amounts_larger_than_a_column_do_not_stop_the_ledger(store: Store) -> None:
     huge = 10**30
-    await store.apply([intent(reserved=huge), outcome(cost=huge, usage=Usage(input=huge))], holder="h1")
+    counts = [name for name in Usage.__struct_fields__ if name not in ("media", "estimated", "cache_write_1h")]
+    usage = Usage(**dict.fromkeys(counts, huge))
+    await store.apply([intent(reserved=huge), outcome(cost=huge, usage=usage), record(usage=usage)], holder="h1")
     ((_, ended),) = await store.attempts("tr_1")
     assert ended.cost == 2**62
+    assert {getattr(ended.usage, name) for name in counts} <= {2**62, huge}  # memory has no columns
 
 
 async def test_text_of_clients_is_stored_as_text(store: Store) -> None:

@@ -164,6 +164,17 @@ async def test_keep_alives_are_silence_in_the_middle() -> None:
     assert call.outcome == "ok"  # a word ends it
 
 
+@pytest.mark.parametrize("slow", [0, 1], ids=["pushed", "pulled"])
+async def test_keep_alives_that_come_in_pieces_are_silence_too(slow: int) -> None:
+    pieces = [PING[:3], PING[3:]] * 5
+    with pytest.raises(UpstreamFault) as caught:
+        await heard([SAID, *WORDS, *pieces, FINISHED, COUNTED, DONE], seconds=4.0, slow=slow)
+    assert caught.value.kind == "timeout"
+    words = [part for one in WORDS * 4 for part in (one[:9], one[9:20], one[20:])]
+    _, call = await heard([SAID, *words, FINISHED, COUNTED, DONE], seconds=9.0, slow=slow)
+    assert call.outcome == "ok"  # a word ends it, in however many pieces
+
+
 async def test_a_clients_pause_is_no_silence_in_the_middle() -> None:
     _, call = await heard([SAID, *[PING] * 20, FINISHED, COUNTED, DONE], seconds=1.0, slow=1, pause=100.0)
     assert call.outcome == "ok"

@@ -95,7 +95,8 @@ class Snapshot:
             return Resolved(asked)
         if not self.entries:
             raise ModelNotFound("There is no model at all: set a provider key (OPENAI_API_KEY, ...) or give a file.")
-        hint = f" Suffixes are {', '.join(f':{one}' for one in sorted(SUFFIXES))}." if stem in self.entries else ""
+        known = stem in self.entries and (principal is None or may_use(principal, stem, self))
+        hint = f" Suffixes are {', '.join(f':{one}' for one in sorted(SUFFIXES))}." if known else ""
         raise self.unknown(asked, principal, hint)
 
     def unknown(self, asked: str, principal: Principal | None = None, hint: str = "") -> ModelNotFound:

@@ -224,16 +224,18 @@ def request_of(row: Sequence[Any]) -> RequestRecord:
 def usage_row(usage: Usage | None) -> tuple[Any, ...]:
     if usage is None:
         return _NO_USAGE
-    return (
-        min(usage.input, LARGEST),
-        min(usage.output, LARGEST),
+    counts = (
+        usage.input,
+        usage.output,
         usage.cached_input,
         usage.cache_write,
         usage.reasoning,
         usage.audio_input,
         usage.audio_output,
-        int(usage.estimated),
     )
+    if max(counts) > LARGEST:  # a provider's word, and no database's integer
+        counts = tuple(min(count, LARGEST) for count in counts)
+    return (*counts, int(usage.estimated))
 
 
 def usage_of(row: Sequence[Any]) -> Usage | None:

@@ -145,7 +145,7 @@ class StreamAnswer:
             nonlocal taken
             frames = splitter.feed(data)
             if not frames and data.strip():
-                silence.ask()  # a piece of a frame: no word, and no silence
+                silence.hear_part()
                 return True
             silence.hear(frames)
             piece = self._pass_raw(frames) if raw else self._hear(frames)
@@ -296,8 +296,10 @@ class StreamAnswer:
             if not data:
                 return self._rest(self._splitter.close())
             frames = self._splitter.feed(data)
-            if frames or not data.strip():
-                self._silence.hear(frames)
+            if not frames and data.strip():
+                self._silence.hear_part()
+                continue
+            self._silence.hear(frames)
             if frames:
                 return frames
 

@@ -28,6 +28,13 @@ class Silence:
         """From now on we wait."""
         self._asked = self._now()
 
+    def hear_part(self) -> None:
+        """A piece of a frame: the rest of it tells whether that was silence."""
+        now = self._now()
+        if self._spoke:
+            self._silent += now - self._asked
+        self._asked = now
+
     def hear(self, frames: list[bytes]) -> None:
         """What we waited for: whole frames, or only blank lines. From now on we wait for more. Raises the timeout."""
         asked, self._asked = self._asked, self._now()

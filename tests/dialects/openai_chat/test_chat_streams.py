@@ -196,6 +196,34 @@ def test_errors_inside_recorded_streams_are_told() -> None:
     assert sorted(kinds) == ["bad_request", "invalid_answer", "invalid_answer"]
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"object":"error","message":"the context is too long","type":"BadRequestError","code":400}',
+        b'{"detail":"the context is too long"}',
+        b'{"id":"c","choices":[],"type":"invalid_request_error","message":"the context is too long"}',
+    ],
+    ids=["flat", "detail", "no choices"],
+)
+def test_an_error_that_is_the_object_itself_is_an_error_raw_and_parsed(data: bytes) -> None:
+    frame = b"data: " + data + b"\n\n"
+    facts = DIALECT.inspect_frame(frame, Q)
+    (failed,) = [event for event in events_in([frame]) if isinstance(event, Failed)]
+    assert facts is not None
+    assert facts.error is not None
+    assert facts.error.kind == failed.error.kind
+    assert "the context is too long" in facts.error.message
+
+
+def test_a_chunk_without_choices_is_no_error() -> None:
+    for data in (
+        b'{"id":"c","choices":[],"prompt_filter_results":[]}',
+        b'{"id":"c","object":"ping"}',
+        b'{"choices":null}',
+    ):
+        assert DIALECT.inspect_frame(b"data: " + data + b"\n\n", Q) is None
+
+
 @settings(max_examples=60)
 @given(st.data())
 def test_any_cut_of_the_bytes_gives_the_same_events(data: st.DataObject) -> None:

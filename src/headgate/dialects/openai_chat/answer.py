@@ -9,7 +9,7 @@ from headgate.core.chat import Audio, Choice, Image, Opaque, Part, Reasoning, Re
 from headgate.core.dialect import Quirks, View
 from headgate.core.errors import InvalidRequest, UpstreamFault, fault
 from headgate.core.events import ChatAnswer
-from headgate.dialects.jsonio import decode_upstream
+from headgate.dialects.jsonio import decode_upstream, encode
 from headgate.dialects.openai_chat.finish import BROKEN, finish_of_parts, native_of
 from headgate.dialects.openai_chat.parts import (
     NAME,
@@ -56,8 +56,8 @@ def error_in(raw: Mapping[str, Any]) -> UpstreamFault | None:
     if raw.get("error"):
         return error_of(raw["error"], None, {})
     choices = raw.get("choices")
-    if not isinstance(choices, list):
-        return error_of(raw, None, {}) if raw.get("object") == "error" else None
+    if not isinstance(choices, list) or not choices:
+        return _bare_error(raw)
     for choice in choices:
         if not isinstance(choice, dict):
             raise fault("invalid_answer", "a choice of the provider's answer is not an object")
@@ -65,6 +65,17 @@ def error_in(raw: Mapping[str, Any]) -> UpstreamFault | None:
             return error_of(choice["error"], None, {})
         if choice.get("finish_reason") in BROKEN:
             return fault("stream_broken", f"the model stopped: {choice['finish_reason']}")
+    return None
+
+
+def _bare_error(raw: Mapping[str, Any]) -> UpstreamFault | None:
+    """Where nothing was chosen: an error that is the object itself (vLLM's and Mistral's flat one, FastAPI's detail)."""
+    if raw.get("object") == "error" or str(raw.get("type")).endswith("error"):
+        return error_of(raw, None, {})
+    if detail := raw.get("detail"):
+        return error_of(
+            {**raw, "message": detail if isinstance(detail, str) else encode(detail).decode()[:500]}, None, {}
+        )
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -106,7 +106,7 @@ def inspect_frame(frame: bytes, quirks: Quirks) -> Facts | None:
         return _inspect_loosely(data, frame, quirks)
     if raw.error:
         return Facts(error=error_of(raw.error, None, {}))
-    if frame.startswith(b"event:"):
+    if frame.startswith(b"event:") or not (raw.choices or raw.usage):
         return _inspect_loosely(data, frame, quirks)
     native = None
     for choice in raw.choices or ():
@@ -164,7 +164,7 @@ class _PlainPlace(msgspec.Struct):
 class _Plain(msgspec.Struct):
     """A chunk in which nothing is due: its decoder refuses every other one."""
 
-    choices: list[_PlainPlace] | None = None
+    choices: Annotated[list[_PlainPlace], msgspec.Meta(min_length=1)]
     usage: None = None
     error: None = None
     x_groq: None = None
@@ -199,9 +199,9 @@ def _selected(frame: bytes) -> bool:
         return _MARKS.search(frame) is not None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return True
-    if seen.usage.__class__ is dict or seen.error or seen.x_groq:
+    if seen.usage.__class__ is dict or seen.error or seen.x_groq or not seen.choices:
         return True
-    for place in seen.choices or ():  # noqa: SIM110  `any` costs as much again as the decoding
+    for place in seen.choices:  # noqa: SIM110  `any` costs as much again as the decoding
         if place.finish_reason.__class__ is str or place.error:
             return True
     return False
