@@ -45,7 +45,8 @@ class Request(msgspec.Struct):
 
 
 class Responder(Protocol):
-    """Either `reply` once, or `start`, any number of `write`s and `finish`. Writing waits while the client is slow.
+    """Either `reply` once, or `start`, any number of `write`s and `finish`. Writing waits while the client is slow; what
+    `start` says may wait for the first write, be it an empty one.
     The handler's task is cancelled when the client leaves (a half-close counts); a handler that ends without having
     finished its answer cuts the connection, so that half an answer never looks whole. A handler that goes on after its
     client has left may write: nobody hears it."""

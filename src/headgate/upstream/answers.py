@@ -99,7 +99,7 @@ class StreamAnswer:
                 raise fault("stream_broken", "the provider's stream ended before it said anything")
             content = False
             for frame in frames:
-                facts = self._inspect(frame, self._quirks) or self._first_content(frame)
+                facts = self._inspect(frame, self._quirks) or (None if content else self._first_content(frame))
                 self._waiting.append(frame)
                 if facts is not None:
                     self._learn(facts)
@@ -110,7 +110,7 @@ class StreamAnswer:
                 return
 
     def _first_content(self, frame: bytes) -> Facts | None:
-        """Before the first content each frame is decoded: only that tells a delta from an empty role chunk."""
+        """Up to the first content each frame is decoded: only that tells a delta from an empty role chunk."""
         facts = None
         for event in self._opener.feed(frame):
             if isinstance(event, CONTENT) and says_something(event):

@@ -26,6 +26,8 @@ class H1Responder(msgspec.Struct, eq=False):
     finished: bool = False
     _chunked: bool = False
     _silent: bool = False
+    _head: bytes = b""
+    """Of a stream that has been started: it goes out with what is written first, in one packet."""
 
     @property
     def left(self) -> bool:
@@ -52,12 +54,18 @@ class H1Responder(msgspec.Struct, eq=False):
         if not self._chunked and not self._silent:
             self.keep = False  # the end of the connection is the end of the body
         framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
-        self._connection.write(wire.head(status, headers, framing + self._stays()))
+        self._head = wire.head(status, headers, framing + self._stays())
 
     def push(self, data: bytes) -> bool:
         connection = self._connection
-        if data and not self._silent:
-            connection.write(wire.chunk(data) if self._chunked else data)
+        if not data or self._silent:
+            out = b""
+        else:
+            out = wire.chunk(data) if self._chunked else data
+        if self._head:
+            out, self._head = self._head + out, b""
+        if out:
+            connection.write(out)
         return not connection.paused
 
     async def write(self, data: bytes) -> None:
@@ -66,8 +74,8 @@ class H1Responder(msgspec.Struct, eq=False):
 
     async def finish(self) -> None:
         self.finished = True
-        if self._chunked:
-            self._connection.write(wire.LAST_CHUNK)
+        if last := self._head + (wire.LAST_CHUNK if self._chunked else b""):
+            self._connection.write(last)
 
     def _begin(self) -> None:
         if self.started:
