@@ -58,9 +58,8 @@ class H1Responder(msgspec.Struct, eq=False):
 
     def push(self, data: bytes) -> bool:
         connection = self._connection
-        if not data or self._silent:
-            out = b""
-        else:
+        out = b""
+        if data and not self._silent:
             out = wire.chunk(data) if self._chunked else data
         if self._head:
             out, self._head = self._head + out, b""
