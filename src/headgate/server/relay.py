@@ -69,14 +69,12 @@ class Heart:
         self._headers = headers
         self._beat = beat
         self._loop = asyncio.get_running_loop()
-        self._last = self._loop.time()
+        self.last = self._loop.time()
+        """When something was written: whoever writes says so here."""
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(OPEN_AFTER, self._due)
         self._task: asyncio.Task[None] | None = None
         self._news = b""
         self._comments = beat.startswith(b":")
-
-    def wrote(self) -> None:
-        self._last = self._loop.time()
 
     async def tell(self, text: str, facts: Mapping[str, object]) -> None:
         """Progress: with the next beat, since before one is due nothing may be sent that spends the status."""
@@ -91,7 +89,7 @@ class Heart:
             await asyncio.wait([self._task])  # a beat that is being written is written whole
 
     def _due(self) -> None:
-        silent = self._loop.time() - self._last
+        silent = self._loop.time() - self.last
         limit = BEAT if self._responder.started else OPEN_AFTER
         if silent >= limit * 0.99:
             if self._task is None or self._task.done():  # else one waits for the client still, and is beat enough
@@ -104,7 +102,7 @@ class Heart:
             await self._responder.start(200, self._headers)
         news, self._news = self._news, b""
         await self._responder.write(news + self._beat)
-        self.wrote()
+        self.last = self._loop.time()
 
 
 async def relay_whole(exchange: Exchange, responder: Responder, dialect: Dialect) -> None:
@@ -162,6 +160,7 @@ class _Writer:
         self._exchange = exchange
         self._responder = responder
         self._push = responder.push
+        self._now = asyncio.get_running_loop().time
         self._dialect = dialect
         self._heart = heart
         assert exchange.answer is not None
@@ -216,16 +215,17 @@ class _Writer:
             await self._responder.start(200, stream_headers(self._exchange))
         await self._responder.write(data)
         if data:
-            self._heart.wrote()
+            self._heart.last = self._now()
 
     def push(self, piece: Piece) -> bool:
         """core.answer.Push: a piece of a stream that has been opened."""
-        assert self._push is not None
         data = piece if isinstance(piece, bytes) else self.bytes_of(piece)
         if not data:
             return True
-        self._heart.wrote()
-        return self._push(data)
+        self._heart.last = self._now()
+        push = self._push
+        assert push is not None
+        return push(data)
 
     async def fail(self, error: HeadgateError) -> None:
         request_id = self._exchange.trace.request_id

@@ -137,18 +137,19 @@ class StreamAnswer:
     async def _pour(self, push: Push, *, raw: bool) -> bool:
         """The middle of the stream, to `push` in the transport's own callback. True: what is next has to be pulled; False:
         `push` takes no more for now."""
-        response, splitter, silence = self._call.response, self._splitter, self._silence
+        response, silence = self._call.response, self._silence
         assert response is not None
+        split, hear, say = self._splitter.feed, silence.hear, self._pass_raw if raw else self._hear
         taken = True
 
         def into(data: bytes) -> bool:
             nonlocal taken
-            frames = splitter.feed(data)
+            frames = split(data)
             if not frames and data.strip():
                 silence.hear_part()
                 return True
-            silence.hear(frames)
-            piece = self._pass_raw(frames) if raw else self._hear(frames)
+            hear(frames)
+            piece = say(frames)
             if piece and not push(piece):
                 taken = False
             return taken and not self._finished and not self._tail
@@ -177,7 +178,8 @@ class StreamAnswer:
 
     def _pass_raw(self, frames: list[bytes]) -> bytes:
         """Those that may go out at once; the others are `_tail`."""
-        for number, frame in enumerate(frames):
+        before = self._frames
+        for frame in frames:
             facts = self._inspect(frame, self._quirks)
             if self._several is not None:
                 self._several.feed(frame)
@@ -185,7 +187,8 @@ class StreamAnswer:
                 self._learn(facts)
                 holds = facts.usage is not None or self._misfit is not None
                 if facts.terminal or (holds and (facts.usage_only or (facts.finish and self._all_over()))):
-                    self._tail, frames = frames[number:], frames[:number]
+                    passed = self._frames - before
+                    self._tail, frames = frames[passed:], frames[:passed]
                     break
             self._frames += 1  # at once: a later one of them may be an error, and what was said is charged
         if self._keeping:

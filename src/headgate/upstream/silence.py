@@ -37,11 +37,12 @@ class Silence:
 
     def hear(self, frames: list[bytes]) -> None:
         """What we waited for: whole frames, or only blank lines. From now on we wait for more. Raises the timeout."""
-        asked, self._asked = self._asked, self._now()
+        now = self._now()
         if frames and frames[-1].startswith(b"data:"):  # the common case
             self._silent = 0.0
         else:
-            self._look_closer(frames, self._asked - asked)
+            self._look_closer(frames, now - self._asked)
+        self._asked = now
 
     def _look_closer(self, frames: list[bytes], waited: float) -> None:
         self._silent = self._silent + waited if self._spoke and all(map(_is_idle, frames)) else 0.0

@@ -250,8 +250,14 @@ class Connection(asyncio.Protocol):
         if self.size > self._limits.body_bytes:
             self._fail(self._too_large())
             return
+        chunks = self.chunks
         try:
-            if (self.chunks and not into(self.take())) or self.done:
+            if chunks:
+                body = chunks.pop() if len(chunks) == 1 else self.take()
+                if not into(body):
+                    self._wake()
+                    return
+            if self.done:
                 self._wake()
         except Exception as error:  # noqa: BLE001  it is raised in `pour`
             self._wake(error)

@@ -58,9 +58,12 @@ class H1Responder(msgspec.Struct, eq=False):
 
     def push(self, data: bytes) -> bool:
         connection = self._connection
-        out = b""
-        if data and not self._silent:
-            out = wire.chunk(data) if self._chunked else data
+        if not data or self._silent:
+            out = b""
+        elif self._chunked:
+            out = wire.CHUNK % (len(data), data)
+        else:
+            out = data
         if self._head:
             out, self._head = self._head + out, b""
         if out:

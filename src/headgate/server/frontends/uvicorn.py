@@ -136,7 +136,7 @@ class _Connection(HttpToolsProtocol):
     def push(self, data: bytes) -> bool:
         cycle = self._running
         if data and not cycle.disconnected:
-            self.transport.write(wire.chunk(data) if cycle.chunked_encoding else data)
+            self.transport.write(wire.CHUNK % (len(data), data) if cycle.chunked_encoding else data)
         return not self.flow.write_paused
 
     def cut(self) -> None:

@@ -19,6 +19,8 @@ def _line(status: int) -> bytes:
 
 _LINES = {status: _line(status) for status in range(100, 600)}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CHUNK = b"%x\r\n%s\r\n"
+"""Of the length and the data, which must not be empty."""
 LAST_CHUNK = b"0\r\n\r\n"
 _date: tuple[int, bytes] = (0, b"")
 
@@ -39,10 +41,6 @@ def date_line() -> bytes:
     if now != _date[0]:
         _date = (now, f"date: {formatdate(now, usegmt=True)}\r\n".encode("ascii"))
     return _date[1]
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 def without_body(method: str, status: int) -> bool:
