@@ -244,7 +244,8 @@ def test_a_crowd_on_a_nearly_spent_budget_never_spends_beyond_it(stage: Stage, s
 
     with ThreadPoolExecutor(8) as pool:
         served = list(pool.map(one, range(120)))
-    assert {"middle", "small"} <= set(served) <= {"strong", "middle", "small", "refused"}
+    # whether what eight at a time leave of it is ever enough for `middle` is luck
+    assert {"small"} <= set(served) <= {"strong", "middle", "small", "refused"}
 
     def adds_up() -> bool:  # the ledger's rows come a moment after the budget's own figure
         spent, total, reserved = stage.books(key)

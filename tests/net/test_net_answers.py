@@ -314,7 +314,7 @@ async def test_trailers_have_a_limit_and_the_connection_is_closed():
         with pytest.raises(HeaderTooLarge):
             while await response.next():
                 pass
-        await asyncio.wait_for(gone.wait(), 1)
+        await asyncio.wait_for(gone.wait(), 10)
     await transport.aclose()
 
 

