@@ -85,6 +85,8 @@ _NO_MODEL = re.compile(
     r"(unknown|invalid|no such) model|model_not_found|DeploymentNotFound",
     re.IGNORECASE,
 )
+_OPERATION = re.compile(r"missing scopes?: (?!.{0,200}\bmodel\.request\b)", re.IGNORECASE)
+"""OpenAI, of a restricted key: it may not do this, and may do the rest. `model.request` is what asking a model takes."""
 _BUSY = re.compile(r"overloaded|at capacity|server is busy|temporarily unavailable|try again later", re.IGNORECASE)
 
 
@@ -148,7 +150,7 @@ def _kind(status: int | None, message: str, code: str | None, type: str | None) 
     if code in _MODEL_CODES:
         return "not_found"
     if status in (401, 403):
-        return "auth"
+        return "not_found" if _OPERATION.search(message) else "auth"
     if status == 402:
         return "quota"
     if status in (503, 529) or (inside and _BUSY.search(said)):

@@ -17,6 +17,21 @@ KNOWN = [
     (401, "invalid_api_key", None, "Incorrect API key provided: sk-abc", "auth"),
     (400, "INVALID_ARGUMENT", None, "API key not valid. Please pass a valid API key. API_KEY_INVALID", "auth"),
     (403, None, "permission_error", "Your key has no access", "auth"),
+    (
+        401,
+        None,
+        None,
+        "You have insufficient permissions for this operation. Missing scopes: api.responses.write. Check"
+        " that you have the correct role.",
+        "not_found",
+    ),
+    (
+        401,
+        None,
+        None,
+        "You have insufficient permissions for this operation. Missing scopes: model.read, model.request.",
+        "auth",
+    ),
     (403, "model_not_found", None, "Project does not have access to model `x`", "not_found"),
     (404, "model_not_found", None, "The model `x` does not exist", "not_found"),
     (400, "model_not_found", None, "The requested model 'x' does not exist.", "not_found"),
