@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from headgate.net.transport.h1 import H1Transport
+from headgate.net.transport.h1_connection import HIGH_WATER
 from headgate.net.transport.protocol import (
     BodyTooLarge,
     ConnectionLost,
@@ -120,6 +121,25 @@ async def test_what_arrives_between_enough_and_the_waking_waits():
         assert taken.data == b"one"
         assert await response.next() == b"two"
         assert await response.next() == b""
+        await transport.aclose()
+
+
+async def test_what_was_poured_does_not_count_as_unread():
+    """After much that was poured comes a packet without a byte of the body: nobody would read on from a pause."""
+    transport = H1Transport()
+    async with RawServer(saying(CHUNKED)) as server:
+        response = await send(transport, server)
+        connection = response._connection
+        assert connection is not None
+        taken = Taken(enough=HIGH_WATER + 1)
+        pouring = asyncio.ensure_future(response.pour(taken))
+        await asyncio.sleep(0)
+        connection.data_received(chunk(bytes(HIGH_WATER + 1)))
+        await pouring
+        connection.data_received(b"3\r")
+        assert not connection._paused
+        connection.data_received(b"\nend\r\n" + END)
+        assert await response.read() == b"end"
         await transport.aclose()
 
 

@@ -254,6 +254,7 @@ class Connection(asyncio.Protocol):
         try:
             if chunks:
                 body = chunks.pop() if len(chunks) == 1 else self.take()
+                self.taken = self.size
                 if not into(body):
                     self._wake()
                     return
