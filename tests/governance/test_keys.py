@@ -145,6 +145,23 @@ def test_rotation_overlaps_and_keeps_the_line():
     assert rotate_key(old, now=NOW + 30, overlap=600)[0].revoked == NOW + 60, "rotating again prolongs nothing"
 
 
+async def test_a_revoked_key_is_over_whatever_clocks_say_that_are_behind_or_set_back():
+    here, there, store = FakeClock(NOW), FakeClock(NOW - 3600), MemoryStore()
+    desk, replica = Desk(store, clock=here), KeyedGovernor(store, clock=there)
+    made, other = await desk.create({"name": "k"}, "test"), await desk.create({"name": "rotated"}, "test")
+    await replica.refresh()
+    replica.authenticate([made["secret"]])
+    revoked = await desk.revoke(made["id"], "test")
+    await desk.rotate(other["id"], "test", overlap=0)
+    await replica.refresh()
+    for secret in (made["secret"], other["secret"]):
+        with pytest.raises(AuthenticationFailed, match="revoked"):
+            replica.authenticate([secret])
+    here.now = NOW - 60
+    assert {key["id"]: key["state"] for key in await desk.keys()}[made["id"]] == "revoked"
+    assert (await desk.revoke(made["id"], "test"))["revoked"] == revoked["revoked"], "once is enough"
+
+
 async def test_a_revoked_key_ends_within_two_seconds_on_every_replica():
     clock, store = FakeClock(NOW), Shelf()
     made = make_key(record())

@@ -124,6 +124,8 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     expires: float | None = None
     revoked: float | None = None
     """When it stops (a rotated key: after its overlap)."""
+    ended: bool = False
+    """It was revoked: it has stopped, whatever a clock says that is behind, or was set back, of `revoked`."""
     rotated_to: str | None = None
     line: str | None = None
     """Id of the first key of its line of rotations: limits, budgets, usage and traces go by it. None: its own id."""

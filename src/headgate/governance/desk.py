@@ -148,9 +148,9 @@ class Desk:
         now = self._clock.time()
         for _ in range(TRIES):
             key = await self._found(id)
-            if key.revoked is not None and key.revoked <= now:
+            if key.ended:
                 break
-            ended = msgspec.structs.replace(key, revoked=now)
+            ended = msgspec.structs.replace(key, revoked=min(now, key.revoked or now), ended=True)
             if await self._store.swap_key(key, ended, note=self._record(actor, "key.revoke", id, key.name)):
                 key = ended
                 await self._changed()

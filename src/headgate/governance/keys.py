@@ -55,15 +55,21 @@ def make_key(record: KeyRecord) -> NewKey:
 def rotate_key(old: KeyRecord, *, now: float, overlap: float) -> tuple[KeyRecord, NewKey]:
     """(the old key, which ends after `overlap` seconds; its successor). Both are one line: they share limits, budgets
     and traces, so that rotating is no way to spend twice."""
-    fresh = make_key(msgspec.structs.replace(old, created=now, revoked=None, rotated_to=None, line=old.line or old.id))
+    line = old.line or old.id
+    fresh = make_key(msgspec.structs.replace(old, created=now, revoked=None, ended=False, rotated_to=None, line=line))
     ends = now + overlap if old.revoked is None else min(old.revoked, now + overlap)
-    return msgspec.structs.replace(old, revoked=ends, rotated_to=fresh.record.id), fresh
+    ended = old.ended or ends <= now
+    return msgspec.structs.replace(old, revoked=ends, ended=ended, rotated_to=fresh.record.id), fresh
+
+
+def is_revoked(record: KeyRecord, now: float) -> bool:
+    return record.ended or (record.revoked is not None and record.revoked <= now)
 
 
 def state_of(record: KeyRecord, now: float, teams: Container[str] | None = None) -> str:
     """active | ending (rotated, in its overlap) | revoked | expired | damaged (refused: `digest_from`); and where `teams`
     are given, team_missing: refused, since it names none of them"""
-    if record.revoked is not None and record.revoked <= now:
+    if is_revoked(record, now):
         return "revoked"
     if record.expires is not None and record.expires <= now:
         return "expired"
@@ -117,7 +123,7 @@ class KeyRing:
                 raise AuthenticationFailed("Incorrect key provided.")
             return internal
         record = card.record
-        if record.revoked is not None and record.revoked <= now:
+        if is_revoked(record, now):
             raise AuthenticationFailed("This key has been revoked.")
         if record.expires is not None and record.expires <= now:
             raise AuthenticationFailed("This key has expired.")
