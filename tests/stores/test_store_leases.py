@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from headgate.core.ports import Store
+from headgate.stores.memory import MemoryStore
+from headgate.stores.postgres import PostgresStore
+from headgate.stores.sqlite import SqliteStore
 from support.books import NOON, intent, outcome
 
 SINCE = "2026-11-01"
@@ -72,6 +75,35 @@ async def test_what_is_given_back_can_be_granted_again(store: Store) -> None:
     await ask(store, 1000)
     await store.release("key:k1", SINCE, holder="h1", amount=400)
     assert (await ask(store, 1000, "h2")).granted == 400
+
+
+async def test_looking_leaves_no_row(store: Store) -> None:
+    """Budgets that only tell are looked at every two seconds, each day in a window of its own."""
+    for day in range(1, 29):
+        await ask(store, 0, since=f"2026-11-{day:02}")
+    assert await rows(store) == 0
+
+
+async def test_empty_leases_that_nobody_renews_go(store: Store) -> None:
+    for day in (23, 24):
+        await ask(store, 100, since=f"2026-11-{day}")
+    await store.apply([intent(), outcome(cost=100)], holder="h1")
+    await ask(store, 50, "h2")
+    await store.sweep(NOON + 60 + 3600, holder=None, charge=True)
+    assert await rows(store) == 3, "their holder may still ask"
+    await store.sweep(NOON + 60 + 7201, holder=None, charge=True)
+    assert await rows(store) == 1
+    assert (await ask(store, 0, "h3")).spent == 150, "the overdue one of h2 is charged, and stays"
+
+
+async def rows(store: Store) -> int:
+    sql = "SELECT count(*) FROM leases"
+    if isinstance(store, SqliteStore):
+        return await store._readers.do(lambda c: c.execute(sql).fetchone()[0])
+    if isinstance(store, PostgresStore):
+        return await store._link.read(lambda c: c.fetchval(sql))
+    assert isinstance(store, MemoryStore)
+    return sum(len(slices) for slices in store._leases.values())
 
 
 async def test_a_question_that_is_asked_again_is_answered_once(store: Store) -> None:

@@ -21,6 +21,9 @@ LARGEST = 2**62
 """Amounts and counts are cut to what every database can add up."""
 MOST_BEYOND = 2**61
 """With one more amount on top it still fits."""
+EMPTY_KEPT = 7200.0
+"""Seconds for which an empty lease outlives its end: its holder has forgotten it by then (governance/budgets.py). One is
+left by each window that is spent to the last, each day."""
 
 
 def granted_of(room: int, want: int, owed: int, beyond: int) -> tuple[int, int, int]:

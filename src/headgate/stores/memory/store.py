@@ -29,7 +29,7 @@ from headgate.core.records import (
     UsageRow,
 )
 from headgate.stores.asking import ANSWERING
-from headgate.stores.booking import LARGEST, USAGE_KEY, USAGE_SUMS, Booking, Entry, day_of, granted_of
+from headgate.stores.booking import EMPTY_KEPT, LARGEST, USAGE_KEY, USAGE_SUMS, Booking, Entry, day_of, granted_of
 from headgate.stores.rows import DIMENSIONS, MIX_DIMENSIONS, REQUEST_FILTERS, check_names, matches
 
 AUDITS = 10_000
@@ -79,8 +79,10 @@ class MemoryStore:
         ]
         if holder is None:
             for slices in self._leases.values():
-                for one in slices.values():
+                for name, one in list(slices.items()):
                     one.charged = one.charged or (one.expires < now and one.amount > 0)
+                    if not one.amount and one.expires < now - EMPTY_KEPT:
+                        del slices[name]
         booking = Booking(self._attempts)
         booking.sweep(stale, now, charge=charge)
         self._write(booking)
@@ -111,7 +113,7 @@ class MemoryStore:
     async def lease(self, scope: str, since: str, **terms: Unpack[LeaseTerms]) -> Lease:
         turn = terms.get("turn", 0)
         slices = self._leases.setdefault((scope, since), {})
-        mine = slices.setdefault(terms["holder"], _Slice())
+        mine = slices.get(terms["holder"]) or _Slice()
         mine.charged = False  # an overdue holder that asks again is alive
         mine.expires = terms["expires"]
         spent = sum(amount for (counted, day), amount in self._spent.items() if counted == scope and day >= since)
@@ -122,6 +124,8 @@ class MemoryStore:
         room, want, owed = terms["limit"] - spent - leased, terms["want"], terms.get("owed", 0)
         held, granted, mine.beyond = granted_of(room, want, owed, mine.beyond)
         mine.amount += held
+        if turn or held:
+            slices[terms["holder"]] = mine
         if turn:
             mine.turn, mine.turned = turn, granted
         return Lease(granted=granted, spent=spent, leased=leased + held)

@@ -11,7 +11,7 @@ import msgspec
 
 from headgate.core import failpoints
 from headgate.core.records import AttemptIntent, AttemptOutcome, HomeRow, JournalEntry, LearnedRow, Lease
-from headgate.stores.booking import MOST_BEYOND, USAGE_KEY, USAGE_SUMS, Booking, day_of, granted_of
+from headgate.stores.booking import EMPTY_KEPT, MOST_BEYOND, USAGE_KEY, USAGE_SUMS, Booking, day_of, granted_of
 from headgate.stores.rows import (
     ATTEMPT_COLUMNS,
     CLOSING_COLUMNS,
@@ -160,6 +160,7 @@ async def sweep(connection: Any, now: float, holder: str | None, charge: bool) -
         await connection.execute(
             "UPDATE leases SET charged = true WHERE expires < $1 AND NOT charged AND amount > 0", now
         )
+        await connection.execute("DELETE FROM leases WHERE amount = 0 AND expires < $1", now - EMPTY_KEPT)
     else:
         rows = await connection.fetch(
             f"{ATTEMPTS} WHERE state = 'intent' AND holder = $1 LIMIT {SWEPT_AT_ONCE:d} FOR UPDATE", holder
@@ -187,6 +188,8 @@ _GRANT = (
     " turn = excluded.turn, turned = excluded.turned, beyond = excluded.beyond"
 )
 
+_LOOKED = "UPDATE leases SET expires = $4, charged = false, beyond = $5 WHERE scope = $1 AND since = $2 AND holder = $3"
+
 
 async def lease(
     connection: Any,
@@ -209,8 +212,11 @@ async def lease(
     held, granted, beyond = 0, row["turned"], row["beyond"]
     if not turn or row["turn"] != turn:
         held, granted, beyond = granted_of(limit - spent - leased, want, owed, beyond)
-    told = (turn, granted) if turn else (row["turn"], row["turned"])
-    await connection.execute(_GRANT, scope, since, holder, held, expires, *told, beyond)
+    if turn or held:
+        told = (turn, granted) if turn else (row["turn"], row["turned"])
+        await connection.execute(_GRANT, scope, since, holder, held, expires, *told, beyond)
+    else:  # only looked at: no row is made for that
+        await connection.execute(_LOOKED, scope, since, holder, expires, beyond)
     return Lease(granted=granted, spent=spent, leased=leased + held)
 
 

@@ -19,7 +19,7 @@ from headgate.core.records import (
     LearnedRow,
     Lease,
 )
-from headgate.stores.booking import MOST_BEYOND, USAGE_KEY, USAGE_SUMS, Booking, granted_of
+from headgate.stores.booking import EMPTY_KEPT, MOST_BEYOND, USAGE_KEY, USAGE_SUMS, Booking, granted_of
 from headgate.stores.rows import (
     ATTEMPT_COLUMNS,
     CLOSING_COLUMNS,
@@ -92,6 +92,7 @@ def sweep(connection: sqlite3.Connection, now: float, holder: str | None, charge
             f"{ATTEMPTS} WHERE state = 'intent' AND expires < ? LIMIT ?", (now, SWEPT_AT_ONCE)
         ).fetchall()
         connection.execute("UPDATE leases SET charged = 1 WHERE expires < ? AND charged = 0 AND amount > 0", (now,))
+        connection.execute("DELETE FROM leases WHERE amount = 0 AND expires < ?", (now - EMPTY_KEPT,))
     else:
         rows = connection.execute(
             f"{ATTEMPTS} WHERE state = 'intent' AND holder = ? LIMIT ?", (holder, SWEPT_AT_ONCE)
@@ -163,6 +164,12 @@ def lease(
         held, granted, beyond = granted_of(limit - spent - charged - leased, want, owed, beyond)
     if turn:
         before, turned = turn, granted
+    elif not held:  # only looked at: no row is made for that
+        connection.execute(
+            "UPDATE leases SET expires = ?, charged = 0, beyond = ? WHERE scope = ? AND since = ? AND holder = ?",
+            (expires, beyond, scope, since, holder),
+        )
+        return Lease(granted=granted, spent=spent + charged, leased=leased)
     connection.execute(
         "INSERT INTO leases (scope, since, holder, amount, expires, turn, turned, beyond) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET amount = amount + excluded.amount, expires = excluded.expires, charged = 0,"
