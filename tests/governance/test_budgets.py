@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable
 from datetime import date
@@ -21,6 +22,7 @@ from headgate.core.errors import (
 )
 from headgate.core.principal import LOCAL, Principal
 from headgate.core.records import BudgetSpec, KeyRecord, LimitSpec, TeamRecord
+from headgate.governance import governor
 from headgate.governance.budgets import LEASE_TIME, BudgetBook, since_of
 from headgate.governance.governor import KeyedGovernor
 from headgate.governance.keys import make_key
@@ -544,6 +546,80 @@ async def test_a_raised_budget_holds_at_once():
         await fleet.admit(CENT)
     fleet.one.configure(Rules(all_budgets=(hard(2 * CENT),)))
     await fleet.admit(CENT)
+
+
+async def test_a_lowered_budget_holds_at_once():
+    """Also where more than it was spent: what is left of a slice of the larger one is nobody's to spend."""
+    fleet = await Fleet(all_budgets=(hard(100 * CENT),)).start()
+    for _ in range(3):
+        spend(await fleet.admit(CENT), CENT)
+    fleet.one.configure(Rules(all_budgets=(hard(2 * CENT),)))
+    with pytest.raises(BudgetExceeded):
+        await fleet.admit(1)
+    assert await fleet.room(scope="all") == (0, 3 * CENT), (
+        "three cents are spent and not booked yet; the rest went back"
+    )
+    fleet.one.configure(Rules(all_budgets=(hard(5 * CENT),)))
+    assert await count_admitted(fleet, 5, CENT) == (2, 3)
+
+
+async def test_a_budget_that_is_lowered_while_a_slice_is_asked_for_holds_too():
+    store = Slow()
+    fleet = await Fleet(all_budgets=(hard(1000 * CENT),), store=store).start()
+    spend(await fleet.admit(CENT), CENT)
+    store.gate.clear()
+    waiting = asyncio.create_task(fleet.admit(60 * CENT))
+    await store.asked.wait()
+    fleet.one.configure(Rules(all_budgets=(hard(70 * CENT),)))
+    await fleet.admit(CENT)
+    store.gate.set()
+    await waiting
+    assert await count_admitted(fleet, 20, CENT) == (8, 12), "1 + 60 + 1 of 70 are taken"
+
+
+class Slow(MemoryStore):
+    """Answers a question for a slice when the gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.asked = asyncio.Event(), asyncio.Event()
+        self.gate.set()
+
+    async def lease(self, scope: str, since: str, **terms: Any) -> Any:
+        found = await super().lease(scope, since, **terms)
+        if not self.gate.is_set():
+            self.asked.set()
+            await self.gate.wait()
+        return found
+
+
+def spend(grant: Any, cost: int) -> None:
+    grant.commit(cost)
+    grant.spend(cost, cost)
+    grant.settle(cost=cost, tokens=0)
+
+
+async def test_what_costs_nothing_passes_a_budget_that_is_overspent():
+    """A model of one's own, or a look at what was paid for."""
+    fleet = await Fleet(hard(CENT)).start()
+    grant = await fleet.admit(CENT)
+    grant.commit(CENT)
+    grant.spend(CENT, 3 * CENT)
+    grant.settle(cost=3 * CENT, tokens=0)
+    with pytest.raises(BudgetExceeded):
+        await fleet.admit(1)
+    (await fleet.admit(0)).settle(cost=0, tokens=0)
+
+
+async def test_clients_cannot_fill_the_memory_with_the_tags_that_they_send_together(monkeypatch):
+    monkeypatch.setattr(governor, "MOST_PROFILES", 8)
+    tags = [f"t{n}" for n in range(5)]
+    fleet = await Fleet(tag_budgets={tag: (hard(100 * CENT),) for tag in tags}).start()
+    for some in itertools.permutations(tags, 3):
+        await fleet.admit(1, tags=some)
+    assert len(fleet.one._profiles) <= 8
+    assert await fleet.room(scope="tag:t0") == (0, 5 * CENT)
+    assert {w.reserved for (scope, _), w in fleet.one.book.windows.items() if scope.startswith("tag:")} == {36}
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -203,6 +203,28 @@ def test_counting_tokens_is_a_request_like_any_other_for_limits(stage):
     assert tokens_taken(stage, key_id) == 0
 
 
+def test_looking_at_a_response_is_a_request_like_any_other_for_limits(stage):
+    key, key_id = stage.key(limits=LimitSpec(requests_per_minute=3, tokens_per_minute=60))
+    _, _, made = stage.ask("/v1/responses", {**DOORS["/v1/responses"], "model": "gpt-5.5"}, key)
+    bucket = stage.governor._limiters[f"key:{key_id}"].tokens
+    bucket.tat = stage.gateway.house.clock.monotonic() + 60.0
+    before = len(stage.sim.wire.calls)
+    asked = [stage.ask(f"/v1/responses/{made['id']}", None, key) for _ in range(3)]
+    assert [status for status, _, _ in asked] == [200, 200, 429], (
+        "its tokens are those of the answer, which were counted"
+    )
+    assert asked[0][1]["x-ratelimit-remaining-requests"] == "1"
+    assert len(stage.sim.wire.calls) == before + 2
+    assert stage.governor._limiters[f"key:{key_id}"].running == 0
+
+
+def test_a_key_in_the_query_goes_no_further(stage):
+    key, _ = stage.key()
+    _, _, made = stage.ask("/v1/responses", {**DOORS["/v1/responses"], "model": "gpt-5.5"}, key)
+    assert stage.ask(f"/v1/responses/{made['id']}?key={key}&include[]=usage&empty=", None)[0] == 200
+    assert stage.loop.call(lambda: stage.sim.wire.calls[-1].query) == {"include[]": "usage", "empty": ""}
+
+
 def test_a_budget_that_only_tells_cuts_no_answer_short(stage):
     stage.rules(Rules(model_budgets={"claude-4.7": (BudgetSpec(limit=CENT, hard=False),)}))
     key, _ = stage.key()

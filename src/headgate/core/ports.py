@@ -92,12 +92,13 @@ class Governor(Protocol):
         door: str,
         tags: Sequence[str],
         input_tokens: int,
-        output_tokens: int,
+        output_tokens: int | None,
         worst_case: int | None,
         at: float,
     ) -> Grant:
         """Takes from limits and reserves `worst_case` (nano-US$) in all budgets that apply, all or nothing. `at`: when the
-        request came, which decides the windows that it counts in. Returns without awaiting unless a budget lease has to
+        request came, which decides the windows that it counts in. `output_tokens`: None where no model is asked, 0 where
+        nobody knows. Returns without awaiting unless a budget lease has to
         be fetched. Raises PermissionDenied, RateLimited, BudgetExceeded, StorageUnavailable."""
         ...
 

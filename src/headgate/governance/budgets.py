@@ -80,6 +80,7 @@ class Window:
         "known_at",
         "leased",
         "limit",
+        "oversized",
         "period",
         "renewed_at",
         "reserved",
@@ -105,6 +106,8 @@ class Window:
         self.granted = 0
         self.settled = 0
         self.reserved = 0
+        self.oversized = False
+        """The limit was lowered: what is left of the slice goes back, and the store says anew what there is."""
         self.unbacked = 0
         """Part of `granted` that the store knows nothing of: taken while it was lost."""
         self.spent = 0
@@ -140,6 +143,7 @@ class Window:
         hard, soft = tightest([s for s in specs if s.hard]), tightest([s for s in specs if not s.hard])
         limit = None if hard is None else hard.limit
         if limit != self.limit:
+            self.oversized = self.limit is not None and limit is not None and limit < self.limit
             self.limit = limit
             self.known_at = -1e9  # what the store said of room was said of another limit
         self.soft = None if soft is None else soft.limit
@@ -189,8 +193,19 @@ class BudgetBook:
             if window is None:
                 window = self.windows[key] = Window(*key, now)
             window.rule(group)
+            self._shrink(window)
             out.append(window)
         return tuple(out)
+
+    def _shrink(self, window: Window) -> None:
+        """Not while a question is under way: what that brings goes back with the rest (`_grant`)."""
+        if window.oversized and not (window.unbacked or window.is_unsure):
+            window.oversized = False
+            if window.left > 0:
+                window.back = Back(next(self._turns), window.left)
+                window.granted -= window.back.amount
+                window.room += window.back.amount
+                window.known_at = -1e9
 
     def touch(self, windows: Sequence[Window]) -> None:
         """Somebody spends here: the budgets that only tell are looked at."""
@@ -199,7 +214,9 @@ class BudgetBook:
             window.used_at = now
 
     def take(self, windows: Sequence[Window], amount: int) -> bool:
-        """Reserves in all of them, or in none: no waiting."""
+        """Reserves in all of them, or in none: no waiting. What costs nothing passes, whatever was spent."""
+        if not amount:
+            return True
         for window in windows:
             if window.granted - window.reserved - window.settled < amount:
                 return False
@@ -276,6 +293,7 @@ class BudgetBook:
         window.spent, window.leased = lease.spent, lease.leased
         window.room = max(limit - lease.spent - lease.leased, 0)
         window.known_at = window.renewed_at = now
+        self._shrink(window)
         self._tell(window)
 
     def _without_store(self, window: Window, need: int) -> None:

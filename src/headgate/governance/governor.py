@@ -23,6 +23,7 @@ POLL = 1.0
 """Seconds between looks at the store's version: a revoked key ends on every replica within two of them."""
 DAY = 86_400
 MOST_GUARDS = 1000
+MOST_PROFILES = 50_000
 DRAWS = 3
 """Times that a request asks the shared store for its limits before it is refused."""
 
@@ -172,14 +173,15 @@ class KeyedGovernor:
         door: str,
         tags: Sequence[str],
         input_tokens: int,
-        output_tokens: int,
+        output_tokens: int | None,
         worst_case: int | None,
         at: float,
     ) -> Grant:
         profile = self._profile(principal, tags)
         if profile.is_free:
             return FREE
-        return await self._take(profile, input_tokens + (output_tokens or UNBOUNDED_OUTPUT), worst_case, at)
+        tokens = 0 if output_tokens is None else input_tokens + (output_tokens or UNBOUNDED_OUTPUT)
+        return await self._take(profile, tokens, worst_case, at)
 
     def output_cap(self, principal: Principal, tags: Sequence[str]) -> int | None:
         if self._bounds_models or self._profile(principal, tags).is_hard:
@@ -237,7 +239,7 @@ class KeyedGovernor:
     # -- profiles ------------------------------------------------------------------------------------------------------
     def _profile(self, principal: Principal, tags: Sequence[str]) -> Profile:
         rules = self.rules
-        tagged = tuple(dict.fromkeys(tag for tag in tags if tag in rules.tag_budgets)) if rules.tag_budgets else ()
+        tagged = tuple(sorted({tag for tag in tags if tag in rules.tag_budgets})) if rules.tag_budgets else ()
         profile = self._profiles.get((principal.key_id, tagged))
         if profile is None:
             key = self.ring.lines.get(principal.key_id)
@@ -246,6 +248,8 @@ class KeyedGovernor:
                 raise no_team(principal.team)  # it went after the key was looked at
             limits, budgets = scopes_of(principal, key, team, rules)
             budgets += [(f"tag:{tag}", spec) for tag in tagged for spec in rules.tag_budgets[tag]]
+            if len(self._profiles) >= MOST_PROFILES:
+                self._profiles.clear()  # which tags come together is the clients' to choose
             profile = self._profiles[principal.key_id, tagged] = Profile(self._limiters_of(limits), tuple(budgets))
         return profile
 

@@ -43,7 +43,7 @@ class OpenGovernor:
         door: str,
         tags: Sequence[str],
         input_tokens: int,
-        output_tokens: int,
+        output_tokens: int | None,
         worst_case: int | None,
         at: float,
     ) -> Grant:

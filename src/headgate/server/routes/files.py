@@ -75,7 +75,7 @@ async def answer(plane: DataPlane, request: Request, responder: Responder, match
     deployment = await _home(plane, request, principal, door, id)
     started, at = house.clock.monotonic(), house.clock.time()
     grant = await house.governor.admit(
-        principal, model=deployment.name, door=door, tags=(), input_tokens=0, output_tokens=0, worst_case=0, at=at
+        principal, model=deployment.name, door=door, tags=(), input_tokens=0, output_tokens=None, worst_case=0, at=at
     )
     error: HeadgateError | None = None
     try:
