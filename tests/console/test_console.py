@@ -442,3 +442,19 @@ def test_the_plan_of_an_agent_stands_with_its_steps(page, stage):
     _, twin = api(stage, f"/admin/v1/traces/{id}", stage.admin.token)
     assert [step["id"] for step in twin["agent"]["steps"]] == ["gather", "write"]
     assert twin["agent"]["final_answer"]
+
+
+@pytest.mark.parametrize("path", ["/playground", "/routes", "/keys", "/teams"])
+def test_a_form_is_not_sent_before_its_script_is_there(page, stage, path):
+    """Else the browser would send it by itself: the prompt in the URL, and nothing done."""
+    page.route("**/static/*.js", lambda route: route.fulfill(content_type="text/javascript", body=""))
+    page.goto(f"{stage.admin.url}{path}")
+    forms = page.locator("main form:not([method])")
+    assert forms.count() >= 1
+    for button in forms.locator("button:not([type=button])").all():
+        assert button.is_disabled()
+    page.unroute("**/static/*.js")
+    page.reload()
+    page.wait_for_function(
+        "document.querySelectorAll('main form:not([method]) button:not([type=button]):disabled').length === 0"
+    )

@@ -24,6 +24,7 @@ if (form) {
     }
     stop.hidden = true;
   });
+  form.querySelector("button[disabled]").disabled = false;  // sent before there is a listener, the prompt would go into the URL
 
   async function read(reply) {
     const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -45,6 +45,8 @@ document.addEventListener("submit", async (event) => {
   await post(path, values(event.target));
   if (!problem.textContent) event.target.reset();
 });
+// Sent before there is a listener, what was filled in would go into the URL.
+for (const button of document.querySelectorAll("form[data-change] button[disabled]")) button.disabled = false;
 
 document.addEventListener("click", async (event) => {
   const { post: path, sure } = event.target.dataset;

@@ -25,6 +25,7 @@ if (form) {
       problem.textContent = String(error);
     }
   });
+  form.querySelector("button[disabled]").disabled = false;  // sent before there is a listener, the prompt would go into the URL
 
   function show(found) {
     const { predicted, task } = found;
