@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ import msgspec
 from headgate.cli.output import fail, plain
 
 
+PATIENCE = 30.0
+"""Seconds that an answer may take."""
+
+
 class NoGateway(Exception):
-    """None runs on this data directory, or it ended without a word."""
+    """None runs on this data directory, or it ended without a word to somebody who only looked."""
 
 
 class Refused(Exception):
@@ -39,9 +44,33 @@ def try_admin(data_dir: Path, method: str, path: str, body: dict[str, Any] | Non
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     request = urllib.request.Request(f"{url}/admin/v1{path}", data=data, headers=headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return msgspec.json.decode(answer.read())
     except urllib.error.HTTPError as error:
-        raise Refused(msgspec.json.decode(error.read())["error"]["message"]) from error
-    except OSError as error:
+        raise Refused(_said(error)) from error
+    except (OSError, HTTPException) as error:
+        reached = not isinstance(getattr(error, "reason", None), ConnectionRefusedError)
+        if data is not None and reached:  # never on the store: it may be done already, and would be done twice
+            raise Refused(
+                f"{url} has not answered ({_reason(error)}): whether it was done, only a look can tell"
+            ) from error
         raise NoGateway from error
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    try:
+        return msgspec.json.decode(error.read(), type=_Told).error.message
+    except (msgspec.MsgspecError, OSError):
+        return f"the admin API answers {error.code} {error.reason}"
+
+
+def _reason(error: Exception) -> object:
+    return getattr(error, "reason", None) or error or type(error).__name__
+
+
+class _Error(msgspec.Struct):
+    message: str
+
+
+class _Told(msgspec.Struct):
+    error: _Error
