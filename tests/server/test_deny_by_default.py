@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -133,3 +134,12 @@ def test_a_session_is_for_pages_and_the_token_for_programs(gateway: ServedGatewa
                 assert ask(gateway.admin, method, path, **token)[0] in (303, 401), (method, path)
     assert gateway.ask_admin("/keys")[0]["name"] == "somebody"
     assert len(gateway.ask_admin("/keys")) == 1, "nothing was made"
+
+
+def test_who_is_nobody_yet_fills_no_memory(gateway: ServedGateway) -> None:
+    """The sign-in is answered once enough of a body has come, be it never so long."""
+    place = urlsplit(gateway.admin)
+    with socket.create_connection((place.hostname, place.port), timeout=10) as wire:
+        wire.sendall(b"POST /sign-in HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        wire.sendall(b"4e20\r\n" + b"x" * 20_000 + b"\r\n")  # and no end
+        assert wire.recv(100).startswith(b"HTTP/1.1 401 ")

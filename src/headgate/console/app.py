@@ -144,7 +144,11 @@ class _Console:
             cookie = request.cookies.get(COOKIE)
             if not self._sessions.is_open(cookie):
                 return RedirectResponse("/sign-in", 303, headers=SECURITY)
-            values = await _made(make, request)
+            try:
+                values = await _made(make, request)
+            except (HeadgateError, ValueError) as error:
+                status = http_status(error) if isinstance(error, HeadgateError) else 400
+                return self._html("failed.html", request, status, message=getattr(error, "message", str(error)))
             if values.get("trace", "") is None:
                 return self._html("missing.html", request, 404)
             return self._html(template, request, 200, **values)
@@ -172,7 +176,9 @@ class _Console:
             where["name"] = arguments["model"]
         if arguments.get("failed") == "1":
             where["failed"] = "1"
-        return await self._admin.requests(limit=int(limit) if limit.isdigit() else 100, where=where)
+        return await self._admin.requests(
+            limit=int(limit) if limit.isdecimal() and len(limit) < 6 else 100, where=where
+        )
 
     async def _requests_page(self, request: Request) -> dict[str, Any]:
         arguments = request.query_params
@@ -211,7 +217,7 @@ class _Console:
     async def _sign_in(self, request: Request) -> Response:
         if request.method == "GET":
             return self._html("sign-in.html", request, 200, wrong=False)
-        form = parse_qs((await request.body())[:10_000].decode("utf-8", "replace"))
+        form = parse_qs((await _beginning(request, 10_000)).decode("utf-8", "replace"))
         if not self._same_origin(request) or not self._sessions.is_token(form.get("token", [""])[0].strip()):
             return self._html("sign-in.html", request, 401, wrong=True)
         answer = RedirectResponse("/", 303, headers=SECURITY)
@@ -245,6 +251,16 @@ def whole_money(text: str) -> str:
     """`"-1234.500000"` -> `-$1,234.500000`: every place, so that a column of amounts can be compared."""
     whole, _, rest = text.removeprefix("-").partition(".")
     return f"{'-' if text.startswith('-') else ''}${int(whole):,}.{rest}"
+
+
+async def _beginning(request: Request, most: int) -> bytes:
+    """Of the body of somebody who is nobody yet: no more of it is kept, or waited for."""
+    found = b""
+    async for piece in request.stream():
+        found += piece
+        if len(found) >= most:
+            break
+    return found[:most]
 
 
 async def _answered(make: Callable[[Request], Any], request: Request) -> Response:
