@@ -28,6 +28,7 @@ from headgate.governance.governor import KeyedGovernor
 from headgate.governance.keys import make_key
 from headgate.governance.rules import Rules
 from headgate.stores.memory import MemoryStore
+from headgate.stores.sqlite import SqliteStore
 from support.books import NOON, intent, outcome
 from support.clock import FakeClock
 
@@ -546,6 +547,18 @@ async def test_a_raised_budget_holds_at_once():
         await fleet.admit(CENT)
     fleet.one.configure(Rules(all_budgets=(hard(2 * CENT),)))
     await fleet.admit(CENT)
+
+
+@pytest.mark.parametrize("budget", [10**21, 10**400])
+async def test_a_budget_beyond_all_money_is_one_that_nobody_reaches(tmp_path, budget):
+    """`1e12` is what some write for "as much as they like"."""
+    store = SqliteStore(tmp_path / "headgate.db")
+    fleet = await Fleet(hard(budget), BudgetSpec(limit=budget, period="monthly", hard=False), store=store).start()
+    spend(await fleet.admit(CENT), CENT)
+    fleet.clock.now += 3
+    await fleet.one.book.tend()
+    assert (await fleet.room())[1] > CENT
+    await store.aclose()
 
 
 async def test_a_lowered_budget_holds_at_once():

@@ -39,6 +39,8 @@ WARN_AT = (1.0, 0.8)
 SLICES = 20
 """A slice is this part of the limit at most, and a quarter of what is left towards the end, so that processes do not
 starve each other."""
+MOST = 2**60
+"""Nano-US$ (a billion US$): a budget of more holds as one of this; stores could not add it up."""
 Event = Callable[[str, dict[str, object]], None]
 Loss = Literal["local", "closed", "open"]
 
@@ -141,12 +143,12 @@ class Window:
     def rule(self, specs: Sequence[BudgetSpec]) -> None:
         """The budgets that look at this window now."""
         hard, soft = tightest([s for s in specs if s.hard]), tightest([s for s in specs if not s.hard])
-        limit = None if hard is None else hard.limit
+        limit = None if hard is None else min(hard.limit, MOST)
         if limit != self.limit:
             self.oversized = self.limit is not None and limit is not None and limit < self.limit
             self.limit = limit
             self.known_at = -1e9  # what the store said of room was said of another limit
-        self.soft = None if soft is None else soft.limit
+        self.soft = None if soft is None else min(soft.limit, MOST)
         first = hard or soft
         if first is not None:
             self.period = first.period
