@@ -34,7 +34,7 @@ def server(data: Path) -> Iterator[type[http.server.BaseHTTPRequestHandler]]:
             self.end_headers()
             self.wfile.write(self.body)
 
-        do_GET = do_POST
+        do_GET = do_POST  # noqa: N815 - the base class's names
 
         def log_message(self, *arguments: object) -> None:
             return

@@ -549,7 +549,7 @@ async def test_a_raised_budget_holds_at_once():
     await fleet.admit(CENT)
 
 
-@pytest.mark.parametrize("budget", [10**21, 10**400])
+@pytest.mark.parametrize("budget", [10**21, 10**400], ids=["a trillion", "beyond floats"])
 async def test_a_budget_beyond_all_money_is_one_that_nobody_reaches(tmp_path, budget):
     """`1e12` is what some write for "as much as they like"."""
     store = SqliteStore(tmp_path / "headgate.db")

@@ -12,7 +12,6 @@ import msgspec
 
 from headgate.cli.output import fail, plain
 
-
 PATIENCE = 30.0
 """Seconds that an answer may take."""
 
@@ -52,7 +51,7 @@ def try_admin(data_dir: Path, method: str, path: str, body: dict[str, Any] | Non
         reached = not isinstance(getattr(error, "reason", None), ConnectionRefusedError)
         if data is not None and reached:  # never on the store: it may be done already, and would be done twice
             raise Refused(
-                f"{url} has not answered ({_reason(error)}): whether it was done, only a look can tell"
+                f"{url} has not answered ({_reason(error)}): only a look can tell whether it was done"
             ) from error
         raise NoGateway from error
 
