@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import uvloop
@@ -40,6 +41,19 @@ class House:
         self.go_on = asyncio.Event()
         self.front: FrontEnd = kind(self.handle, self.refuse, limits)
         self.port = 0
+
+    def open(self) -> list[Any]:
+        """The front end's connections."""
+        if isinstance(self.front, H1FrontEnd):
+            return list(self.front.connections)
+        assert isinstance(self.front, UvicornFrontEnd)
+        return [one for server, _ in self.front._servers for one in server.server_state.connections]
+
+    def unsent(self) -> int:
+        """Bytes of answers that wait for the only client."""
+        (connection,) = self.open()
+        transport = connection._transport if isinstance(self.front, H1FrontEnd) else connection.transport
+        return transport.get_write_buffer_size()
 
     def client(self) -> RawClient:
         return RawClient(self.port)

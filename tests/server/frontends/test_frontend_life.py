@@ -4,12 +4,20 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable
 
 import pytest
 
-from headgate.server.frontends.h1 import H1FrontEnd
 from headgate.server.frontends.sockets import bind
 from support.rawclient import get, post
+
+BIG = 20_000_000
+
+
+async def until(so: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not so():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 # -- streams -------------------------------------------------------------------------------------------------------
@@ -48,9 +56,7 @@ async def test_what_follows_the_last_byte_is_not_cancelled(serve):
         assert (house.finished, house.cancelled) == (["/after"], [])
 
 
-async def test_streams_in_http_1_0_end_with_the_connection(serve, kind):
-    if kind is not H1FrontEnd:
-        pytest.skip("uvicorn sends chunks there too, which clients of 1.0 that stream (nginx in front) do take")
+async def test_streams_in_http_1_0_end_with_the_connection(serve):
     async with serve() as house, house.client() as client:
         house.go_on.set()
         await client.send(get("/stream", "Connection: keep-alive", version="1.0"))
@@ -119,6 +125,67 @@ async def test_a_client_that_takes_nothing_for_too_long_is_cut(serve):
         await client.send(get("/flood"))
         await asyncio.wait_for(house.left.wait(), 10)
         assert house.cancelled == ["/flood"]
+
+
+@pytest.mark.parametrize("more", [(), ("Connection: close",)], ids=["kept", "closing"])
+async def test_who_takes_nothing_of_a_whole_answer_is_cut(serve, more):
+    """The handler is done with it, the connection is not."""
+    async with serve(write_time=0.15, keepalive=1, body=BIG) as house, house.client() as client:
+        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.writer.transport.pause_reading()
+        await client.send(post(bytes(BIG), "/echo", *more))
+        await until(lambda: house.finished)
+        await until(lambda: not house.open())
+
+
+async def test_who_leaves_the_last_bytes_of_an_answer_is_cut_too(serve):
+    """They are too few to pause for, and the connection has been idle for long."""
+    async with serve(write_time=0.15, keepalive=1) as house, house.client() as client:
+        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.writer.transport.pause_reading()
+        while not 0 < house.unsent() < 60_000:
+            asked = len(house.seen)
+            await client.send(post(bytes(30_000), "/echo"))
+            await until(lambda asked=asked: len(house.finished) > asked)
+        await until(lambda: not house.open())
+
+
+@pytest.mark.parametrize("more", [(), ("Connection: close",)], ids=["kept", "closing"])
+async def test_who_takes_a_whole_answer_slowly_gets_all_of_it(serve, more):
+    """For longer than an idle connection is kept."""
+    async with serve(write_time=5, keepalive=1, body=BIG) as house, house.client() as client:
+        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.writer.transport.pause_reading()
+        await client.send(post(bytes(BIG), "/echo", *more))
+        transport = client.writer.transport
+        for _ in range(12):
+            await asyncio.sleep(0.15)
+            transport.resume_reading()
+            await client.reader.readexactly(1_000_000)
+            transport.pause_reading()
+        transport.resume_reading()
+        assert len(await client.ended(10)) >= BIG - 12_000_000
+
+
+async def test_who_asks_on_and_takes_nothing_is_not_answered_on(serve):
+    """Answers that wait for a client are bounded, however many he asks for."""
+    async with serve() as house, house.client() as client:
+        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.writer.transport.pause_reading()
+
+        async def ask_on() -> None:
+            for _ in range(400):
+                await client.send(post(bytes(60_000), "/echo"))
+                await asyncio.sleep(0)
+
+        asking = asyncio.create_task(ask_on())
+        await asyncio.wait([asking], timeout=0.8)
+        assert house.unsent() < 1_000_000
+        assert not asking.done()
+        client.writer.transport.resume_reading()
+        for _ in range(400):
+            assert len((await client.answer()).body) == 60_000
+        await asking
 
 
 # -- slow clients --------------------------------------------------------------------------------------------------

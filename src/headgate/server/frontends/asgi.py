@@ -1,4 +1,4 @@
-"""Bare ASGI: the default front end, under uvicorn (see frontends.uvicorn for what that adds)."""
+"""Bare ASGI, under uvicorn (see frontends.uvicorn for what that adds) or a server of somebody else's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXTENSION = "headgate.connection"
 
 
 class Watched(Protocol):
-    """A connection that tells when its client leaves: no task has to wait for it."""
+    """A connection that tells when its client leaves: no task has to wait for it. Who takes nothing for long has left."""
 
     lost: bool
     on_left: Callable[[], None] | None
@@ -31,8 +31,8 @@ class Watched(Protocol):
         """A piece of the answer that is being streamed. False: the client is slow."""
         ...
 
-    def cut(self) -> None:
-        """Closes at once, whatever is still unsent."""
+    def end_by_closing(self) -> None:
+        """The answer that is about to start is as long as its connection: HTTP/1.0 knows no chunks."""
         ...
 
 
@@ -43,10 +43,10 @@ class ClientLeft(Exception):
 class AsgiResponder:
     """core of server.http.Responder over ASGI's send. Knows the task to cancel when the client leaves."""
 
-    __slots__ = ("_closing", "_connection", "_loop", "_patience", "_send", "_since", "_task", "_timer", "finished",
-                 "left", "started")  # fmt: skip
+    __slots__ = ("_closing", "_connection", "_loop", "_patience", "_send", "_since", "_task", "_timer", "_unframed",
+                 "finished", "left", "started")  # fmt: skip
 
-    def __init__(self, send: Send, connection: Watched | None, patience: float) -> None:
+    def __init__(self, send: Send, connection: Watched | None, patience: float, *, unframed: bool = False) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._send = send
@@ -57,6 +57,7 @@ class AsgiResponder:
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
+        self._unframed = unframed
         self.started = False
         self.finished = False
         self.left = False
@@ -93,10 +94,17 @@ class AsgiResponder:
     async def start(self, status: int, headers: Headers) -> None:
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         self.started = True
+        if self._connection is None:
+            self._timer = self._loop.call_later(self._patience, self._look)
+        elif self._unframed:
+            self._connection.end_by_closing()
+            raw.append(CLOSE)
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
-        self._timer = self._loop.call_later(self._patience, self._look)
 
     async def write(self, data: bytes) -> None:
+        if self._unframed and self._connection is not None:
+            self._connection.push(data)
+            data = b""  # uvicorn would count it; an empty one waits for the client
         self._since = self._loop.time()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._since = 0.0
@@ -112,8 +120,6 @@ class AsgiResponder:
         waited = self._loop.time() - self._since if self._since else 0.0
         if waited >= self._patience:
             self.leave()
-            if self._connection is not None:
-                self._connection.cut()
         else:
             self._timer = self._loop.call_later(self._patience - waited, self._look)
 
@@ -130,7 +136,8 @@ class AsgiApp:
         if scope["type"] != "http":
             return
         connection: Watched | None = scope.get("extensions", {}).get(EXTENSION)
-        responder = AsgiResponder(send, connection, self.limits.write_time)
+        unframed = scope.get("http_version") == "1.0" and scope["method"] != "HEAD"
+        responder = AsgiResponder(send, connection, self.limits.write_time, unframed=unframed)
         try:
             request = await self._read(scope, receive, connection)
         except ClientLeft:

@@ -124,15 +124,15 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.paused = True
-        self._progress = self._loop.time()
-        self._unsent = self._transport.get_write_buffer_size()
-        self._look_at(self._progress + self._front.limits.write_time)
+        self._mind_writing()
 
     def resume_writing(self) -> None:
         self.paused = False
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+        if self._task is None and not self._gone and not self._transport.is_closing() and not self._linger_until:
+            self._go_on()
 
     # -- httptools ------------------------------------------------------------------------------------------------
     def on_message_begin(self) -> None:
@@ -213,7 +213,7 @@ class Connection(asyncio.Protocol):
 
     # -- the order of answers -------------------------------------------------------------------------------------
     def _take(self, item: Request | HeadgateError, responder: H1Responder) -> None:
-        if self._task is None and not self._queue:
+        if self._task is None and not self._queue and not self.paused:
             self._run(item, responder)
             return
         self._queue.append((item, responder))
@@ -260,7 +260,11 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         elif not responder.keep or (self.closing and not self._queue):
             self._close()
-        elif self._queue:
+        elif not self.paused:  # else nobody's turn comes before the client has taken its answer
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._queue:
             item, following = self._queue.popleft()
             self._run(item, following)
         else:
@@ -288,7 +292,7 @@ class Connection(asyncio.Protocol):
         closing with unread bytes would reset the connection under the refusal."""
         self._queue.clear()
         if not self._deaf or not self._transport.can_write_eof():
-            self._transport.close()
+            self._shut()
             return
         if not self._reading:
             self._reading = True
@@ -296,6 +300,11 @@ class Connection(asyncio.Protocol):
         self._linger_until = self._loop.time() + LINGER
         self._transport.write_eof()
         self._look_at(self._linger_until)
+
+    def _shut(self) -> None:
+        """Closes once the client has taken what waits for it."""
+        self._transport.close()
+        self._mind_writing()
 
     # -- for responders -------------------------------------------------------------------------------------------
     @property
@@ -317,7 +326,7 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         self.closing = True
         if self._task is None and not self._queue and not self._linger_until:
-            self._transport.close()
+            self._shut()
 
     def cut(self) -> asyncio.Task[None] | None:
         self._transport.abort()
@@ -338,10 +347,10 @@ class Connection(asyncio.Protocol):
         if self._gone:
             return
         now = self._loop.time()
-        if self.paused:
-            self._watch_writing(now)
         if self._linger_until:
             self._end_by(self._linger_until, now)
+        elif self.paused or self._transport.is_closing():
+            self._watch_writing(now)
         elif self._message_open and self._task is not None:
             self._look_at(now + self._front.limits.head_time)  # it is not its turn yet
         elif self._head_open:
@@ -351,6 +360,11 @@ class Connection(asyncio.Protocol):
         elif self._task is None:
             limits = self._front.limits
             self._end_by(self._idle_since + (limits.keepalive if self._served else limits.head_time), now)
+
+    def _mind_writing(self) -> None:
+        self._progress = self._loop.time()
+        self._unsent = self._transport.get_write_buffer_size()
+        self._look_at(self._progress + self._front.limits.write_time)
 
     def _watch_writing(self, now: float) -> None:
         """A client that takes nothing of what waits for it is gone in all but name."""
@@ -367,10 +381,10 @@ class Connection(asyncio.Protocol):
     def _end_by(self, due: float, now: float) -> None:
         if now < due:
             self._look_at(due)
-        elif self._linger_until or self.paused:
+        elif self._linger_until:
             self._transport.abort()
         else:
-            self._transport.close()
+            self._shut()
 
     def _refuse_by(self, due: float, now: float, what: str) -> None:
         if now < due:

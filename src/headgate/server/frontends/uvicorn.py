@@ -110,6 +110,7 @@ class _Connection(HttpToolsProtocol):
         self._refused = False
         self._owed: HeadgateError | None = None
         self._lingering: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
         self.lost = False
         self.on_left: Callable[[], None] | None = None
 
@@ -124,12 +125,39 @@ class _Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.lost = True
-        for timer in (self._timer, self._lingering):
+        for timer in (self._timer, self._lingering, self._writing):
             if timer is not None:
                 timer.cancel()
         if self.on_left is not None:
             self.on_left()
 
+    # -- slow clients ---------------------------------------------------------------------------------------------
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.mind_writing()
+
+    def mind_writing(self) -> None:
+        """From now on a client that takes nothing of what waits for it is gone in all but name."""
+        self._progress = self.loop.time()
+        self._unsent = self.transport.get_write_buffer_size()
+        if self._writing is None and not self.lost:
+            self._writing = self.loop.call_later(self._limits.write_time, self._watch_writing)
+
+    def _watch_writing(self) -> None:
+        self._writing = None
+        if not self.flow.write_paused and not self.transport.is_closing():
+            return
+        unsent, now = self.transport.get_write_buffer_size(), self.loop.time()
+        if unsent < self._unsent:
+            self._progress = now
+        self._unsent = unsent
+        due = self._progress + self._limits.write_time
+        if now >= due:
+            self.cut()
+        else:
+            self._writing = self.loop.call_at(due, self._watch_writing)
+
+    # -- for answers ----------------------------------------------------------------------------------------------
     def arrived(self) -> bool:
         return self._running is not None and not self._running.more_body
 
@@ -138,6 +166,9 @@ class _Connection(HttpToolsProtocol):
         if data and not cycle.disconnected:
             self.transport.write(wire.CHUNK % (len(data), data) if cycle.chunked_encoding else data)
         return not self.flow.write_paused
+
+    def end_by_closing(self) -> None:
+        self._running.chunked_encoding = False
 
     def cut(self) -> None:
         self.transport.abort()
@@ -248,6 +279,7 @@ class _Lingering:
         self.resume_reading = transport.resume_reading
         self.get_extra_info = transport.get_extra_info
         self.set_protocol = transport.set_protocol
+        self.get_write_buffer_size = transport.get_write_buffer_size
 
     def is_closing(self) -> bool:
         return self._closing or self._transport.is_closing()
@@ -261,6 +293,7 @@ class _Lingering:
             self._connection.linger()
         else:
             self._transport.close()
+            self._connection.mind_writing()
 
 
 class _Refusal:
