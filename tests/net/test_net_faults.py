@@ -49,7 +49,7 @@ async def test_refused_at_once(transport):
         await send(transport, Origin("http", "127.0.0.1", closed_port()))
     assert type(caught.value) is ConnectFailed
     assert not caught.value.sent
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 1.5  # not after the 2 s that connecting may take
 
 
 async def test_a_black_hole_is_a_connect_timeout(transport):
