@@ -218,6 +218,21 @@ def test_looking_at_a_response_is_a_request_like_any_other_for_limits(stage):
     assert stage.governor._limiters[f"key:{key_id}"].running == 0
 
 
+def test_what_a_stored_response_refers_to_is_reserved_for_too(stage):
+    """The provider reads the whole conversation again, and nothing of it is in the request."""
+    key, key_id = stage.key(budgets=(dollars(100),))
+    body = {"model": "gpt-5.5", "input": "What is 12*12? " * 2000, "max_output_tokens": 16}
+    for _ in range(3):
+        status, _, made = stage.ask("/v1/responses", body, key)
+        assert status == 200
+        intent = stage.gateway.ledger.intents[-1]
+        outcome = stage.gateway.ledger.outcomes[intent.id]
+        assert outcome.usage.input > 7000, "all of it is read"
+        assert outcome.cost <= intent.reserved
+        body = {**body, "input": "And 13*13?", "previous_response_id": made["id"]}
+    assert stage.at_rest(key_id)
+
+
 def test_a_key_in_the_query_goes_no_further(stage):
     key, _ = stage.key()
     _, _, made = stage.ask("/v1/responses", {**DOORS["/v1/responses"], "model": "gpt-5.5"}, key)

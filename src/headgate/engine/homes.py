@@ -54,11 +54,17 @@ class Homes:
         self._shared = shared
         self._clock = clock
         self._known: OrderedDict[tuple[str, str], Home] = OrderedDict()
+        self._sizes: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._untold: OrderedDict[tuple[str, str], HomeRow] = OrderedDict()
         self._news = asyncio.Event()
 
-    def remember(self, key_id: str, object_id: str, model: str, deployment: Deployment) -> None:
+    def remember(self, key_id: str, object_id: str, model: str, deployment: Deployment, *, size: int = 0) -> None:
+        """`size`: tokens of what a request that refers to it will be read with."""
         self._keep(key_id, object_id, (model, deployment))
+        if size:
+            self._sizes[key_id, object_id] = size
+            if len(self._sizes) > HOMES:
+                self._sizes.popitem(last=False)
         if self._store is None:
             return
         seconds = next((kept for start, kept in KEPT.items() if object_id.startswith(start)), LONGEST)
@@ -77,6 +83,10 @@ class Homes:
     def of(self, object_id: str, key_id: str) -> Home | None:
         """What this process knows; other keys' objects do not exist."""
         return self._known.get((key_id, object_id))
+
+    def size(self, object_id: str, key_id: str) -> int:
+        """As far as this process saw it made."""
+        return self._sizes.get((key_id, object_id), 0)
 
     async def find(self, object_id: str, key_id: str) -> Home | None:
         """As `of`, and what the store knows. Raises StorageUnavailable: it cannot be told whether the object exists."""

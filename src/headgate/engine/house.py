@@ -87,7 +87,8 @@ class House:
 
     def attempt_closed(self, view: AttemptView, trace: Trace, deployment: Deployment, upstream_id: str | None) -> None:
         if upstream_id is not None and upstream_id.startswith("resp_"):
-            self.homes.remember(trace.key_id, upstream_id, view.model, deployment)
+            size = view.usage.total if view.usage is not None else 0
+            self.homes.remember(trace.key_id, upstream_id, view.model, deployment, size=size)
         if view.cost is None and view.model not in self._unpriced and len(self._unpriced) < UNPRICED:
             self._unpriced.add(view.model)
             self.event("price_unknown", {"model": view.model, "deployment": view.deployment})

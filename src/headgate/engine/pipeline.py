@@ -161,6 +161,8 @@ def prepare(house: House, inbound: Inbound, principal: Principal, started: float
         raise UnknownHome(
             f"there is no response {peek.state[:100]!r}", object_id=peek.state, param="previous_response_id"
         )
+    if peek.state is not None and (size := house.homes.size(peek.state, principal.key_id)):
+        peek = msgspec.structs.replace(peek, input_bound=peek.input_bound + size)  # the provider reads it all again
     check_allowed(principal, resolved.name, snapshot)
     if resolved.prefer or snapshot.sticky:
         affinity = affinity_of(principal.key_id, inbound.body) if snapshot.sticky else None
