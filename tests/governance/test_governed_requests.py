@@ -233,6 +233,24 @@ def test_what_a_stored_response_refers_to_is_reserved_for_too(stage):
     assert stage.at_rest(key_id)
 
 
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/chat/completions", {"service_tier": "priority"}),
+        ("/v1/responses", {"service_tier": "priority"}),
+        ("/v1/messages", {"speed": "fast"}),
+    ],
+)
+def test_a_service_at_another_price_is_not_for_who_is_bounded_by_a_budget(stage, path, more):
+    bounded, _ = stage.key(budgets=(dollars(100),))
+    before = len(stage.sim.wire.calls)
+    status, headers, found = stage.ask(path, {**DOORS[path], **more}, bounded)
+    assert (status, headers["x-should-retry"]) == (402, "false")
+    assert next(iter(more)) in found["error"]["message"]
+    assert len(stage.sim.wire.calls) == before
+    assert stage.ask(path, {**DOORS[path], **more}, stage.key()[0])[0] == 200
+
+
 def test_a_key_in_the_query_goes_no_further(stage):
     key, _ = stage.key()
     _, _, made = stage.ask("/v1/responses", {**DOORS["/v1/responses"], "model": "gpt-5.5"}, key)

@@ -90,6 +90,8 @@ class Peek(msgspec.Struct, kw_only=True):
     """previous_response_id or the like: server-side state that pins the deployment."""
     background: bool = False
     """To be answered at once, and made by the provider afterwards (Responses)."""
+    dearer: str | None = None
+    """The field by which the client asks for a service that its provider takes more for than the model's price."""
     wanted: Wanted = "json"
     """What the client asked for."""
     media_type: str | None = None

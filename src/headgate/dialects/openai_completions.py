@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from headgate.core.dialect import Facts, Peek, Quirks, Wanted
-from headgate.core.errors import UpstreamFault, fault
+from headgate.core.errors import InvalidRequest, UpstreamFault, fault
 from headgate.core.events import Event, Failed, Finished, Started, TextDelta, Used
 from headgate.dialects import openai_error as _error
 from headgate.dialects import sse
-from headgate.dialects.jsonio import decode_chunk, decode_upstream, encode
-from headgate.dialects.opaque import Opaque, usage_of
+from headgate.dialects.jsonio import decode_chunk, decode_upstream, encode, invalid
+from headgate.dialects.opaque import MOST_N, Opaque, usage_of
 
 _ASK = b'"stream_options":{"include_usage":true},'
 _FINISH = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
@@ -22,6 +24,18 @@ class OpenAiCompletions(Opaque):
     noun = "plain completions"
     paths = {"completions": "/completions"}
     streams = True
+
+    def _measure(self, peek: Peek, said: msgspec.Raw | None, content: memoryview) -> None:
+        """Each prompt has answers of its own, and those that `best_of` leaves out are paid for as well."""
+        try:
+            raw = _asked.decode(content)
+        except msgspec.ValidationError as error:
+            raise invalid(error) from error
+        if raw.best_of is not None and not 1 <= raw.best_of <= MOST_N:
+            raise InvalidRequest(f"best_of must be between 1 and {MOST_N}", param="best_of")
+        prompts, tokens = _prompts(raw.prompt)
+        peek.n = max(peek.n, raw.best_of or 1) * max(prompts, 1)
+        peek.input_bound = max(peek.input_bound, tokens)
 
     def splice(self, body: bytes, peek: Peek, *, model: str, quirks: Quirks) -> bytes | None:
         out = super().splice(body, peek, model=model, quirks=quirks)
@@ -74,6 +88,23 @@ class OpenAiCompletions(Opaque):
             facts.usage is not None and not facts.content and facts.finish is None and b'"text"' not in data
         )
         return facts if facts.usage or facts.finish else None
+
+
+class _Asked(msgspec.Struct):
+    prompt: Any = None
+    best_of: int | None = None
+
+
+_asked = msgspec.json.Decoder(_Asked)
+
+
+def _prompts(prompt: Any) -> tuple[int, int]:
+    """(how many, and how many tokens where they come as such). Text is measured by its bytes."""
+    if not isinstance(prompt, list):
+        return 1, 0
+    if all(isinstance(one, int) for one in prompt):
+        return 1, len(prompt)
+    return len(prompt), sum(len(one) for one in prompt if isinstance(one, list))
 
 
 class _Parser:

@@ -15,6 +15,7 @@ from headgate.core.answer import Answer
 from headgate.core.dialect import Dialect, Op, View
 from headgate.core.envelope import Envelope
 from headgate.core.errors import (
+    BudgetExceeded,
     DeadlineExceeded,
     HeadgateError,
     InternalError,
@@ -207,6 +208,11 @@ def planned(house: House, request: Request, run: RequestRun, snapshot: Snapshot,
     principal, trace, strategy = run.principal, run.trace, snapshot.strategy(name)
     trace.strategy = strategy.kind
     cap = None
+    if (dearer := request.peek.dearer) is not None and house.governor.output_cap(principal, trace.tags) is not None:
+        raise BudgetExceeded(
+            f"A hard budget applies, and what `{dearer}` costs above the model's price is not known here: leave it out.",
+            code="price_unknown",
+        )
     if request.peek.max_tokens is None and request.op == "chat":
         cap = house.governor.output_cap(principal, trace.tags)
         if cap is not None:

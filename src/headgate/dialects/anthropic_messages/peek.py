@@ -64,6 +64,8 @@ class _Fields(msgspec.Struct, kw_only=True):
     thinking: _Thinking | None = None
     output_config: _OutputConfig | None = None
     output_format: _Format | None = None
+    speed: Any = None
+    inference_geo: Any = None
     headgate: dict[str, Any] | None = None
 
 
@@ -102,7 +104,14 @@ def peek(body: bytes, *, model: str | None, stream: bool | None) -> Peek:
         spliceable=raw.headgate is None and not media.unsigned,
         multi_turn=any(message.role == "assistant" for message in raw.messages),
         options=raw.headgate,
+        dearer=_dearer(raw),
     )
+
+
+def _dearer(raw: Any) -> str | None:
+    if raw.speed not in (None, "standard"):
+        return "speed"
+    return None if raw.inference_geo in (None, "global") else "inference_geo"
 
 
 def _explain(error: Exception) -> InvalidRequest:

@@ -8,7 +8,7 @@ from typing import Any
 from headgate.core.chat import ChatRequest, OutputFormat, ReasoningOptions
 from headgate.core.dialect import Quirks
 from headgate.core.errors import InvalidRequest, UnsupportedFeature
-from headgate.dialects.gemini.names import NAME, both, camel, forms, get, respell, spelled
+from headgate.dialects.gemini.names import NAME, both, camel, forms, get, respell, snake, spelled
 from headgate.dialects.gemini.schema import plain_schema
 from headgate.dialects.residue import extension, leftover, notes_of
 
@@ -78,6 +78,10 @@ def values_of(config: dict[str, Any]) -> dict[str, Any]:
         if raw is None:
             continue
         param = f"generationConfig.{name}"
+        if (other := snake(name)) != name and name in config and other in config:
+            raise InvalidRequest(
+                f"{param} is there twice, as {other} too: which of them counts is not known", param=param
+            )
         try:
             value = read(raw)
         except (ValueError, OverflowError) as error:

@@ -67,6 +67,8 @@ def peek(body: bytes, *, model: str | None, stream: bool | None) -> Peek:
         raise InvalidRequest("the model is missing in the path", param="model")
     contents = raw.contents if isinstance(raw.contents, list) else [raw.contents]
     multi_turn = _check_contents(contents)
+    if raw.generationConfig is not None and raw.generation_config is not None:
+        raise InvalidRequest("generationConfig and generation_config are the same field", param="generationConfig")
     config = raw.generationConfig or raw.generation_config or {}
     values = values_of(config) if config else {}
     media = len(_MEDIUM.findall(body)) if b"Data" in body or b"_data" in body else 0

@@ -89,6 +89,7 @@ class _Fields(msgspec.Struct, kw_only=True):
     response_format: _Format | None = None
     modalities: list[str] | None = None
     reasoning_effort: str | None = None
+    service_tier: Any = None
     headgate: dict[str, Any] | None = None
     input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -126,13 +127,14 @@ def peek(body: bytes, *, model: str | None, stream: bool | None) -> ChatPeek:
         model=name,
         stream=bool(raw.stream) if stream is None else stream,
         include_usage=bool(raw.stream_options and raw.stream_options.include_usage),
-        max_tokens=int(getattr(raw, limit[-1])) if limit else None,
+        max_tokens=int(max([getattr(raw, name) for name in limit])) if limit else None,  # some read this one, some that
         n=raw.n or 1,
         needs=_needs(raw, kinds),
         input_bound=input_bound(max(len(body) - bulk, 0), len(raw.messages), sum(kinds.values())),
         spliceable=raw.headgate is None,
         multi_turn="assistant" in roles,
         options=raw.headgate,
+        dearer="service_tier" if raw.service_tier == "priority" else None,
         bare=raw.stream_options is msgspec.UNSET,
         limit=limit,
         messages=raw.messages,

@@ -40,6 +40,7 @@ class _Fields(msgspec.Struct, kw_only=True):
     previous_response_id: str | None = None
     conversation: Any = None
     background: bool | None = None
+    service_tier: Any = None
     headgate: dict[str, Any] | None = None
 
 
@@ -74,6 +75,7 @@ def peek(body: bytes, *, model: str | None, stream: bool | None) -> Peek:
         spliceable=raw.headgate is None and _MADE_HERE not in body,
         multi_turn=b'"assistant"' in body or b'"function_call"' in body,
         options=raw.headgate,
+        dearer="service_tier" if raw.service_tier == "priority" else None,
         state=raw.previous_response_id,
         background=bool(raw.background),
     )
