@@ -109,6 +109,21 @@ async def test_half_a_head_is_not_a_first_byte_in_time(transport):
             await send(transport, server, limits=Limits(first_byte=0.08))
 
 
+@pytest.mark.parametrize("wire", [OK + b"x: " + b"y" * 400, b"HTTP/1.1 102 Processing\r\n\r\n" * 20])
+async def test_a_head_that_trickles_is_not_a_first_byte_in_time(transport, wire):
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        for at in range(0, len(wire), 20):
+            await peer.send(wire[at : at + 20])
+            await asyncio.sleep(0.02)
+        await peer.send(HI)
+        await peer.gone()
+
+    async with RawServer(script) as server:
+        with pytest.raises(FirstByteTimeout):
+            await send(transport, server, limits=Limits(first_byte=0.1))
+
+
 async def test_a_server_that_stops_reading_the_request(transport):
     async def script(peer: Peer) -> None:
         await asyncio.sleep(30)

@@ -271,10 +271,11 @@ class Connection(asyncio.Protocol):
         if self.done:
             self._keep = False  # bytes after the answer: it stands, the connection does not
             return
-        self._mark = self._loop.time()
         if not self.head:
             self._seen += len(data)
         self._parse(data)
+        if self.head:  # the wait for one goes on, however it trickles
+            self._mark = self._loop.time()
         if self._error is None:
             if not self.head:
                 if self._seen > self._limits.header_bytes:
