@@ -61,6 +61,19 @@ def test_what_a_key_may_comes_over_and_the_rest_is_told() -> None:
             import_keys(wrong)
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [{"metadata": "{}x"}, {"metadata": ["tags"]}, {"models": "gpt-4"}, {"models": 1}, {"metadata": {"tags": "abc"}},
+     {"rpm_limit": []}, {"tpm_limit": "many"}, {"max_parallel_requests": [4]}],
+    ids=str,
+)  # fmt: skip
+def test_a_row_that_cannot_be_read_is_told_and_in_nobodys_way(broken: dict) -> None:
+    rows = [{"token": "a" * 64, "key_alias": "odd", **broken}, {"token": "b" * 64, "key_alias": "fine"}]
+    found = import_keys(json.dumps({"keys": rows}).encode())
+    assert [key["name"] for key in found.keys] == ["fine"]
+    assert [line.partition(":")[0] for line in found.lost] == ["odd"]
+
+
 def test_a_key_that_would_be_wider_here_is_not_made_unasked(tmp_path: Path) -> None:
     strict = import_keys(LISTED.read_bytes())
     assert [key["name"] for key in strict.keys] == ["checkout"]

@@ -51,8 +51,12 @@ def import_keys(data: bytes, *, wider: bool = False) -> ImportedKeys:
         if row.get("blocked"):
             out.lost.append(f"{name}: it is blocked there")
             continue
-        key = _key(name, row, out.lost)
-        if reasons := _unbound(row):
+        try:
+            key, reasons = _key(name, row, out.lost), _unbound(row)
+        except (TypeError, ValueError, OverflowError) as error:
+            out.lost.append(f"{name}: the key itself: its row cannot be read ({error})")
+            continue
+        if reasons:
             out.wider[name] = "; ".join(reasons)
         if wider or not reasons:
             out.keys.append(key)
@@ -61,7 +65,7 @@ def import_keys(data: bytes, *, wider: bool = False) -> ImportedKeys:
 
 def _unbound(row: dict[str, Any]) -> list[str]:
     """What holds for the key there and would not here."""
-    said = {**(row.get("metadata") or {}), **{field: value for field, value in row.items() if value}}
+    said = {**_metadata(row), **{field: value for field, value in row.items() if value}}
     reasons = [f"{field} cannot be said here" for field in _BOUNDS if said.get(field)]
     if row.get("max_budget") is not None and period_of(row.get("budget_duration")) is None:
         reasons.append(
@@ -76,19 +80,34 @@ def _key(name: str, row: dict[str, Any], lost: list[str]) -> dict[str, Any]:
     lost += [f"{name}: {field}" for field in _LOST if row.get(field)]
     if row.get("spend"):
         lost.append(f"{name}: what it has spent there (${row['spend']}): budgets begin anew")
-    models = [model for model in row.get("models") or [] if model not in _EVERYTHING]
+    models = [model for model in _strings(row, "models") if model not in _EVERYTHING]
     key: dict[str, Any] = {
         "name": name,
         "hash": row["token"],
         "hint": re.sub(r"\.{2,}", "…", str(row.get("key_name") or "")),
         "user": row.get("user_id"),
-        "tags": list((row.get("metadata") or {}).get("tags") or []),
+        "tags": _strings(_metadata(row), "tags"),
         "models": [model for model in models if model != _NOTHING] if models else None,
         "expires": row.get("expires"),
         "limits": {ours: int(row[theirs]) for theirs, ours in RATES.items() if row.get(theirs) is not None},
         "budgets": _budgets(row),
     }
     return {field: value for field, value in key.items() if value or (field == "models" and value is not None)}
+
+
+def _metadata(row: dict[str, Any]) -> dict[str, Any]:
+    """Raises TypeError: what is not understood may be a bound."""
+    found = row.get("metadata") or {}
+    if not isinstance(found, dict):
+        raise TypeError("metadata is no object")
+    return found
+
+
+def _strings(row: dict[str, Any], field: str) -> list[str]:
+    found = row.get(field) or []
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise TypeError(f"{field} is no list of names")
+    return found
 
 
 def _budgets(row: dict[str, Any]) -> dict[str, Any]:
