@@ -251,6 +251,13 @@ def test_a_service_at_another_price_is_not_for_who_is_bounded_by_a_budget(stage,
     assert stage.ask(path, {**DOORS[path], **more}, stage.key()[0])[0] == 200
 
 
+@pytest.mark.parametrize("field", ["requests_per_minute", "tokens_per_minute"])
+def test_who_may_never_come_is_told_no_time_to_come_again(stage, field):
+    status, headers, _ = stage.chat(stage.key(limits=LimitSpec(**{field: 0}))[0])
+    assert (status, headers["x-should-retry"]) == (429, "false")
+    assert "retry-after" not in headers
+
+
 def test_a_key_in_the_query_goes_no_further(stage):
     key, _ = stage.key()
     _, _, made = stage.ask("/v1/responses", {**DOORS["/v1/responses"], "model": "gpt-5.5"}, key)

@@ -139,6 +139,7 @@ def take_all(limiters: Sequence[Limiter], tokens: int, now: float) -> None:
             longest, what, scope = seconds, why, limiter.scope
     if longest:
         error = RateLimited(_message(scope, what), retry_after=None if math.isinf(longest) else longest)
+        error.should_retry = False if math.isinf(longest) else None
         error.headers = tuple(headers_of(limiters, now))
         raise error
     for limiter in limiters:

@@ -30,7 +30,7 @@ def error_headers(error: HeadgateError, request_id: str) -> Headers:
     if error.trace_id:
         out.append(("x-headgate-trace", error.trace_id))
     retry_after = error.retry_after
-    if retry_after is None and http_status(error) == 429:
+    if retry_after is None and http_status(error) == 429 and error.should_retry is not False:
         retry_after = 1.0  # a provider that names no time; its deployment cools for as long
     if retry_after is not None:
         wait = min(max(retry_after, 0.0), LONGEST_RETRY_AFTER)
