@@ -80,7 +80,7 @@ class Stage:
             given["authorization"] = f"Bearer {key}"
         if isinstance(body, bytes):
             given["content-type"] = "multipart/form-data; boundary=B"
-        data = body if body is None or isinstance(body, bytes) else json.dumps(body)
+        data = body if body is None or isinstance(body, bytes | Written) else json.dumps(body)
         connection.request("GET" if body is None else "POST", path, data, given)
         answer = connection.getresponse()
         data = answer.read()
@@ -256,6 +256,43 @@ def test_who_may_never_come_is_told_no_time_to_come_again(stage, field):
     status, headers, _ = stage.chat(stage.key(limits=LimitSpec(**{field: 0}))[0])
     assert (status, headers["x-should-retry"]) == (429, "false")
     assert "retry-after" not in headers
+
+
+class Written(str):
+    """A body as it is sent."""
+
+    __slots__ = ()
+
+
+def named(form: str, id: str) -> tuple[str, Any]:
+    """(path, body) of a request that names a file."""
+    part = {"type": "file", "file": {"file_id": id}}
+    said = {"type": "input_file", "file_id": id}
+    tool = {"type": "code_interpreter", "container": {"type": "auto", "file_ids": [id]}}
+    responses = {"model": "gpt-5.5", "max_output_tokens": 50}
+    return {
+        "chat": ("/v1/chat/completions", {"model": "gpt-5.5", "messages": [{"role": "user", "content": [part]}]}),
+        "responses": ("/v1/responses", {**responses, "input": [{"role": "user", "content": [said]}]}),
+        "tool": ("/v1/responses", {**responses, "input": "sum it", "tools": [tool]}),
+    }[form]
+
+
+@pytest.mark.parametrize("form", ["chat", "responses", "tool"])
+@pytest.mark.parametrize("spelled", ["file_id", "fi\\u006ce_id", "file\\u005fid"])
+def test_another_keys_file_does_not_exist_in_a_body_either(stage, form, spelled):
+    mine, my_id = stage.key()
+    other, _ = stage.key()
+    homes = stage.gateway.house.homes
+    deployment = stage.gateway.house.snapshot.model("gpt-5.5").deployments[0]
+    stage.loop.call(lambda: homes.remember(my_id, "file-mine", "gpt-5.5", deployment))
+    for id, key, status in (
+        ("file-mine", other, 404), ("file-mine", mine, None), ("file-of-the-operator", other, None),
+    ):  # fmt: skip
+        path, body = named(form, id)
+        before = len(stage.sim.wire.calls)
+        found, _, answer = stage.ask(path, Written(json.dumps(body).replace("file_id", spelled)), key)
+        assert (found == 404) == (status == 404), answer
+        assert (len(stage.sim.wire.calls) == before) == (status == 404)
 
 
 def test_a_key_in_the_query_goes_no_further(stage):

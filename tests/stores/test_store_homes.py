@@ -31,6 +31,11 @@ async def test_a_home_is_the_keys_own_and_outlives_the_process(open_store) -> No
     assert await store.homes(["resp_1"], key_id="k2") == [home("resp_1", key="k2", deployment="d2")]
     assert await store.homes(["file-1"], key_id="k2") == []
     assert await store.homes([], key_id="k1") == []
+    assert {(h.object_id, h.key_id) for h in await store.homes(["resp_1", "file-1", "x"], key_id=None)} == {
+        ("resp_1", "k1"),
+        ("resp_1", "k2"),
+        ("file-1", "k1"),
+    }
     assert await store.homes(["odd \x00 'id"], key_id="k1") == []
 
 

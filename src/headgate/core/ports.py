@@ -252,8 +252,8 @@ class Store(Protocol):
         """Replaces what was known of the same (key, object)."""
         ...
 
-    async def homes(self, object_ids: Sequence[str], *, key_id: str) -> Sequence[HomeRow]:
-        """Those of these objects that are the key's own."""
+    async def homes(self, object_ids: Sequence[str], *, key_id: str | None) -> Sequence[HomeRow]:
+        """Those of these objects that are the key's own; None: whose they are."""
         ...
 
     async def prune(self, before: float) -> int:

@@ -108,6 +108,19 @@ class Homes:
             if (home := self._resolved(row)) is not None:
                 self._keep(key_id, row.object_id, home)
 
+    async def check(self, object_ids: Sequence[str], key_id: str) -> None:
+        """Raises NotFound where one of these is another key's; StorageUnavailable where that cannot be told."""
+        unknown = {id for id in object_ids if (key_id, id) not in self._known}
+        if not unknown:
+            return
+        here = self._known if self._store is None else self._untold
+        owners = [(id, owner) for owner, id in here if id in unknown]
+        if self._store is not None:
+            owners += [(row.object_id, row.key_id) for row in await self._store.homes(list(unknown), key_id=None)]
+        mine = {id for id, owner in owners if owner == key_id}
+        if other := next((id for id, _ in owners if id not in mine), None):
+            raise NotFound(f"there is no file {other[:100]!r}", param="file_id")
+
     def _resolved(self, row: HomeRow) -> Home | None:
         """The deployment as it is configured here and now. One whose key or address has changed since is taken for the
         same where its provider has no other in that entry."""

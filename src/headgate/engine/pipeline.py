@@ -35,6 +35,7 @@ from headgate.core.usage import Usage
 from headgate.engine.affinity import affinity_of
 from headgate.engine.homes import UnknownHome
 from headgate.engine.house import House
+from headgate.engine.named import files_in
 from headgate.engine.options import read_options
 from headgate.engine.overheard import Overheard, kept
 from headgate.engine.reserve import capped, reserve
@@ -141,7 +142,10 @@ def _spare_the_client(error: HeadgateError) -> None:
 async def prepare_anywhere(
     house: House, inbound: Inbound, principal: Principal, started: float, started_at: float
 ) -> Prepared:
-    """As `prepare`, and the store is asked where a stored response is that this process has not seen."""
+    """As `prepare`, and the store is asked where a stored response is that this process has not seen, and whose the files
+    are that are named."""
+    if named := files_in(inbound.body):
+        await house.homes.check(named, principal.key_id)
     try:
         return prepare(house, inbound, principal, started, started_at)
     except UnknownHome as missing:

@@ -286,7 +286,9 @@ class MemoryStore:
     async def put_homes(self, rows: Sequence[HomeRow]) -> None:
         self._homes |= {(row.key_id, row.object_id): row for row in rows}
 
-    async def homes(self, object_ids: Sequence[str], *, key_id: str) -> Sequence[HomeRow]:
+    async def homes(self, object_ids: Sequence[str], *, key_id: str | None) -> Sequence[HomeRow]:
+        if key_id is None:
+            return [row for (_, id), row in self._homes.items() if id in object_ids]
         return [row for id in object_ids if (row := self._homes.get((key_id, id))) is not None]
 
     async def requests(

@@ -235,10 +235,10 @@ class PostgresStore:
     async def put_homes(self, rows: Sequence[HomeRow]) -> None:
         await self._link.write(lambda c: books.put_homes(c, rows))
 
-    async def homes(self, object_ids: Sequence[str], *, key_id: str) -> Sequence[HomeRow]:
+    async def homes(self, object_ids: Sequence[str], *, key_id: str | None) -> Sequence[HomeRow]:
         names = [books.clean(id) for id in object_ids]
-        sql = "SELECT * FROM homes WHERE key_id = $1 AND object_id = ANY($2)"
-        return [HomeRow(**dict(row)) for row in await self._link.read(lambda c: c.fetch(sql, key_id, names))]
+        sql = "SELECT * FROM homes WHERE object_id = ANY($1) AND ($2::text IS NULL OR key_id = $2)"
+        return [HomeRow(**dict(row)) for row in await self._link.read(lambda c: c.fetch(sql, names, key_id))]
 
     async def aclose(self) -> None:
         await self._link.close()

@@ -75,11 +75,11 @@ def feedback(connection: sqlite3.Connection, limit: int, since: float) -> list[F
     return [msgspec.json.decode(body, type=FeedbackRecord) for (body,) in rows]
 
 
-def homes(connection: sqlite3.Connection, object_ids: Sequence[str], key_id: str) -> list[HomeRow]:
+def homes(connection: sqlite3.Connection, object_ids: Sequence[str], key_id: str | None) -> list[HomeRow]:
     rows = connection.execute(
         "SELECT key_id, object_id, model, provider, deployment, expires FROM homes"
-        " WHERE key_id = ? AND object_id IN (SELECT value FROM json_each(?))",
-        (key_id, msgspec.json.encode(object_ids).decode()),
+        " WHERE object_id IN (SELECT value FROM json_each(?)) AND (?2 IS NULL OR key_id = ?2)",
+        (msgspec.json.encode(object_ids).decode(), key_id),
     )
     return [HomeRow(**dict(zip(HomeRow.__struct_fields__, row, strict=True))) for row in rows]
 

@@ -72,7 +72,7 @@ class SqliteReader:
     async def learned(self) -> Sequence[LearnedRow]:
         return await self._readers.do(queries.learned)
 
-    async def homes(self, object_ids: Sequence[str], *, key_id: str) -> Sequence[HomeRow]:
+    async def homes(self, object_ids: Sequence[str], *, key_id: str | None) -> Sequence[HomeRow]:
         return await self._readers.do(lambda c: queries.homes(c, object_ids, key_id))
 
     async def usage(

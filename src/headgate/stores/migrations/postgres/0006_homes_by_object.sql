@@ -1,0 +1,2 @@
+-- Whose an object is that a request names.
+CREATE INDEX homes_object ON homes (object_id);
