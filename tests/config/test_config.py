@@ -156,3 +156,13 @@ def test_a_store_that_cannot_be_is_refused(text: str):
 def test_rows_may_be_kept_for_ever():
     assert load_text("store: {retention: off}", "t.yaml", {}).config.store.retention is None
     assert load_text("store: {retention: 90d}", "t.yaml", {}).config.store.retention == 90 * 86400
+
+
+@pytest.mark.parametrize(
+    "origin", ["app.example.com", "https://app.example.com/", "https://App.example.com", "https://a, https://b"]
+)
+def test_an_origin_is_a_scheme_and_a_host(origin):
+    with pytest.raises(ConfigError, match="is no origin"):
+        load_text(f"server: {{cors: ['{origin}']}}", "t.yaml", {})
+    good = ["https://app.example.com", "http://localhost:3000", "*"]
+    assert load_text(f"server: {{cors: {good}}}", "t.yaml", {}).config.server.cors == good

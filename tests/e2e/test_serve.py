@@ -210,6 +210,18 @@ def test_uvicorn_serves_the_same(tmp_path):
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.timeout(60)
+def test_a_page_of_a_named_origin_is_told_that_it_may_read(tmp_path):
+    found = Served(tmp_path, "server: {cors: ['https://app.example.com']}\n")
+    try:
+        page = {"origin": "https://app.example.com", "access-control-request-method": "POST"}
+        asking = urllib.request.Request(f"{found.url}/v1/chat/completions", headers=page, method="OPTIONS")
+        with urllib.request.urlopen(asking, timeout=10) as answer:
+            assert answer.headers["access-control-allow-origin"] == "https://app.example.com"
+    finally:
+        found.end()
+
+
 def test_with_no_file_a_key_in_the_environment_is_enough(tmp_path):
     """A first start without any key fails; what it left behind hides nothing from the next one."""
     bare = {name: value for name, value in os.environ.items() if not name.endswith("_KEY")}

@@ -15,6 +15,8 @@ from headgate.config.routing import Route
 from headgate.config.strategies import Agent, Cascade, Ensemble, Fallback
 from headgate.config.values import Count, Duration, Money, Secret, Size, plain
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*A-Z]+")
+
 STRATEGIES = ("fallback", "route", "cascade", "ensemble", "agent", "experiment")
 MOVE_ON_WORDS = (
     "timeout",
@@ -246,6 +248,17 @@ class Server(Section):
     """How long a client may take to send its body."""
     frontend: Literal["own", "uvicorn"] = "own"
     """Our own HTTP/1.1 front end, or uvicorn: the same suite of tests, more CPU per request."""
+    cors: list[str] = []
+    """Origins of web pages that may read our answers (`https://app.example.com`; `*`: any page's): none unless named. A
+    page has no secrets, so give it a key of its own with a small budget. Taken up at the next start."""
+
+    @field_validator("cors")
+    @classmethod
+    def _are_origins(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin: scheme and host, in lower case, without a path")
+        return value
 
 
 class AlertWebhook(Section):

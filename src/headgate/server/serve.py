@@ -34,6 +34,7 @@ from headgate.server.admin import CONSOLE, AdminPlane
 from headgate.server.alerting import open_alerts
 from headgate.server.app import DataPlane
 from headgate.server.books import Books
+from headgate.server.cors import Cors
 from headgate.server.exporting import Export
 from headgate.server.first_key import FirstKey
 from headgate.server.fleet import Fleet, open_shared
@@ -231,7 +232,8 @@ class Process:
         server_settings = self.config.server
         limits = HttpLimits(body=server_settings.max_body, body_time=server_settings.body_timeout)
         front_end = H1FrontEnd if server_settings.frontend == "own" else UvicornFrontEnd
-        front = front_end(self.plane, self.plane.refuse, limits)
+        handler = Cors(self.plane, server_settings.cors) if server_settings.cors else self.plane
+        front = front_end(handler, self.plane.refuse, limits)
         for warning in self.books.warnings:
             self._log_event("store_warning", {"message": warning})
         sock = bind(self.options.host, self.options.port, reuse_port=self.options.worker is not None)

@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from headgate.core.errors import HeadgateError, http_status
+from headgate.server.cors import Cors
 from headgate.server.frontends.h1 import H1FrontEnd
 from headgate.server.frontends.sockets import bind
 from headgate.server.frontends.uvicorn import UvicornFrontEnd
@@ -17,6 +18,8 @@ from headgate.server.http import FrontEnd, HttpLimits, Request, Responder
 from support.rawclient import RawClient
 
 TEXT = (("content-type", "text/plain"),)
+PAGE = "https://app.example.com"
+"""The only origin whose pages may read answers."""
 
 
 def pytest_asyncio_loop_factories(config, item):
@@ -39,7 +42,7 @@ class House:
         self.waiting = asyncio.Event()
         self.left = asyncio.Event()
         self.go_on = asyncio.Event()
-        self.front: FrontEnd = kind(self.handle, self.refuse, limits)
+        self.front: FrontEnd = kind(Cors(self.handle, [PAGE]), self.refuse, limits)
         self.port = 0
 
     def open(self) -> list[Any]:

@@ -113,6 +113,42 @@ async def test_head(serve):
         assert (await client.answer()).body == b"GET /x?"
 
 
+ASKS = ("Access-Control-Request-Method: POST", "Access-Control-Request-Headers: authorization, content-type")
+
+
+async def test_a_page_of_a_named_origin_may_ask_and_read(serve):
+    async with serve() as house, house.client() as client:
+        house.go_on.set()
+        origin = "Origin: https://app.example.com"
+        await client.send(get("/x", origin, *ASKS, method="OPTIONS"))
+        permission = await client.answer()
+        assert (permission.status, permission.body, house.seen) == (200, b"", [])
+        assert permission.headers["access-control-allow-origin"] == "https://app.example.com"
+        assert permission.headers["access-control-allow-headers"] == "authorization, content-type"
+        assert "POST" in permission.headers["access-control-allow-methods"]
+        for wire in (post(b"{}", "/echo", origin), post(b"{}", "/stream", origin)):
+            await client.send(wire)
+            answer = await client.answer()
+            assert answer.headers["access-control-allow-origin"] == "https://app.example.com"
+            assert answer.headers["vary"] == "origin"
+            assert answer.body in (b"{}", b"onetwo")
+
+
+async def test_other_pages_and_other_clients_see_no_difference(serve):
+    async with serve() as house, house.client() as client:
+        for origin in ("https://app.example.com.evil", "null", "http://app.example.com", ""):
+            for wire in (get("/x", f"Origin: {origin}", *ASKS, method="OPTIONS"), get("/x", f"Origin: {origin}")):
+                await client.send(wire)
+                answer = await client.answer()
+                assert answer.body
+                assert not [name for name in answer.headers if name.startswith("access-control")]
+        await client.send(
+            get("/x", *ASKS, method="OPTIONS") + get("/x", "Origin: https://app.example.com", method="OPTIONS")
+        )
+        for _ in range(2):
+            assert (await client.answer()).body == b"OPTIONS /x?"  # no preflight, and the handler's to answer
+
+
 async def test_http_1_0(serve):
     async with serve() as house, house.client() as client:
         await client.send(b"GET /x HTTP/1.0\r\n\r\n")
