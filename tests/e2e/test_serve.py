@@ -209,7 +209,6 @@ def test_uvicorn_serves_the_same(tmp_path):
         assert "Traceback" not in found.end()
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.timeout(60)
 def test_a_page_of_a_named_origin_is_told_that_it_may_read(tmp_path):
     found = Served(tmp_path, "server: {cors: ['https://app.example.com']}\n")
@@ -222,6 +221,7 @@ def test_a_page_of_a_named_origin_is_told_that_it_may_read(tmp_path):
         found.end()
 
 
+@pytest.mark.timeout(120)
 def test_with_no_file_a_key_in_the_environment_is_enough(tmp_path):
     """A first start without any key fails; what it left behind hides nothing from the next one."""
     bare = {name: value for name, value in os.environ.items() if not name.endswith("_KEY")}
