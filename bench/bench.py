@@ -46,6 +46,7 @@ def cold_start(folder: Path) -> float:
 
 def measure(servers: list[Server], rounds: int, seconds: float, chosen: set[str] | None) -> None:
     for server in servers:
+        server.note("start until it answers, s", server.start_s)
         server.note("memory idle, MB", memory_mb(server.process.pid))
         server.stop()
     for _ in range(rounds):

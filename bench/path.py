@@ -2,8 +2,9 @@
 
     python bench/path.py [--profile] [--rounds N] [--size BYTES]
 
-Prints CPU us per request (median of rounds), allocations per request, and the ratio to the calibration loop: a fixed
-piece of Python (JSON, dictionaries, calls) timed in the same process, so that the figure can be compared across machines.
+Prints CPU us per request (median of rounds), the memory that one needs at once, and the ratio to the calibration loop: a
+fixed piece of Python (JSON, dictionaries, calls) timed in the same process, so that the figure can be compared across
+machines.
 """
 
 from __future__ import annotations
@@ -161,8 +162,8 @@ async def drive(plane: DataPlane, request: Request, times: int) -> float:
     return spent / times
 
 
-async def allocations(plane: DataPlane, request: Request) -> float:
-    """Blocks of memory allocated and kept at some moment per request, by tracemalloc's peak over single requests."""
+async def peak_bytes(plane: DataPlane, request: Request) -> float:
+    """Bytes that one request needs at once, by tracemalloc's peak over single requests."""
     await drive(plane, request, 50)
     gc.collect()
     tracemalloc.start()
@@ -199,7 +200,7 @@ async def figures(rounds: int, times: int, profile: bool = False, size: int = 0)
     return {
         "cpu_us": round(statistics.median(costs), 1),
         "ratio": round(statistics.median(ratios), 2),
-        "peak_bytes": await allocations(plane, request),
+        "peak_bytes": await peak_bytes(plane, request),
     }
 
 
