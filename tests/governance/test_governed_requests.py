@@ -203,6 +203,16 @@ def test_counting_tokens_is_a_request_like_any_other_for_limits(stage):
     assert tokens_taken(stage, key_id) == 0
 
 
+def test_counting_keeps_to_the_limits_of_a_deployment_and_bounds_what_it_may_not_ask(stage):
+    stage.rules(Rules(deployment_limits={"anthropic/claude-opus-4-7": LimitSpec(requests_per_minute=1)}))
+    body, before = {"model": "claude-4.7", "messages": ASK}, len(stage.sim.wire.calls)
+    asked = [stage.ask("/v1/messages/count_tokens", body, stage.key()[0]) for _ in range(3)]
+    assert [status for status, _, _ in asked] == [200] * 3
+    assert [headers.get("x-headgate-lossy") for _, headers, _ in asked] == [None, *["count_is_an_upper_bound"] * 2]
+    assert len(stage.sim.wire.calls) == before + 1
+    assert stage.governor._limiters["deployment:anthropic/claude-opus-4-7"].running == 0
+
+
 def test_looking_at_a_response_is_a_request_like_any_other_for_limits(stage):
     key, key_id = stage.key(limits=LimitSpec(requests_per_minute=3, tokens_per_minute=60))
     _, _, made = stage.ask("/v1/responses", {**DOORS["/v1/responses"], "model": "gpt-5.5"}, key)

@@ -53,13 +53,25 @@ async def _counted(
         if deployment is None:
             continue
         try:
-            body = await _ask(plane, deployment, match, request.body, prepared.request.peek.model)
+            body = await _within(plane, prepared, name, deployment, match, request.body)
         except UpstreamFault:
             break  # counting is a convenience: our own bound is better than an error
         await responder.reply(200, [*headers, ("x-headgate-model", name)], body)
         return
     bound = counter(prepared.request.peek.input_bound)
     await responder.reply(200, [*headers, ("x-headgate-lossy", "count_is_an_upper_bound")], bound)
+
+
+async def _within(
+    plane: DataPlane, prepared: Prepared, model: str, deployment: Deployment, match: Match, body: bytes
+) -> bytes:
+    """A request of the model's and the deployment's limits too. Raises UpstreamFault, also where those are full."""
+    at = prepared.run.trace.started_at
+    hold = await plane.house.governor.enter(model=model, deployment=deployment.name, tokens=0, worst_case=0, at=at)
+    try:
+        return await _ask(plane, deployment, match, body, prepared.request.peek.model)
+    finally:
+        hold.settle(cost=0, tokens=0)
 
 
 def _rewritten(body: bytes, model: str) -> bytes:
