@@ -549,6 +549,17 @@ async def test_a_raised_budget_holds_at_once():
     await fleet.admit(CENT)
 
 
+async def test_a_budget_that_only_tells_by_now_keeps_nobody_waiting():
+    """A reload, between a request's look at what is left and its question for a slice."""
+    fleet = await Fleet(all_budgets=(hard(100 * CENT),)).start()
+    await fleet.admit(CENT)
+    (window,) = fleet.one.book.windows.values()
+    window.rule([BudgetSpec(limit=100 * CENT, period="monthly", hard=False)])
+    async with asyncio.timeout(1):
+        await fleet.one.book.reserve((window,), 50 * CENT)
+    assert window.reserved == 51 * CENT
+
+
 @pytest.mark.parametrize("budget", [10**21, 10**400], ids=["a trillion", "beyond floats"])
 async def test_a_budget_beyond_all_money_is_one_that_nobody_reaches(tmp_path, budget):
     """`1e12` is what some write for "as much as they like"."""

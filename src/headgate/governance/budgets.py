@@ -264,6 +264,7 @@ class BudgetBook:
 
     async def _lease(self, window: Window, want: int) -> None:
         if window.limit is None and not window.asked:
+            window.granted += want  # it only tells by now: nobody waits for it
             return
         try:
             async with asyncio.timeout(ASK_TIMEOUT), window.talking:
