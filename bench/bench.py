@@ -23,17 +23,15 @@ import urllib.request
 from pathlib import Path
 
 import report
-from harness import LOAD_CORE, MOCK_PORT, TOOLS, Server, fsync_ms, memory_mb, pinned, wait_for
+from harness import LOAD_CORE, MOCK_PORT, TOOLS, Server, environment, fsync_ms, memory_mb, pinned, wait_for
 from targets import FEATURES, TARGETS, ours
 from workloads import COMMON, OURS
 
 
 def cold_start(folder: Path) -> float:
-    """Seconds from the start of the process to the first answered request; bytecode is kept as Python does unless told
-    otherwise, or each start would compile everything anew."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    """Seconds from the start of the process to the first answered request."""
     began = time.monotonic()
-    process = pinned(ours(folder, 8109, "own"), 0, env=kept)
+    process = pinned(ours(folder, 8109, "own"), 0, env=environment())
     wait_for(8109)
     body = json.dumps({"model": "fast", "messages": [{"role": "user", "content": "x"}]}).encode()
     request = urllib.request.Request("http://127.0.0.1:8109/v1/chat/completions", data=body)

@@ -24,6 +24,11 @@ def pinned(command: list[str], core: int, **more: Any) -> subprocess.Popen[bytes
     return subprocess.Popen(["taskset", "-c", str(core), *command], start_new_session=True, **quiet)
 
 
+def environment() -> dict[str, str]:
+    """In which bytecode is kept as Python does unless told otherwise, or each start would compile everything anew."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def family(pid: int) -> set[int]:
     """A process and its descendants."""
     parents: dict[int, int] = {}
@@ -106,7 +111,7 @@ class Server:
         self.only = only
         """Workloads that it can do; None: all."""
         began = time.monotonic()
-        self.process = pinned(command, SERVER_CORE, env={**os.environ, **(env or {})})
+        self.process = pinned(command, SERVER_CORE, env={**environment(), **(env or {})})
         self.failed = ""
         try:
             wait_for(port, 60)

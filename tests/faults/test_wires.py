@@ -176,6 +176,17 @@ def test_14_to_16_cut_within_the_answer(wires, stream, ending):
 
 
 @STREAMS
+def test_18_an_answer_that_is_no_utf_8_is_an_error_of_the_provider(wires, stream):
+    """Whole, of a format that passes as bytes, and with all else as it should be."""
+    whole = next(step.data for step in answer("Said.") if isinstance(step, s.Body)).replace(b"Said.", b"Said\xff")
+    piece = chunk({"content": "Said."}).replace(b"Said.", b"Said\xff")
+    wires.says("one", either(s.reply(200, whole), [SSE_HEAD, *map(s.Body, [piece, chunk({}, "stop"), DONE]), s.End()]))
+    assert fails_cleanly(wires, stream, 502)["code"] == "upstream_error"
+    fails_over(wires, stream)
+    is_well_again(wires, stream)
+
+
+@STREAMS
 def test_12_fields_that_nobody_knows_pass_through(wires, stream):
     whole = json.loads(next(step.data for step in answer("Said.") if isinstance(step, s.Body)))
     whole["x_new"] = {"a": [1, None]}

@@ -30,6 +30,7 @@ from headgate.core.errors import (
 from headgate.core.patience import Patience
 from headgate.core.ports import Grant
 from headgate.core.request import Request
+from headgate.dialects.jsonio import is_utf8
 from headgate.net.transport.protocol import Exhausted, HttpRequest, HttpResponse, TotalTimeout, TransportError
 from headgate.upstream import pool
 from headgate.upstream.account import Account, output_bound, worst_case
@@ -369,10 +370,13 @@ async def _send(
 async def _whole(call: Call, response: HttpResponse) -> WholeAnswer:
     body = await response.read()
     facts = call.endpoint.dialect.inspect_answer(body, call.endpoint.quirks, call.request.peek.wanted)
-    if facts.error is not None:
+    error = facts.error
+    if error is None and call.request.op in _TALK and not is_utf8(body):
+        error = fault("invalid_answer", "the provider's answer is not valid UTF-8")
+    if error is not None:
         if facts.usage is not None:  # what the provider counted before it failed, it bills
-            call.end("failed", fault=facts.error, usage=facts.usage, upstream_id=facts.id)
-        raise facts.error
+            call.end("failed", fault=error, usage=facts.usage, upstream_id=facts.id)
+        raise error
     call.account.saw_content()
     await response.aclose()
     if facts.pending and facts.id:
