@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headgate.config.document import read
 from headgate.config.errors import ConfigError
 from headgate.config.load import load_text
 from headgate.config.values import Secret, duration, size
@@ -70,6 +71,22 @@ def test_an_anchor_bomb_is_refused():
         f"{c}: &{c} [{','.join([f'*{p}'] * 10)}]\n" for p, c in zip("abcdefg", "bcdefgh", strict=True)
     )
     assert any("too large" in problem for problem in problems(bomb))
+
+
+def test_a_bomb_of_merges_is_refused():
+    lines = ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [{','.join([f'*a{n - 1}'] * 8)}]}}" for n in range(1, 8))]
+    with pytest.raises(ConfigError, match="too large"):
+        read("\n".join(lines), "f", None, merge=True)
+
+
+@pytest.mark.parametrize("text", ["a: " + "[" * 3000, "{a: " * 2000])
+def test_what_is_nested_without_end_is_refused(text):
+    assert any("nested too deeply" in problem for problem in problems(text))
+
+
+def test_a_file_of_bytes_is_no_value(tmp_path):
+    (tmp_path / "key").write_bytes(b"\xff\xfe")
+    assert any("not UTF-8" in problem for problem in problems(f"a: ${{file:{tmp_path}/key}}"))
 
 
 def test_scalars_stay_text_until_the_schema_types_them():

@@ -45,6 +45,8 @@ def read(text: str, file: str, env: Mapping[str, str] | None, *, merge: bool = F
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         hint = ": indent with spaces, not tabs" if "\\t" in str(error.problem) else ""
         raise ConfigError([Problem(f"{error.problem or 'not YAML'}{hint}", file, line, column)]) from error
+    except RecursionError as error:
+        raise ConfigError([Problem("the file is nested too deeply", file)]) from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError([Problem(f"not YAML: {error}", file)]) from error
     if node is None:
@@ -65,11 +67,8 @@ class _Walker:
         self.problems: list[Problem] = []
 
     def value(self, node: yaml.Node, path: Path, depth: int) -> Any:
-        self._count += 1
-        place = (node.start_mark.line + 1, node.start_mark.column + 1)
+        place = self._counted(node, depth)
         self._document.places.setdefault(path, place)
-        if self._count > MOST_NODES or depth > DEEPEST:
-            raise ConfigError([Problem("the file is too large or nested too deeply", self._document.file, *place)])
         if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):
             self._note(f"the tag {node.tag!r} is not allowed", place)
             return None
@@ -79,6 +78,14 @@ class _Walker:
             return [self.value(child, (*path, index), depth + 1) for index, child in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
         return self._scalar(node, place)
+
+    def _counted(self, node: yaml.Node, depth: int) -> tuple[int, int]:
+        """Where it stands. An alias counts each time that it is followed."""
+        self._count += 1
+        place = (node.start_mark.line + 1, node.start_mark.column + 1)
+        if self._count > MOST_NODES or depth > DEEPEST:
+            raise ConfigError([Problem("the file is too large or nested too deeply", self._document.file, *place)])
+        return place
 
     def _mapping(self, node: yaml.MappingNode, path: Path, depth: int) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -104,7 +111,8 @@ class _Walker:
         names = {key.value for key, _ in out if isinstance(key, yaml.ScalarNode)}
         sources = [value for key, value in node.value if key.value == "<<"]
         for source in [one for value in sources for one in (value.value if value.id == "sequence" else [value])]:
-            if isinstance(source, yaml.MappingNode) and depth < DEEPEST:
+            if isinstance(source, yaml.MappingNode):
+                self._counted(source, depth + 1)
                 more = self._merged(source, depth + 1)
                 out += [(key, value) for key, value in more if key.value not in names]
                 names |= {key.value for key, _ in more if isinstance(key, yaml.ScalarNode)}
@@ -124,6 +132,8 @@ class _Walker:
             )
         except OSError as error:
             self._note(f"cannot read {error.filename}: {error.strerror}", place)
+        except ValueError:
+            self._note("cannot read the file that is named here: it is not UTF-8, or this is no file's name", place)
         return ""
 
     def _note(self, message: str, place: tuple[int, int]) -> None:
