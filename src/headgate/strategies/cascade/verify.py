@@ -30,11 +30,14 @@ from headgate.tools.python import Python
 
 SAMPLE_TEMPERATURE = 0.7
 LONGEST_CODE = 50_000
-_BLOCK = re.compile(r"```[ \t]*(\w*)[^\n]*\n(.*?)```", re.DOTALL)
+# Models write what they like: nothing here is tried twice, so that a long line of backticks takes no longer than prose.
+_BLOCK = re.compile(r"(?<!`)`{3,}+[ \t]*+(\w*+)[^\n`]*+\n(.*?)```", re.DOTALL)
 _LOOKS_PYTHON = re.compile(r"^(def|class|import|from) ", re.MULTILINE)
 _ASSERT = re.compile(r"^[ \t]*(assert .+)$", re.MULTILINE)
 # What the sandbox cannot do says nothing of the code.
-_BEYOND = re.compile(r"(ModuleNotFound|Import|Permission|NotImplemented|EOF|FileNotFound)Error|not (yet )?supported")
+_BEYOND = re.compile(
+    r"(ModuleNotFound|Import|Permission|NotImplemented|EOF|FileNotFound)Error|not (yet )?supported|cannot be shown"
+)
 
 
 class Consistency(msgspec.Struct, frozen=True):
