@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from typing import Any
 
@@ -217,6 +218,7 @@ def test_code_has_to_run_and_to_pass_the_asserts_of_the_question(stage):
         ("```python\nimport numpy\n```", None),
         ("```python\nopen('/etc/passwd')\n```", None),
         ("```rust\nfn main() {}\n```", None),
+        ("```python\n10**6000\n```", None),
         ("no code", None),
     ],
 )
@@ -228,6 +230,14 @@ async def test_what_the_sandbox_cannot_do_says_nothing_of_the_code(code, passed)
     finally:
         await verifier.aclose()
     assert check.passed is passed, check.because
+
+
+@pytest.mark.parametrize("hostile", ["`" * 150_000, "```" + "a" * 150_000, "``` " * 40_000])
+async def test_no_answer_is_searched_for_code_without_end(hostile):
+    before = time.process_time()
+    check = await Verifier(Accept(code=True))._code(request("x"), answer(hostile))
+    assert check.passed is None
+    assert time.process_time() - before < 2.0
 
 
 def request(text: str, **more: Any) -> ChatRequest:

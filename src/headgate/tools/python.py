@@ -46,7 +46,10 @@ class Python:
         except (monty.MontyError, OSError, RuntimeError) as error:  # no process to be had; or closed meanwhile
             raise ToolFailed(f"python: {str(error)[:500]}") from error
         shown = getattr(printed, "output", "") or ""
-        return shown + ("" if value is None else str(value))
+        try:
+            return shown + ("" if value is None else str(value))
+        except (ValueError, RecursionError) as error:  # thousands of digits; lists in lists
+            raise ToolFailed("python: the last value cannot be shown") from error
 
     async def _started(self) -> Any:
         """The pool; of several that want it first one starts it and the others wait."""
