@@ -20,6 +20,7 @@ from headgate.server.http import HttpLimits
 from headgate.simulator.scripted import FakeUpstream
 from headgate.tools import broker, mcp
 from headgate.tools.broker import ToolFailed
+from headgate.tools.files import Files
 from headgate.tools.mcp import Mcp
 from headgate.tools.python import Python
 from support.gateway import ENV, RunningGateway
@@ -306,3 +307,11 @@ async def test_a_server_that_never_answers_is_ended_and_begun_anew(tmp_path: Pat
             await server.call("pid", {})
         await until(lambda: not any(map(lives, children() - before)))
     await server.aclose()
+
+
+def test_a_path_that_is_no_files_name_leaves_nothing_open(tmp_path: Path):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(ToolFailed, match="no file's name"):
+            Files(str(tmp_path), max_bytes=10).read("a\ud800")
+    assert len(os.listdir("/proc/self/fd")) <= before

@@ -73,9 +73,10 @@ class Files:
                 following = os.open(part, wanted, dir_fd=current)
                 os.close(current)
                 current = following
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: half of a surrogate pair, which names no file
             os.close(current)
-            raise ToolFailed(f"{path!r} cannot be opened: {os.strerror(error.errno or 0)}") from error
+            reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "this is no file's name"
+            raise ToolFailed(f"{path!r} cannot be opened: {reason}") from error
         return current
 
 
