@@ -223,3 +223,14 @@ async def test_pruning_lets_batches_through(path: Path) -> None:
     assert booked_first == 3
     await pruning
     await store.aclose()
+
+
+async def test_a_new_database_is_its_owners_alone(path: Path):
+    before = os.umask(0o022)
+    try:
+        store = SqliteStore(path)
+        modes = {file.name: file.stat().st_mode & 0o077 for file in path.parent.glob("*.db*") if file.suffix != ".lock"}
+    finally:
+        os.umask(before)
+    await store.aclose()
+    assert modes == dict.fromkeys(("headgate.db", "headgate.db-wal", "headgate.db-shm"), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -73,6 +74,9 @@ def open_writer(path: Path) -> sqlite3.Connection:
     unclean = wal.exists() and wal.stat().st_size > 0
     if unclean and not path.exists():
         raise _refused(f"{path.name} is missing but {wal.name} is there: restore it, or move the WAL away as well")
+    # It is there, with the mode that its owner gave it, or SQLite says why it cannot be. Its WAL takes the same mode.
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     try:
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000, cached_statements=256
