@@ -46,3 +46,7 @@ def nothing_to_try() -> Any:
             return lambda: {}
 
     return Nothing()
+
+
+def test_a_cookie_of_any_letters_is_no_session():
+    assert not Sessions("hga-" + "x" * 30, SYSTEM).is_open("9.\u00e9")

@@ -50,7 +50,7 @@ class Sessions:
 
     def is_open(self, cookie: str | None) -> bool:
         expiry, dot, signature = (cookie or "").partition(".")
-        if not dot or not expiry.isdigit() or not hmac.compare_digest(signature, self._sign(expiry)):
+        if not dot or not expiry.isdigit() or not _same(signature, self._sign(expiry)):
             return False
         return int(expiry) > self._clock.time()
 
@@ -60,3 +60,8 @@ class Sessions:
 
     def _sign(self, text: str) -> str:
         return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _same(given: str, wanted: str) -> bool:
+    """In constant time; of texts, `compare_digest` takes ASCII only."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
